@@ -1,0 +1,1 @@
+"""Forecasters, their contract and where they live."""

@@ -1,0 +1,1 @@
+"""The council: from opinions to one decision. Pure."""

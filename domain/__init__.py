@@ -1,0 +1,1 @@
+"""The words and contracts of Conclave. Standard library and NumPy only."""

@@ -1,0 +1,97 @@
+"""Everything that can go wrong, as one tree.
+
+ConclaveError                 exit code, machine code and hint for whoever reads it
+├── UsageError            2   a command was called in a way that makes no sense
+├── SettingError          2   a setting is unknown, out of range or contradicts another
+├── DataRefused           3   market data that must not be used
+├── ServiceUnreachable    4   a process that should answer does not
+├── LedgerError           1   the ledger said no
+│   ├── DuplicateRecord       the same key again with another content
+│   └── ChainBroken           a stored row no longer matches its hash
+├── ModelError            1   an artifact that cannot or must not be loaded
+└── CheckFailed           1   a checker found a difference
+"""
+
+from __future__ import annotations
+
+
+class ConclaveError(Exception):
+    """Say what is wrong, which rule it breaks, the value seen, and what to do.
+
+    Parameters
+    ----------
+    what : the thing concerned, e.g. a setting's or a file's name.
+    rule : the rule it breaks, as a full clause.
+    value : the value seen (shown with ``repr``), omitted when None.
+    hint : what to do next, e.g. ``Did you mean "PROB_MIN"?``.
+    """
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, what: str, rule: str = "", value: object = None, hint: str = "") -> None:
+        self.what, self.rule, self.value, self.hint = what, rule, value, hint
+        super().__init__(self.message)
+
+    @property
+    def message(self) -> str:
+        """The error in one line, without the hint."""
+        text = f"{self.what}: {self.rule}" if self.rule else self.what
+        return text if self.value is None else f"{text} (got {self.value!r})"
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class UsageError(ConclaveError):
+    """A command was called in a way that makes no sense."""
+
+    code, exit_code = "usage", 2
+
+
+class SettingError(ConclaveError):
+    """A setting is unknown, out of range or contradicts another one."""
+
+    code, exit_code = "setting", 2
+
+
+class DataRefused(ConclaveError):
+    """Market data that must not be used."""
+
+    code, exit_code = "data_refused", 3
+
+
+class ServiceUnreachable(ConclaveError):
+    """A process that should answer does not."""
+
+    code, exit_code = "service_unreachable", 4
+
+
+class LedgerError(ConclaveError):
+    """The ledger said no."""
+
+    code = "ledger"
+
+
+class DuplicateRecord(LedgerError):
+    """The same key again, with another content."""
+
+    code = "duplicate_record"
+
+
+class ChainBroken(LedgerError):
+    """A stored row no longer matches its hash."""
+
+    code = "chain_broken"
+
+
+class ModelError(ConclaveError):
+    """An artifact that cannot or must not be loaded."""
+
+    code = "model"
+
+
+class CheckFailed(ConclaveError):
+    """A checker found a difference."""
+
+    code = "check_failed"

@@ -1,0 +1,248 @@
+"""What the market showed, and what was knowable when."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.errors import DataRefused, UsageError
+from domain.times import timeframe_ms
+
+Floats = NDArray[np.float64]
+Market = Literal["spot", "perp"]
+
+_QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "USD", "EUR", "BTC", "ETH")
+_UNIFIED = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{1,20}(:[A-Z0-9]{1,20})?")
+
+
+def parse_symbol(text: str) -> str:
+    """Return the ccxt-unified symbol for ``BTC/USDT``, ``BTC-USDT`` or ``BTCUSDT``.
+
+    Raises
+    ------
+    UsageError : if no base and quote can be told apart.
+    """
+    upper = text.strip().upper().replace("-", "/", 1)
+    if _UNIFIED.fullmatch(upper):
+        return upper
+    for quote in _QUOTES:
+        if upper.isalnum() and upper.endswith(quote) and len(upper) > len(quote):
+            return f"{upper[: -len(quote)]}/{quote}"
+    raise UsageError(
+        "symbol",
+        "must name base and quote",
+        text,
+        "Try BTC/USDT, or BTC/USDT:USDT for a perpetual.",
+    )
+
+
+def market_of(symbol: str) -> Market:
+    """Return ``perp`` for ``BTC/USDT:USDT``, else ``spot``."""
+    return "perp" if ":" in symbol else "spot"
+
+
+def symbol_on(symbol: str, market: Market) -> str:
+    """Return the same pair on another market: ``BTC/USDT`` ↔ ``BTC/USDT:USDT``."""
+    pair = symbol.split(":")[0]
+    return f"{pair}:{pair.split('/')[1]}" if market == "perp" else pair
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One closed bar. Stamped by its open, known at its close. Prices in quote, volume in base."""
+
+    symbol: str
+    timeframe: str
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+    @property
+    def close_ms(self) -> int:
+        """The instant at which the bar is known."""
+        return self.open_ms + timeframe_ms(self.timeframe)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BarFrame:
+    """A run of bars as columns, ordered by time; there may be holes.
+
+    Attributes
+    ----------
+    ts : (n,) int64, bar open, UTC ms.
+    open, high, low, close, volume : (n,) float64.
+    """
+
+    symbol: str
+    timeframe: str
+    ts: NDArray[np.int64]
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+
+    @classmethod
+    def of(cls, bars: Sequence[Bar]) -> Self:
+        """Build from bars of one symbol and timeframe (at least one)."""
+        if not bars:
+            raise DataRefused("bars", "need at least one")
+        columns = [
+            np.array([getattr(bar, name) for bar in bars], dtype=np.float64)
+            for name in ("open", "high", "low", "close", "volume")
+        ]
+        ts = np.array([bar.open_ms for bar in bars], dtype=np.int64)
+        return cls(bars[0].symbol, bars[0].timeframe, ts, *columns)
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @property
+    def step_ms(self) -> int:
+        """The length of one bar in ms."""
+        return timeframe_ms(self.timeframe)
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Return bars [start, stop) as views."""
+        cut = slice(start, stop)
+        columns = (self.open, self.high, self.low, self.close, self.volume)
+        cuts = (column[cut] for column in columns)
+        return type(self)(self.symbol, self.timeframe, self.ts[cut], *cuts)
+
+    def between(self, start_ms: int | None, end_ms: int | None) -> Self:
+        """Return the bars that open in [start, end)."""
+        a = 0 if start_ms is None else int(np.searchsorted(self.ts, start_ms))
+        b = len(self) if end_ms is None else int(np.searchsorted(self.ts, end_ms))
+        return self.slice(a, b)
+
+    def bar(self, i: int) -> Bar:
+        """Return bar i (negative counts from the end)."""
+        return Bar(
+            self.symbol, self.timeframe, int(self.ts[i]), float(self.open[i]), float(self.high[i]),
+            float(self.low[i]), float(self.close[i]), float(self.volume[i]),
+        )  # fmt: skip
+
+    def bars(self) -> Iterator[Bar]:
+        """Iterate over single bars."""
+        return (self.bar(i) for i in range(len(self)))
+
+    def bars_since_gap(self) -> NDArray[np.int64]:
+        """Return how many contiguous bars end in each bar (1 for the first after a gap), (n,)."""
+        index = np.arange(len(self))
+        starts = np.concatenate(([True], np.diff(self.ts) != self.step_ms))
+        return index - np.maximum.accumulate(np.where(starts, index, 0)) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class BookSnapshot:
+    """Top of the order book at one instant: (price, quantity) pairs, best first."""
+
+    symbol: str
+    at: int  # ms
+    bids: tuple[tuple[float, float], ...]
+    asks: tuple[tuple[float, float], ...]
+
+    @property
+    def mid(self) -> float:
+        """Midpoint in quote units."""
+        return (self.bids[0][0] + self.asks[0][0]) / 2.0
+
+    @property
+    def spread_bps(self) -> float:
+        """(ask − bid) / mid in basis points."""
+        return (self.asks[0][0] - self.bids[0][0]) / self.mid * 1e4
+
+    def liquidity(self, levels: int = 5) -> float:
+        """Sum of price × quantity over the top levels of both sides, quote units."""
+        return sum(price * qty for side in (self.bids, self.asks) for price, qty in side[:levels])
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One public trade print."""
+
+    at: int  # ms
+    price: float
+    qty: float
+    buyer_is_maker: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureFrame:
+    """Feature rows aligned with the last rows of the bars they were made from.
+
+    Attributes
+    ----------
+    names : column names, in the order of :data:`schema`.
+    values : (n, len(names)) float64; NaN where the past is too short.
+    schema : hash of names and their definitions; a model refuses another schema.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    schema: str
+
+    def last(self) -> Floats:
+        """Return the newest row, (len(names),)."""
+        return np.asarray(self.values[-1])
+
+    def column(self, name: str) -> Floats:
+        """Return one column, (n,)."""
+        return np.asarray(self.values[:, self.names.index(name)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarketState:
+    """Everything that was knowable about one symbol at ``as_of``, and nothing later.
+
+    Attributes
+    ----------
+    as_of : close of the last bar, UTC ms.
+    bars : base-timeframe bars, the last one closes at ``as_of``; no gap among them.
+    features : rows aligned with the end of ``bars``.
+    bars_since_gap : contiguous bars up to the last one, also those no longer in ``bars``.
+    frames : closed bars of other timeframes, by name.
+    """
+
+    symbol: str
+    timeframe: str
+    as_of: int
+    bars: BarFrame
+    features: FeatureFrame
+    bars_since_gap: int
+    frames: Mapping[str, BarFrame] = field(default_factory=dict)
+    book: BookSnapshot | None = None
+    trades: tuple[Trade, ...] = ()
+    funding_rate: float | None = None  # fraction per funding interval
+
+    def feature(self, name: str) -> float:
+        """Return one feature of the newest row."""
+        return float(self.features.values[-1, self.features.names.index(name)])
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A tradable symbol with its venue filters (quote units, base units, fractions)."""
+
+    symbol: str
+    tick: Decimal
+    step: Decimal
+    min_qty: Decimal
+    max_qty: Decimal
+    min_notional: Decimal
+    taker_bps: float
+    maker_bps: float
+
+    @property
+    def market(self) -> Market:
+        """``spot`` or ``perp``."""
+        return market_of(self.symbol)

@@ -1,0 +1,70 @@
+"""Time: integer milliseconds since the epoch (UTC) inside, ISO-8601 ``Z`` outside."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from domain.errors import UsageError
+
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = {"m": MINUTE_MS, "h": 60 * MINUTE_MS, "d": DAY_MS}
+
+
+def timeframe_ms(timeframe: str) -> int:
+    """Return the length of a bar in milliseconds: ``"5m"`` → 300 000.
+
+    Raises
+    ------
+    UsageError : if the text is not ``<n>m``, ``<n>h`` or ``<n>d``.
+    """
+    number, unit = timeframe[:-1], timeframe[-1:]
+    if unit not in _UNITS or not number.isdecimal() or int(number) == 0:
+        raise UsageError(
+            "timeframe", "must be a number followed by m, h or d", timeframe, "Try 5m, 15m or 1h."
+        )
+    return int(number) * _UNITS[unit]
+
+
+def iso(at_ms: int) -> str:
+    """Write a UTC instant (ms) as ISO-8601 with ``Z``; milliseconds only where there are some."""
+    text = (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(
+        timespec="milliseconds" if at_ms % 1000 else "seconds"
+    )
+    return text.replace("+00:00", "Z")
+
+
+def parse_iso(text: str) -> int:
+    """Read ISO-8601 or ``YYYYMMDD`` as UTC milliseconds; a text without zone is UTC.
+
+    Raises
+    ------
+    UsageError : if the text is no date.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            "date", "must be ISO-8601", text, "Try 2025-01-31 or 2025-01-31T12:00:00Z."
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round((moment - _EPOCH) / timedelta(milliseconds=1))
+
+
+def parse_timerange(text: str) -> tuple[int | None, int | None]:
+    """Read ``A-B``, ``A-`` or ``-B`` (dates as ``YYYYMMDD``) as a half-open range [A, B) in ms.
+
+    Raises
+    ------
+    UsageError : if it is not a range of dates or A ≥ B.
+    """
+    left, dash, right = text.partition("-")
+    if not dash or not (left or right):
+        raise UsageError("timerange", "must be A-B, A- or -B", text, "Try 20250101-20250701.")
+    start = parse_iso(left) if left else None
+    end = parse_iso(right) if right else None
+    if start is not None and end is not None and start >= end:
+        raise UsageError("timerange", "its start must lie before its end", text)
+    return start, end

@@ -1,0 +1,1 @@
+"""From decisions to orders, fills and books."""

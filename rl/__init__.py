@@ -1,0 +1,1 @@
+"""The optional gate: reinforcement learning over the one fill engine."""

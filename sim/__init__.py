@@ -1,0 +1,1 @@
+"""Backtests, evaluation and generated markets."""

@@ -1,0 +1,1 @@
+"""The database. Nobody else writes SQL."""

@@ -2,6 +2,7 @@
 
 ConclaveError                 exit code, machine code and hint for whoever reads it
 ├── UsageError            2   a command was called in a way that makes no sense
+│   └── NotFound              the thing asked for is not there
 ├── SettingError          2   a setting is unknown, out of range or contradicts another
 ├── DataRefused           3   market data that must not be used
 ├── ServiceUnreachable    4   a process that should answer does not
@@ -47,6 +48,12 @@ class UsageError(ConclaveError):
     """A command was called in a way that makes no sense."""
 
     code, exit_code = "usage", 2
+
+
+class NotFound(UsageError):
+    """The thing asked for is not there."""
+
+    code = "not_found"
 
 
 class SettingError(ConclaveError):

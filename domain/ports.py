@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from domain.decision import Consensus, Decision, GateVerdict
 from domain.market import Bar, MarketState
 from domain.opinion import Opinion
-from domain.trading import ClosedTrade, Event, Fill, Order, Portfolio, Refusal
+from domain.trading import ClosedTrade, Event, Fill, Order, Portfolio, Posting, Refusal
 
 R = TypeVar("R")
 
@@ -120,12 +120,20 @@ class Broker(Protocol):
         """Cancel a working order; unknown ids are ignored."""
         ...
 
+    def funding(self, bar: Bar) -> list[Posting]:
+        """Book the funding stamps up to the bar's open, before anything fills in it."""
+        ...
+
     def on_bar(self, bar: Bar) -> list[Fill]:
         """Let the market move by one bar and return what was filled in it, in order."""
         ...
 
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first."""
+        ...
+
+    def restore(self, records: Iterable[Any]) -> None:
+        """Fold stored rows, in the ledger's order, into a fresh broker; may come in pieces."""
         ...
 
 

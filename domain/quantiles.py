@@ -12,6 +12,7 @@ T(u) = sign(u−½)·2·sqrt(cos(arccos(√α)/3)/√α − 1), f(t) = ⅜(1+t²
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -47,6 +48,38 @@ def _t4_partial_mean(t: ArrayLike) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """What depends on the levels only, so that it is worked out once per grid of levels."""
+
+    step: Floats  # (k − 1,) distance between neighbours
+    t: Floats  # (k,) T at every level
+    lower_t: float  # T's distance over the outer two levels, below and above
+    upper_t: float
+    lower_mean: float  # ∫₀^{first level} T and ∫₀^{last level} T
+    upper_mean: float
+    mean: Floats  # (k,) E[r] is linear in the sorted values: these are its weights
+
+
+@lru_cache(maxsize=256)
+def _grid(levels: bytes) -> _Grid:
+    grid = np.frombuffer(levels, dtype=np.float64)
+    t = t4_ppf(grid)
+    lower_t, upper_t = float(t[1] - t[0]), float(t[-1] - t[-2])
+    lower_mean, upper_mean = float(_t4_partial_mean(t[0])), float(_t4_partial_mean(t[-1]))
+    step = np.diff(grid)
+    mean = np.zeros(len(grid))
+    mean[:-1] += step / 2.0
+    mean[1:] += step / 2.0
+    lower = (lower_mean - grid[0] * t[0]) / lower_t  # weight of the lower tail's scale
+    mean[0] += grid[0] - lower
+    mean[1] += lower
+    upper = (-upper_mean - (1.0 - grid[-1]) * t[-1]) / upper_t
+    mean[-1] += 1.0 - grid[-1] + upper
+    mean[-2] -= upper
+    return _Grid(step, t, lower_t, upper_t, lower_mean, upper_mean, mean)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class QuantileTable:
     """Quantile functions of n forecasts on common levels.
 
@@ -71,68 +104,77 @@ class QuantileTable:
         rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
         if grid.ndim != 1 or len(grid) < 2 or rows.shape[1] != len(grid):
             raise ValueError(f"levels {grid.shape} and values {rows.shape} do not fit together")
-        if not (grid[0] > 0 and grid[-1] < 1 and np.all(np.diff(grid) > 0)):
+        if not (grid[0] > 0 and grid[-1] < 1 and (grid[1:] > grid[:-1]).all()):
             raise ValueError("levels must increase strictly inside (0, 1)")
         return cls(grid, np.sort(rows, axis=1))
 
-    def _tails(self) -> tuple[Floats, Floats, Floats]:
-        """T at every level (k,), scale of the lower and of the upper tail, each (n,)."""
-        t = t4_ppf(self.levels)
-        lower = (self.values[:, 1] - self.values[:, 0]) / (t[1] - t[0])
-        upper = (self.values[:, -1] - self.values[:, -2]) / (t[-1] - t[-2])
-        return t, lower, upper
+    def _tails(self) -> tuple[_Grid, Floats, Floats]:
+        """What the levels imply, then the scale of the lower and of the upper tail, each (n,)."""
+        g, rows = _grid(self.levels.tobytes()), self.values
+        return g, (rows[:, 1] - rows[:, 0]) / g.lower_t, (rows[:, -1] - rows[:, -2]) / g.upper_t
+
+    def _each(self, x: ArrayLike) -> Floats:
+        """One number per row from a scalar or (n,)."""
+        x = np.asarray(x, dtype=np.float64)
+        return np.broadcast_to(x, self.values.shape[:1]) if x.ndim else np.full(len(self.values), x)
 
     def ppf(self, u: ArrayLike) -> Floats:
         """Return the quantiles at levels u (m,) in (0, 1), as (n, m)."""
         u = np.atleast_1d(np.asarray(u, dtype=np.float64))
-        t, lower, upper = self._tails()
+        g, lower, upper = self._tails()
         grid, rows = self.levels, self.values
-        at = np.clip(np.searchsorted(grid, u, side="right") - 1, 0, len(grid) - 2)
-        share = (u - grid[at]) / (grid[at + 1] - grid[at])
+        at = np.minimum(np.maximum(np.searchsorted(grid, u, side="right") - 1, 0), len(grid) - 2)
+        share = (u - grid[at]) / g.step[at]
         inside = rows[:, at] + share * (rows[:, at + 1] - rows[:, at])
         tail = t4_ppf(u)
-        inside = np.where(u < grid[0], rows[:, :1] + lower[:, None] * (tail - t[0]), inside)
-        return np.where(u > grid[-1], rows[:, -1:] + upper[:, None] * (tail - t[-1]), inside)
+        inside = np.where(u < grid[0], rows[:, :1] + lower[:, None] * (tail - g.t[0]), inside)
+        return np.where(u > grid[-1], rows[:, -1:] + upper[:, None] * (tail - g.t[-1]), inside)
 
     def cdf(self, x: ArrayLike = 0.0) -> Floats:
         """Return P(r ≤ x) for each row, (n,); x is a scalar or (n,)."""
         grid, rows = self.levels, self.values
-        x = np.broadcast_to(np.asarray(x, dtype=np.float64), rows.shape[:1])
-        t, lower, upper = self._tails()
-        below = np.sum(rows <= x[:, None], axis=1)  # how many quantiles lie at or under x
-        i = np.clip(below - 1, 0, len(grid) - 2)
+        x = self._each(x)
+        g, lower, upper = self._tails()
+        below = (rows <= x[:, None]).sum(axis=1)  # how many quantiles lie at or under x
+        i = np.minimum(np.maximum(below - 1, 0), len(grid) - 2)
         row = np.arange(len(rows))
-        v0, v1 = rows[row, i], rows[row, i + 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inside = grid[i] + (grid[i + 1] - grid[i]) * np.clip((x - v0) / (v1 - v0), 0.0, 1.0)
-            low = t4_cdf(t[0] + (x - rows[:, 0]) / lower)
-            high = t4_cdf(t[-1] + (x - rows[:, -1]) / upper)
-        low = np.where(lower > 0, low, 0.0)
-        high = np.where(upper > 0, high, 1.0)
-        return np.where(below == 0, low, np.where(below == len(grid), high, inside))
+        v0 = rows[row, i]
+        width = rows[row, i + 1] - v0
+        ahead = np.minimum(np.maximum(x - v0, 0.0), width)  # 0 where the width is 0
+        found = grid[i] + g.step[i] * (ahead / np.where(width > 0, width, 1.0))
+        if (first := below == 0).any():
+            reach = (x - rows[:, 0]) / np.where(lower > 0, lower, 1.0)
+            found = np.where(first, np.where(lower > 0, t4_cdf(g.t[0] + reach), 0.0), found)
+        if (last := below == len(grid)).any():
+            reach = (x - rows[:, -1]) / np.where(upper > 0, upper, 1.0)
+            found = np.where(last, np.where(upper > 0, t4_cdf(g.t[-1] + reach), 1.0), found)
+        return np.asarray(found)
 
     def partial_mean(self, u: ArrayLike) -> Floats:
         """Return ∫₀^u Q(v) dv for each row, (n,); u is a scalar or (n,) in [0, 1]."""
         grid, rows = self.levels, self.values
-        u = np.broadcast_to(np.asarray(u, dtype=np.float64), rows.shape[:1])
-        t, lower, upper = self._tails()
+        u = self._each(u)
+        g, lower, upper = self._tails()
         low_u, high_u = np.minimum(u, grid[0]), np.maximum(u, grid[-1])
-        edge = np.clip(low_u, 1e-12, None)
-        total = low_u * (rows[:, 0] - lower * t[0]) + lower * np.where(
-            low_u > 0, _t4_partial_mean(t4_ppf(edge)), 0.0
-        )
-        mid = np.clip(u, grid[0], grid[-1])[:, None]
-        right = np.minimum(mid, grid[1:])
-        width = np.maximum(right - grid[:-1], 0.0)
-        slope = np.diff(rows, axis=1) / np.diff(grid)
-        total = total + np.sum(width * (rows[:, :-1] + slope * width / 2.0), axis=1)
-        end = np.where(high_u < 1, _t4_partial_mean(t4_ppf(np.minimum(high_u, 1 - 1e-12))), 0.0)
-        above = (high_u - grid[-1]) * (rows[:, -1] - upper * t[-1])
-        return np.asarray(total + above + upper * (end - _t4_partial_mean(t[-1])))
+        start: Floats | float = g.lower_mean
+        if (outside := u < grid[0]).any():
+            inner = _t4_partial_mean(t4_ppf(np.maximum(low_u, 1e-12)))
+            start = np.where(outside, np.where(low_u > 0, inner, 0.0), start)
+        total = low_u * (rows[:, 0] - lower * g.t[0]) + lower * start
+        mid = np.minimum(np.maximum(u, grid[0]), grid[-1])[:, None]
+        width = np.maximum(np.minimum(mid, grid[1:]) - grid[:-1], 0.0)
+        slope = (rows[:, 1:] - rows[:, :-1]) / g.step
+        total = total + (width * (rows[:, :-1] + slope * width / 2.0)).sum(axis=1)
+        if (outside := u > grid[-1]).any():
+            inner = _t4_partial_mean(t4_ppf(np.minimum(high_u, 1 - 1e-12)))
+            end = np.where(outside, np.where(high_u < 1, inner, 0.0), g.upper_mean)
+            above = (high_u - grid[-1]) * (rows[:, -1] - upper * g.t[-1])
+            total = total + above + upper * (end - g.upper_mean)
+        return np.asarray(total)
 
     def mean(self) -> Floats:
         """Return E[r] for each row, (n,)."""
-        return self.partial_mean(1.0)
+        return np.asarray((self.values * _grid(self.levels.tobytes()).mean).sum(axis=1))
 
     def mean_abs(self) -> Floats:
         """Return E|r| for each row, (n,): E[r] − 2∫₀^F(0) Q."""

@@ -1,0 +1,48 @@
+# Conclave. Needs Python 3.11–3.13 with venv, and make; nothing else.
+#   make run      set up and start the whole system on paper, http://127.0.0.1:8000
+#   make test     set up and pass the tests
+PY := .venv/bin/python
+ARGS ?=
+PYTEST := $(PY) -m pytest
+QUICK := not slow and not soak and not browser and not postgres
+PACKAGES := agents consensus data domain execution notifications rl serving sim storage
+export TRIALS_LOG ?= docs/trials.csv
+export PYTHON PIP_ARGS
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run test test-all check fmt bench clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv with what running needs
+	@sh scripts/setup.sh runtime
+
+setup-dev: ## make .venv with what testing needs
+	@sh scripts/setup.sh dev
+
+run: setup ## start everything on paper (ARGS="--profile balanced" passes flags to `conclave up`)
+	@$(PY) -m serving.cli up $(ARGS)
+
+test: setup-dev ## the tests, without slow, soak, browser and postgres
+	@TRIALS_LOG= $(PYTEST) -q -m "$(QUICK)" $(ARGS)
+
+test-all: setup-dev ## every test this machine can run
+	@TRIALS_LOG= $(PYTEST) -q $(ARGS)
+
+check: setup-dev ## format, lint, types, import contracts
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+fmt: setup-dev ## format and fix what can be fixed
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+bench: setup-dev ## measure speed (benchmarks/)
+	@$(PY) -m benchmarks $(ARGS)
+
+clean: ## remove .venv and caches; var/ stays
+	@rm -rf .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,64 @@
+"""What every agent shares: how an opinion is filled in, and how silence is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.market import MarketState
+from domain.opinion import Opinion
+from domain.ports import Needs
+from domain.quantiles import CANONICAL_LEVELS, Quantiles
+
+Floats = NDArray[np.float64]
+
+HORIZON_BARS = 5  # what the shipped weights were trained for
+MIN_BARS = 288  # contiguous bars before anybody speaks
+ASLEEP = "asleep"  # evidence key that holds the reason for silence
+DATA_GAP = "data_gap"
+
+
+def speak(
+    agent: str, version: str, state: MarketState, horizon_bars: int, **content: Any
+) -> Opinion:
+    """Build an opinion about ``state``; ``content`` are the remaining fields of Opinion."""
+    content.setdefault("p_up", None)
+    content.setdefault("quantiles", None)
+    return Opinion(
+        agent, version, state.symbol, state.timeframe, state.as_of, horizon_bars, **content
+    )
+
+
+def asleep(
+    agent: str, version: str, state: MarketState, horizon_bars: int, why: str = DATA_GAP
+) -> Opinion:
+    """Say nothing about ``state``: no probability, no quantiles, and the reason as evidence."""
+    return speak(
+        agent, version, state, horizon_bars, rationale=f"No opinion: {why}.", evidence={ASLEEP: why}
+    )
+
+
+def sleep_reason(opinion: Opinion) -> str | None:
+    """Return why an opinion says nothing, or None if it says something."""
+    reason = opinion.evidence.get(ASLEEP)
+    return None if reason is None else str(reason)
+
+
+def canonical(values: Floats) -> Quantiles:
+    """Wrap values (13,) on the canonical levels, sorted; fractions of log return."""
+    return Quantiles(CANONICAL_LEVELS, tuple(np.sort(values).tolist()))
+
+
+def trim(state: MarketState, needs: Needs) -> MarketState:
+    """Return ``state`` with no more bars and feature rows than ``needs``; views, no copies."""
+    bars, features = state.bars, state.features
+    if len(bars) > needs.bars:
+        bars = bars.slice(len(bars) - needs.bars, len(bars))
+    if len(features.values) > needs.feature_rows:
+        features = replace(features, values=features.values[-needs.feature_rows :])
+    if bars is state.bars and features is state.features:
+        return state
+    return replace(state, bars=bars, features=features)

@@ -1,0 +1,159 @@
+"""Ask all agents at once, wait no longer than the deadline, and say who did not answer and why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.contract import trim
+from domain.errors import ServiceUnreachable
+from domain.market import MarketState
+from domain.opinion import Opinion
+from domain.ports import Agent, AsyncAgent, Needs
+
+log = logging.getLogger(__name__)
+
+
+class Overloaded(ServiceUnreachable):
+    """An agent's queue is full."""
+
+    code = "overloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What came back.
+
+    Attributes
+    ----------
+    opinions : one mapping agent → opinion per state, in the order of the states.
+    absent : agent → ``deadline``, ``failed``, ``unreachable``, ``overloaded`` or ``invalid``.
+    """
+
+    opinions: tuple[Mapping[str, Opinion], ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+class LocalAgent:
+    """An agent in this process: inline without an executor, else in one of its threads."""
+
+    def __init__(self, agent: Agent, executor: Executor | None = None) -> None:
+        self.agent, self._executor = agent, executor
+        self.needs = agent.needs
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.agent.name
+
+    async def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
+        """Return the agent's opinions; it is sent no more of a state than it needs."""
+        small = [trim(state, self.needs) for state in states]
+        if self._executor is None:
+            return self.agent.opine(small)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self.agent.opine, small)
+
+
+class HandleAgent:
+    """An agent behind a Ray Serve handle whose deployment has ``opine(states)``.
+
+    Parameters
+    ----------
+    needs : what to send of a state; None sends it whole.
+    """
+
+    def __init__(self, name: str, handle: Any, needs: Needs | None = None) -> None:
+        self.name, self.needs, self._handle = name, needs, handle
+
+    async def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
+        """Return the deployment's opinions.
+
+        Raises
+        ------
+        Overloaded : if its queue is full.
+        ServiceUnreachable : if no replica can be reached.
+        """
+        from ray import exceptions
+        from ray.serve import exceptions as serve_exceptions
+
+        try:
+            small = list(states) if self.needs is None else [trim(s, self.needs) for s in states]
+            opinions: list[Opinion] = await self._handle.opine.remote(small)
+        except (
+            serve_exceptions.BackPressureError,
+            exceptions.PendingCallsLimitExceeded,
+        ) as error:
+            raise Overloaded(self.name, "its queue is full") from error
+        except (
+            exceptions.RayActorError,
+            exceptions.RaySystemError,
+            serve_exceptions.RayServeException,
+            ConnectionError,
+        ) as error:
+            raise ServiceUnreachable(self.name, "has no replica in reach") from error
+        return opinions
+
+
+AgentHost = LocalAgent | HandleAgent
+
+
+async def gather(
+    agents: Mapping[str, AsyncAgent], states: Sequence[MarketState], deadline_s: float
+) -> Gathered:
+    """Call every agent at once and return what arrived by the deadline; never raises for an agent.
+
+    Parameters
+    ----------
+    agents : name → agent; names key the result.
+    states : what to opine on.
+    deadline_s : wall-clock seconds from now; late calls are cancelled.
+    """
+    calls = {
+        name: asyncio.ensure_future(agent.opine(states)) for name, agent in sorted(agents.items())
+    }
+    if not calls:
+        return Gathered(tuple({} for _ in states))
+    try:
+        await asyncio.wait(calls.values(), timeout=deadline_s)
+    finally:
+        for call in calls.values():
+            call.cancel()  # what is done already stays as it is
+    absent: dict[str, str] = {}
+    rows: list[dict[str, Opinion]] = [{} for _ in states]
+    for name, call in calls.items():
+        why = _reason(name, call, states)
+        if why is not None:
+            absent[name] = why
+            continue
+        for row, opinion in zip(rows, call.result(), strict=True):
+            row[name] = opinion
+    return Gathered(tuple(rows), absent)
+
+
+def _reason(
+    name: str, call: asyncio.Future[list[Opinion]], states: Sequence[MarketState]
+) -> str | None:
+    if not call.done() or call.cancelled():
+        log.warning("agent %s missed the deadline", name)
+        return "deadline"
+    error = call.exception()
+    if error is not None:
+        log.warning("agent %s did not answer", name, exc_info=error)
+        if isinstance(error, Overloaded):
+            return "overloaded"
+        unreachable = isinstance(error, ServiceUnreachable | ConnectionError)
+        return "unreachable" if unreachable else "failed"
+    opinions = call.result()
+    fits = len(opinions) == len(states) and all(
+        (opinion.symbol, opinion.as_of) == (state.symbol, state.as_of)
+        for opinion, state in zip(opinions, states, strict=True)
+    )
+    if not fits:
+        log.warning("agent %s answered about other states", name)
+        return "invalid"
+    return None

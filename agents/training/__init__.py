@@ -1,0 +1,1 @@
+"""Training of the agents that learn: bars in, versioned artifacts out."""

@@ -1,0 +1,88 @@
+"""Train the risk agent, and the volatility baselines that are shown beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from agents.artifacts import Card, save
+from agents.contract import HORIZON_BARS
+from agents.risk import NAME, RiskModel
+from agents.training.dataset import (
+    VOLATILITY_FROM,
+    Dataset,
+    Floats,
+    Progress,
+    Source,
+    build_dataset,
+    first_row_ms,
+    fit_volatility,
+    silent,
+    walk_forward,
+)
+from agents.training.reports import mean_scores, quantile_scores, risk_scores
+from agents.training.volatility import fit_logistic
+from domain.canonical import canonical_json
+from domain.market import BarFrame
+from domain.quantiles import CANONICAL_LEVELS
+
+_LEVELS = np.array(CANONICAL_LEVELS)
+
+
+def train(
+    bars: BarFrame, out_dir: Path, source: Source, horizon_bars: int = HORIZON_BARS,
+    progress: Progress = silent,
+) -> Card:  # fmt: skip
+    """Fit the risk agent on ``bars`` before ``source.end_ms`` and save a version under ``out_dir``.
+
+    Raises
+    ------
+    DataRefused : if there are too few valid rows.
+    """
+    data = build_dataset(bars, source.end_ms, horizon_bars, features=False)
+    folds: list[dict[str, float]] = []
+    for start, end in walk_forward(source.end_ms, source.folds):
+        progress(f"risk: walk-forward fold {len(folds) + 1} of {source.folds}")
+        folds.append(_validate(data, start, end))
+    progress("risk: fit on all rows")
+    model, _ = _fit(data, source.end_ms)
+    card = Card(
+        NAME, NAME, source.created_at, source.commit, source.data_sha256,
+        bars.symbol, bars.timeframe, horizon_bars,
+        first_row_ms(data.bars, VOLATILITY_FROM, source.end_ms), source.end_ms, source.seed,
+        metrics={"walk_forward": mean_scores(folds)}, command=source.command,
+    )  # fmt: skip
+    return save(out_dir, NAME, card, {"params.json": canonical_json(model.to_json()).encode()})
+
+
+def _fit(data: Dataset, end_ms: int) -> tuple[RiskModel, Floats]:
+    """The model known at ``end_ms``, and its σ̂ for every bar."""
+    har, x = fit_volatility(data, end_ms)
+    plain, _ = fit_volatility(data, end_ms, ranges=False)
+    start = first_row_ms(data.bars, VOLATILITY_FROM, end_ms)
+    rows = data.known_by(start, end_ms)
+    sigma = har.sigma_of(x)
+
+    def residuals(scale: Floats) -> Floats:
+        return np.asarray(np.quantile(data.labels.y[rows] / scale[rows], _LEVELS))
+
+    model = RiskModel(
+        har, residuals(sigma), fit_logistic(sigma, data.down, rows),
+        fit_logistic(sigma, data.up, rows), residuals(data.ewma),
+        fit_logistic(data.ewma, data.down, rows), plain, residuals(plain.sigma_of(x)),
+    )  # fmt: skip
+    return model, sigma
+
+
+def _validate(data: Dataset, start: int, end: int) -> dict[str, float]:
+    model, sigma = _fit(data, start)
+    rows = data.between(start, end)
+    y, ewma = data.labels.y[rows], data.ewma[rows]
+    return {
+        **quantile_scores(sigma[rows, None] * model.residuals, y),
+        "ewma_pinball_bps": quantile_scores(ewma[:, None] * model.ewma_residuals, y)["pinball_bps"],
+        **risk_scores("down", model.down.chance(sigma[rows]), data.down[rows]),
+        **risk_scores("up", model.up.chance(sigma[rows]), data.up[rows]),
+        **risk_scores("ewma_down", model.ewma_down.chance(ewma), data.down[rows]),
+    }

@@ -1,0 +1,350 @@
+"""The council as a :class:`~domain.ports.Strategy`: fold, fuse, decide, explain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from consensus.admission import Admission, Admitted, Asleep, admit, examine
+from consensus.decision import Quality, decide
+from consensus.explain import explanations, sentence
+from consensus.fusion import fuse
+from consensus.scoring import Published
+from consensus.settings import CouncilSettings, DecisionRules
+from consensus.track import Track
+from consensus.weights import standing, weights_rows
+from domain.decision import Action, Consensus, Costs, Decision
+from domain.errors import SettingError
+from domain.market import BookSnapshot, MarketState
+from domain.opinion import Opinion, Outcome
+from domain.times import timeframe_ms
+from domain.trading import ClosedTrade
+
+SNAPSHOT_VERSION = 1
+FUSION_SETTINGS = ("members", "horizon_bars", "eta", "floor", "clip", "max_quantile")
+_SCORED_ORIGINS = ("bar", "warm_up")
+_REMEMBERED = 256  # opinions whose examination is remembered
+_Key = tuple[str, str, int]  # symbol, timeframe, horizon_bars
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything :meth:`Council.generate_signal` reads.
+
+    Attributes
+    ----------
+    consensus : None if no member has a direction.
+    losses : member → L that weighed it.
+    kappa, kappa_n : κ and the outcomes behind its slope.
+    coverage, coverage_n : observed coverage of the published p10–p90, None before the first.
+    state_seq : ledger rows up to this sequence number made the weights.
+    """
+
+    state: MarketState
+    admission: Admission
+    consensus: Consensus | None
+    costs: Costs
+    losses: Mapping[str, float]
+    kappa: float
+    kappa_n: int
+    coverage: float | None
+    coverage_n: int
+    state_seq: int
+
+
+class Council:
+    """The consensus strategy. Its state is a fold over ledger rows and nothing else.
+
+    Parameters
+    ----------
+    costs : what a round trip would cost in a market state.
+    source : label of the feed, copied into decisions.
+    git_commit : of the running code, copied into decisions.
+    """
+
+    name = "council"
+
+    def __init__(
+        self,
+        settings: CouncilSettings,
+        rules: DecisionRules,
+        costs: Callable[[MarketState], Costs],
+        source: str = "replay",
+        git_commit: str = "",
+    ) -> None:
+        self.settings, self.rules = settings, rules
+        self.source, self.git_commit = source, git_commit
+        self._costs = costs
+        self._tracks: dict[_Key, Track] = {}
+        self._judged: dict[int, tuple[Opinion, Admitted | Asleep]] = {}
+        self._rules_body = asdict(rules)
+        self._fusion_body = {name: getattr(settings, name) for name in FUSION_SETTINGS}
+        self.state_seq = 0
+
+    def prepare_state(
+        self, state: MarketState, opinions: Sequence[Opinion], absent: Mapping[str, str]
+    ) -> Prepared:
+        """Admit the opinions and pool them with the weights earned so far."""
+        admission = admit(
+            state.symbol, state.timeframe, state.as_of, opinions, absent, self.settings,
+            self._judge,
+        )  # fmt: skip
+        fold = self._track(state.symbol, state.timeframe).head
+        losses = standing(fold, self.settings)
+        consensus = fuse(
+            state.symbol, state.timeframe, state.as_of, admission, losses, self.settings,
+            self.state_seq,
+        )  # fmt: skip
+        return Prepared(
+            state=state,
+            admission=admission,
+            consensus=consensus,
+            costs=self._costs(state),
+            losses=losses,
+            kappa=fold.edge.kappa(self.settings.kappa_prior, self.settings.kappa_weight),
+            kappa_n=fold.edge.n,
+            coverage=fold.coverage.share,
+            coverage_n=fold.coverage.n,
+            state_seq=self.state_seq,
+        )
+
+    def generate_signal(self, prepared: Prepared, now: int) -> Decision:
+        """Decide; a pure function of ``prepared`` and the emission time ``now`` (ms)."""
+        state, consensus, costs = prepared.state, prepared.consensus, prepared.costs
+        quality = self._quality(prepared, now)
+        verdict = decide(consensus, costs, prepared.kappa, self.rules, quality)
+        stop, target = suggested_exits(state, verdict.action, self.rules)
+        return Decision(
+            symbol=state.symbol,
+            timeframe=state.timeframe,
+            as_of=state.as_of,
+            ts=now,
+            horizon_bars=self.settings.horizon_bars,
+            strategy=self.name,
+            intent=verdict.action,
+            action=verdict.action,
+            reasons=tuple(reason.value for reason in verdict.reasons),
+            reason=sentence(verdict, consensus, costs, prepared.kappa, self.rules, quality),
+            prob_up=consensus.p_up if consensus else None,
+            expected_return=consensus.expected_return if consensus else None,
+            quantiles=consensus.quantiles if consensus else None,
+            risk_score=verdict.risk_score,
+            risk_down=consensus.risk_down if consensus else None,
+            risk_up=consensus.risk_up if consensus else None,
+            break_even_prob=verdict.break_even_prob,
+            stop=stop,
+            target=target,
+            weights=consensus.weights if consensus else {},
+            contributions=consensus.contributions if consensus else {},
+            explanations=explanations(prepared.admission.awake, consensus),
+            absent=prepared.admission.absent,
+            margins=verdict.margins,
+            inputs=self._inputs(prepared, quality),
+            model_versions=prepared.admission.versions,
+            source=self.source,
+            state_seq=prepared.state_seq,
+            git_commit=self.git_commit,
+        )
+
+    def observe(self, rows: Sequence[tuple[int, Any]]) -> None:
+        """Fold ledger rows in the order of their sequence numbers.
+
+        Opinions, outcomes and this strategy's own decisions on bars are folded, other records
+        passed over. A row whose number is not above :attr:`state_seq` was folded before and is
+        skipped, so a delivery may be repeated; rows must therefore not be held back and
+        delivered after later ones.
+        """
+        for seq, record in sorted(rows, key=lambda row: row[0]):
+            if seq <= self.state_seq:
+                continue
+            self.state_seq = seq
+            if isinstance(record, Opinion):
+                self._observe_opinion(record)
+            elif isinstance(record, Outcome):
+                self._observe_outcome(record)
+            elif isinstance(record, Decision):
+                self._observe_decision(record)
+
+    def post_trade_update(self, trade: ClosedTrade) -> None:
+        """Learn nothing: weights come from outcomes, which exist whether or not one traded."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the fold in JSON's types; floats survive the round trip bit for bit."""
+        return {
+            "version": SNAPSHOT_VERSION,
+            "fold": self.settings.fold_id,
+            "state_seq": self.state_seq,
+            "tracks": [
+                {"symbol": key[0], "timeframe": key[1], "horizon_bars": key[2]} | track.snapshot()
+                for key, track in sorted(self._tracks.items())
+            ],
+        }
+
+    def restore(self, body: Mapping[str, Any]) -> None:
+        """Continue from a snapshot: observe only rows with ``seq > state_seq`` after it.
+
+        Raises
+        ------
+        SettingError : if it was made under settings that fold differently; start from the
+            ledger's first row instead.
+        """
+        made = (body.get("version"), body.get("fold"))
+        if made != (SNAPSHOT_VERSION, self.settings.fold_id):
+            raise SettingError(
+                "snapshot", "must be made under the settings that fold it now", made,
+                "Fold the ledger from its first row.",
+            )  # fmt: skip
+        self.state_seq = int(body["state_seq"])
+        self._tracks = {
+            (item["symbol"], item["timeframe"], int(item["horizon_bars"])): Track.restored(
+                item, self.settings
+            )
+            for item in body["tracks"]
+        }
+
+    def weights_view(self, symbol: str) -> list[dict[str, Any]]:
+        """Return every agent's weight and score on a symbol, by timeframe and agent.
+
+        ``awake`` tells whether it had an admitted opinion at the newest instant known. Before
+        the first row of a symbol the list is empty.
+        """
+        return [
+            {"symbol": symbol, "timeframe": key[1], "horizon_bars": key[2]} | row
+            for key, track in sorted(self._tracks.items())
+            if key[0] == symbol
+            for row in weights_rows(track.head, track.awake(), self.settings)
+        ]
+
+    def _track(self, symbol: str, timeframe: str) -> Track:
+        key = (symbol, timeframe, self.settings.horizon_bars)
+        return self._tracks.get(key) or Track(self.settings)
+
+    def _own_track(self, record: Opinion | Outcome | Decision) -> Track:
+        key = (record.symbol, record.timeframe, record.horizon_bars)
+        if key not in self._tracks:
+            self._tracks[key] = Track(self.settings)
+        return self._tracks[key]
+
+    def _judge(self, opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
+        """Examine once what is both decided on and scored."""
+        known = self._judged.get(id(opinion))
+        if known is not None and known[0] is opinion:
+            return known[1]
+        verdict = examine(opinion, settings)
+        if len(self._judged) >= _REMEMBERED:
+            self._judged.clear()
+        self._judged[id(opinion)] = (opinion, verdict)
+        return verdict
+
+    def _observe_opinion(self, opinion: Opinion) -> None:
+        verdict = self._judge(opinion, self.settings)
+        if isinstance(verdict, Admitted) and verdict.p_up is not None:
+            self._own_track(opinion).opinion(opinion.as_of, opinion.agent, verdict.p_up)
+
+    def _observe_outcome(self, outcome: Outcome) -> None:
+        if outcome.horizon_bars == self.settings.horizon_bars and math.isfinite(outcome.log_return):
+            self._own_track(outcome).outcome(outcome.as_of, outcome.log_return)
+
+    def _observe_decision(self, decision: Decision) -> None:
+        mine = decision.strategy == self.name and decision.origin in _SCORED_ORIGINS
+        if not mine or decision.horizon_bars != self.settings.horizon_bars:
+            return
+        if decision.prob_up is None:
+            return
+        quantiles = decision.quantiles
+        published = Published(
+            p_up=decision.prob_up,
+            mean_abs=decision.inputs.get("mean_abs_return"),
+            low=quantiles.at(0.1) if quantiles else None,
+            high=quantiles.at(0.9) if quantiles else None,
+        )
+        self._own_track(decision).publication(decision.as_of, published)
+
+    def _quality(self, prepared: Prepared, now: int) -> Quality:
+        state = prepared.state
+        spread, liquidity = _book(state.book)
+        return Quality(
+            age_ms=now - state.as_of,
+            bar_ms=timeframe_ms(state.timeframe),
+            spread_bps=spread,
+            liquidity=liquidity,
+            data_gap="data_gap" in prepared.admission.absent.values(),
+            coverage=prepared.coverage,
+            coverage_n=prepared.coverage_n,
+        )
+
+    def _inputs(self, prepared: Prepared, quality: Quality) -> dict[str, Any]:
+        """What the decision was made from, so that :mod:`consensus.replay` can repeat it."""
+        consensus, costs, state = prepared.consensus, prepared.costs, prepared.state
+        return {
+            "costs": {
+                "fee_bps": costs.fee_bps,
+                "spread_bps": costs.spread_bps,
+                "slippage_bps": costs.slippage_bps,
+                "funding_bps": costs.funding_bps,
+            },
+            "round_trip": costs.round_trip,
+            "kappa": prepared.kappa,
+            "kappa_n": prepared.kappa_n,
+            "mean_abs_return": consensus.mean_abs_return if consensus else None,
+            "coherence_gap": consensus.coherence_gap if consensus else None,
+            "dispersion": consensus.dispersion if consensus else None,
+            "candidates": consensus.candidates if consensus else {},
+            "quorum": consensus.quorum if consensus else 0.0,
+            "forecasters": consensus.forecasters if consensus else 0,
+            "losses": prepared.losses,
+            "refused": prepared.admission.details,
+            "quality": {
+                "age_ms": quality.age_ms,
+                "bar_ms": quality.bar_ms,
+                "spread_bps": quality.spread_bps,
+                "liquidity": quality.liquidity,
+                "data_gap": quality.data_gap,
+                "coverage": quality.coverage,
+                "coverage_n": quality.coverage_n,
+            },
+            "liquidity": "not_measured" if quality.liquidity is None else "measured",
+            "close": float(state.bars.close[-1]),
+            "atr_14": _feature(state, "atr_14"),
+            "regime": _feature(state, "regime"),
+            "rules": self._rules_body,
+            "fusion": self._fusion_body,
+        }
+
+
+def suggested_exits(
+    state: MarketState, action: Action, rules: DecisionRules
+) -> tuple[float | None, float | None]:
+    """Return (stop, target) in quote units, from the close and the feature ``atr_14``.
+
+    None for NO_TRADE, without an ATR, or where the rule is off or the price would not be > 0.
+    """
+    atr = _feature(state, "atr_14")
+    if atr is None or atr <= 0.0 or action is Action.NO_TRADE:
+        return None, None
+    close = float(state.bars.close[-1])
+    return (
+        _price(close, -action.sign * atr, rules.stop_atr),
+        _price(close, action.sign * atr, rules.target_atr),
+    )
+
+
+def _price(close: float, step: float, times: float | None) -> float | None:
+    price = None if times is None else close + times * step
+    return price if price is not None and price > 0.0 else None
+
+
+def _feature(state: MarketState, name: str) -> float | None:
+    if name not in state.features.names or not len(state.features.values):
+        return None
+    value = state.feature(name)
+    return value if math.isfinite(value) else None
+
+
+def _book(book: BookSnapshot | None) -> tuple[float | None, float | None]:
+    """Spread in bps and liquidity in quote units; an empty side has no spread."""
+    if book is None:
+        return None, None
+    return (book.spread_bps if book.bids and book.asks else None), book.liquidity()

@@ -1,0 +1,112 @@
+"""Stage 0: the order of the fold, for one symbol, timeframe and horizon.
+
+Rows come in the ledger's order. An opinion waits for its outcome; an opinion that comes after
+it is late and never scored. Rounds are folded by the time they were due (with one horizon that
+is the order of ``as_of``): the newest ``late_window`` ones are kept beside the fold of all
+older ones, so that a late outcome finds its place and everything after it is folded again.
+What was decided meanwhile stays as decided.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Mapping
+from typing import Any
+
+from consensus.scoring import Fold, Published, Round
+from consensus.settings import CouncilSettings
+
+
+class Track:
+    """Rounds waiting, rounds that can still move, and the fold of both that and all before."""
+
+    def __init__(self, settings: CouncilSettings) -> None:
+        self._settings = settings
+        self._pending: dict[int, Round] = {}
+        self._recent: list[Round] = []  # ordered by as_of
+        self._base = Fold()
+        self._base_through: int | None = None  # newest as_of that left ``_recent``
+        self.head = Fold()
+
+    def opinion(self, as_of: int, agent: str, p_up: float) -> None:
+        """Note an admitted opinion; the first one of an agent counts, and none after the end."""
+        if waiting := self._waiting(as_of):
+            waiting.opinions.setdefault(agent, p_up)
+
+    def publication(self, as_of: int, published: Published) -> None:
+        """Note what the council published; the first one counts, and none after the end."""
+        waiting = self._waiting(as_of)
+        if waiting and waiting.published is None:
+            waiting.published = published
+
+    def outcome(self, as_of: int, log_return: float) -> None:
+        """Resolve a round and fold it where it belongs. A repeat changes nothing."""
+        played = self._pending.pop(as_of, None)
+        if played is None:
+            if self._over(as_of):
+                return
+            played = Round(as_of)  # so that opinions on it are known to be late
+        played.log_return = log_return
+        in_order = not self._recent or as_of > self._recent[-1].as_of
+        insort(self._recent, played, key=lambda one: one.as_of)
+        if in_order:
+            self.head.add(played, self._settings)
+        if len(self._recent) > self._settings.late_window:
+            self._settle()
+        if not in_order:
+            self._refold()
+
+    def awake(self) -> frozenset[str]:
+        """Return the agents with an admitted opinion at the newest instant known."""
+        newest = self._pending.get(max(self._pending, default=-1))
+        if newest is None and self._recent:
+            newest = self._recent[-1]
+        return frozenset(newest.opinions if newest else ())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state in JSON's types; the fold's head follows from it."""
+        return {
+            "base": self._base.as_dict(),
+            "base_through": self._base_through,
+            "recent": [played.as_dict() for played in self._recent],
+            "pending": [self._pending[as_of].as_dict() for as_of in sorted(self._pending)],
+        }
+
+    @classmethod
+    def restored(cls, body: Mapping[str, Any], settings: CouncilSettings) -> Track:
+        """Read :meth:`snapshot` back, bit for bit."""
+        track = cls(settings)
+        track._base = Fold.from_dict(body["base"])
+        track._base_through = body["base_through"]
+        track._recent = [Round.from_dict(item) for item in body["recent"]]
+        pending = [Round.from_dict(item) for item in body["pending"]]
+        track._pending = {waiting.as_of: waiting for waiting in pending}
+        track._refold()
+        return track
+
+    def _waiting(self, as_of: int) -> Round | None:
+        """The round of ``as_of``, begun if need be; None once its time is over."""
+        if as_of not in self._pending:
+            if self._over(as_of):
+                return None
+            self._pending[as_of] = Round(as_of)
+            if len(self._pending) > self._settings.max_pending:
+                del self._pending[min(self._pending)]
+        return self._pending.get(as_of)
+
+    def _over(self, as_of: int) -> bool:
+        if self._base_through is not None and as_of <= self._base_through:
+            return True
+        if not self._recent or as_of > self._recent[-1].as_of:
+            return False
+        return any(played.as_of == as_of for played in self._recent)
+
+    def _settle(self) -> None:
+        oldest = self._recent.pop(0)
+        self._base.add(oldest, self._settings)
+        self._base_through = max(oldest.as_of, self._base_through or oldest.as_of)
+
+    def _refold(self) -> None:
+        self.head = Fold.from_dict(self._base.as_dict())
+        for played in self._recent:
+            self.head.add(played, self._settings)

@@ -1,0 +1,129 @@
+"""The laws every broker keeps; run against a new one before it is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+from domain.errors import CheckFailed
+from domain.market import Bar, Instrument
+from domain.ports import Broker
+from domain.trading import Order, OrderType, Side
+
+_STEP = 300_000
+
+
+def check_broker(make: Callable[[], Broker], instrument: Instrument, price: float) -> None:
+    """Demand every law of :class:`domain.ports.Broker`.
+
+    Parameters
+    ----------
+    make : returns a fresh broker without orders, that trades ``instrument``.
+    price : a realistic price, quote units.
+
+    Raises
+    ------
+    CheckFailed : naming the law that is broken.
+    """
+    for law in (_fills_later, _submits_once, _only_reduces, _cancels, _stops_first, _restores):
+        law(make(), make(), _Scene(instrument, price))
+
+
+class _Scene:
+    def __init__(self, instrument: Instrument, price: float) -> None:
+        self.instrument, self.price = instrument, price
+        least = max(instrument.min_qty, 2 * instrument.min_notional / Decimal(repr(price)))
+        steps = (least / instrument.step).to_integral_value(rounding="ROUND_CEILING")
+        self.qty = steps * instrument.step
+
+    def bar(self, n: int, low: float = 0.999, high: float = 1.001) -> Bar:
+        p = self.price
+        return Bar(self.instrument.symbol, "5m", n * _STEP, p, p * high, p * low, p, 1.0)
+
+    def level(self, factor: float) -> Decimal:
+        tick = self.instrument.tick
+        return (Decimal(repr(self.price * factor)) / tick).to_integral_value() * tick
+
+    def order(self, at: int, side: Side = Side.BUY, intent: str = "entry") -> Order:
+        return Order(
+            f"order-{at}-{intent}", "paper", self.instrument.symbol, side, self.qty,
+            OrderType.MARKET, at * _STEP, "decision", intent, reduce_only=intent != "entry",
+        )  # fmt: skip
+
+    def enter(self, broker: Broker) -> None:
+        broker.on_bar(self.bar(1))
+        broker.submit(self.order(2))
+        broker.on_bar(self.bar(2))
+
+
+def _demand(holds: bool, law: str, value: object = None) -> None:
+    if not holds:
+        raise CheckFailed("broker", law, value)
+
+
+def _fills_later(broker: Broker, _: Broker, scene: _Scene) -> None:
+    broker.on_bar(scene.bar(1))
+    _demand(broker.submit(scene.order(3)) is None, "accepts an order within the filters")
+    _demand(
+        broker.on_bar(scene.bar(2)) == [], "fills nothing in a bar that opened before the order"
+    )
+    fills = broker.on_bar(scene.bar(3))
+    _demand(len(fills) == 1, "fills a market order in the next bar", fills)
+    _demand(fills[0].price > fills[0].reference, "makes a buyer pay spread and slippage")
+    gap = abs(fills[0].price - fills[0].reference) * fills[0].qty
+    _demand(fills[0].spread + fills[0].slippage == gap, "accounts for every part of the price", gap)
+    _demand(broker.on_bar(scene.bar(3)) == [], "does nothing on a bar it has seen")
+    _demand(broker.open_orders() == [], "keeps no order that is filled")
+
+
+def _submits_once(broker: Broker, _: Broker, scene: _Scene) -> None:
+    broker.on_bar(scene.bar(1))
+    for _again in range(2):
+        broker.submit(scene.order(2))
+    _demand(len(broker.open_orders()) == 1, "takes the same id for one order")
+    broker.on_bar(scene.bar(2))
+    broker.submit(scene.order(3, Side.SELL, "manual"))
+    broker.on_bar(scene.bar(3))
+    broker.submit(scene.order(2))
+    _demand(broker.on_bar(scene.bar(4)) == [], "never fills one id twice")
+
+
+def _only_reduces(broker: Broker, _: Broker, scene: _Scene) -> None:
+    broker.on_bar(scene.bar(1))
+    broker.submit(scene.order(2, Side.SELL, "kill"))
+    _demand(broker.on_bar(scene.bar(2)) == [], "opens nothing with a reduce-only order")
+
+
+def _cancels(broker: Broker, _: Broker, scene: _Scene) -> None:
+    broker.cancel("unknown")
+    broker.on_bar(scene.bar(1))
+    broker.submit(scene.order(2))
+    broker.cancel(scene.order(2).id)
+    _demand(broker.on_bar(scene.bar(2)) == [], "fills nothing that was cancelled")
+
+
+def _stops_first(broker: Broker, _: Broker, scene: _Scene) -> None:
+    scene.enter(broker)
+    exit_ = scene.order(2, Side.SELL, "stop")
+    broker.submit(replace(exit_, type=OrderType.STOP, trigger=scene.level(0.98)))
+    limit = replace(exit_, id="target", intent="target", type=OrderType.LIMIT)
+    broker.submit(replace(limit, price=scene.level(1.02)))
+    fills = broker.on_bar(scene.bar(3, low=0.97, high=1.03))
+    _demand([fill.intent for fill in fills] == ["stop"], "stops before it takes profit", fills)
+    _demand(broker.open_orders() == [], "drops the brackets with the position")
+
+
+def _restores(broker: Broker, again: Broker, scene: _Scene) -> None:
+    entry, leave = scene.order(2), scene.order(3, Side.SELL, "manual")
+    broker.on_bar(scene.bar(1))
+    broker.submit(entry)
+    filled = broker.on_bar(scene.bar(2))
+    broker.submit(leave)
+    again.restore([scene.bar(1), entry, scene.bar(2), *filled])
+    again.restore([leave])
+    _demand(again.open_orders() == broker.open_orders(), "restores its working orders")
+    expected = broker.on_bar(scene.bar(3))
+    _demand(
+        again.on_bar(scene.bar(3)) == expected, "fills after a restart as without one", expected
+    )

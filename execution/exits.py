@@ -1,0 +1,39 @@
+"""When a position closes, and what a new decision means for it.
+
+A position closes at the first of stop, target, opposite decision, horizon, risk and kill.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.market import Market
+from domain.trading import Position
+
+
+class Meaning(StrEnum):
+    """What a side means for a symbol as it stands."""
+
+    NOTHING = "nothing"
+    ENTER = "enter"
+    HOLD = "hold"  # same side: the horizon exit moves, nothing is added
+    REVERSE = "reverse"  # close, and open the other side at the same fill
+    CLOSE = "close"  # spot: SHORT closes a LONG
+    IMPOSSIBLE = "impossible"  # spot: SHORT without a LONG
+
+
+def meaning(side: int, position: Position | None, market: Market) -> Meaning:
+    """Return what a decision for ``side`` (+1, −1 or 0) does to ``position``."""
+    if side == 0:
+        return Meaning.NOTHING
+    short_of_spot = market == "spot" and side < 0
+    if position is None:
+        return Meaning.IMPOSSIBLE if short_of_spot else Meaning.ENTER
+    if position.qty * side > 0:
+        return Meaning.HOLD
+    return Meaning.CLOSE if short_of_spot else Meaning.REVERSE
+
+
+def horizon_over(position: Position | None, at: int) -> bool:
+    """Return whether the position has been held for its horizon at ``at`` (ms)."""
+    return position is not None and 0 < position.horizon_due <= at

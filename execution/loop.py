@@ -1,0 +1,505 @@
+"""The one trading loop: backtest, paper and live differ in what is injected and nothing else.
+
+A step has two halves, one ledger append each. :meth:`TradingLoop.absorb` takes in a closed bar:
+fills, funding, closed trades and the outcome that fell due. :meth:`TradingLoop.decide` turns the
+opinions on that bar into a decision and its orders, which fill in bars to come. All state is a
+fold over the ledger: :meth:`TradingLoop.resume` rebuilds it after a crash at any point. After an
+exception from the ledger a loop must be thrown away and resumed, never used on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from domain.decision import Action, Decision, ExitReason, Origin, Reason
+from domain.errors import UsageError
+from domain.market import Bar, Instrument, MarketState
+from domain.opinion import Opinion, Outcome
+from domain.ports import Broker, Gate, Ledger, Strategy
+from domain.times import iso
+from domain.trading import (
+    ClosedTrade,
+    EquityMark,
+    ModeChange,
+    Order,
+    Portfolio,
+    Refusal,
+    RiskMode,
+)
+from execution import books
+from execution.account import Account
+from execution.exits import horizon_over
+from execution.history import History
+from execution.messages import Absorbed, LoopSettings, absorbed
+from execution.money import dec
+from execution.orders import Desk, exit_order
+from execution.plan import Plan, Planner, Situation
+from execution.risk import Check, RiskLimits, RiskState
+from execution.rows import Buffered, in_order
+from execution.sizing import SizingSettings
+
+Asked = tuple[MarketState, Sequence[Opinion], Mapping[str, str]]
+"""One bar of warm-up: state, opinions, absent agents."""
+
+
+class TradingLoop:
+    """Bars and opinions in, decisions and orders out, everything on the ledger.
+
+    Parameters
+    ----------
+    strategy, broker, ledger, gate : the ports.
+    instruments : every execution symbol's filters.
+    limits, sizing : what risk allows, and how much.
+
+    Raises
+    ------
+    UsageError : if a route leads to a symbol without an instrument.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        broker: Broker,
+        ledger: Ledger,
+        instruments: Mapping[str, Instrument],
+        settings: LoopSettings,
+        *,
+        limits: RiskLimits | None = None,
+        sizing: SizingSettings | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        for symbol in settings.routes.values():
+            if symbol not in instruments:
+                raise UsageError("routes", "must lead to an instrument", symbol)
+        self.settings = settings
+        self._strategy, self._broker = strategy, broker
+        self._ledger: Ledger | Buffered = ledger
+        self._store = ledger
+        self._instruments = dict(instruments)
+        self._routes = dict(settings.routes)
+        self._traded = set(self._routes.values())
+        self._desk = Desk(settings.account, strategy.name)
+        self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
+        self._risk = RiskState(limits or RiskLimits(), settings.account)
+        self._planner = Planner(
+            self._risk, sizing or SizingSettings(), settings.spread_bps, self._desk, gate
+        )
+        self._history = History(settings.horizon_bars)
+        self._marks: dict[str, Decimal] = {}  # execution symbol → last close
+        self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
+        self._equity_at = 0
+        self._decided: dict[tuple[str, bool], Decision] = {}
+        self._head = 0
+
+    # What it knows
+
+    @property
+    def mode(self) -> RiskMode:
+        """What risk allows now."""
+        return self._risk.mode
+
+    def absorbed_up_to(self, symbol: str) -> int:
+        """Return the close (ms) of the last bar taken in for a forecast symbol; 0 for none."""
+        last = self._history.last(symbol)
+        return 0 if last is None else last.close_ms
+
+    def decided_up_to(self, symbol: str) -> int:
+        """Return ``as_of`` (ms) of the last decision on a bar, warm-up included; 0 for none."""
+        last = self._decided.get((symbol, False))
+        return 0 if last is None else last.as_of
+
+    def last_decision(self, symbol: str) -> Decision | None:
+        """Return the last decision on a bar, warm-up included."""
+        return self._decided.get((symbol, False))
+
+    def portfolio(self, at: int) -> Portfolio:
+        """Return the account marked to the last closes."""
+        return self._account.portfolio(at, self._marks)
+
+    def risk_checks(self) -> tuple[Check, ...]:
+        """Return mode, daily loss and total stop with their margins."""
+        return self._risk.state_checks()
+
+    def open_orders(self) -> list[Order]:
+        """Return the working orders, oldest first."""
+        return self._broker.open_orders()
+
+    # Phase A
+
+    def absorb(self, bar: Bar, exec_bar: Bar | None = None) -> Absorbed:
+        """Take in one closed bar of a forecast symbol; a bar already known changes nothing.
+
+        Parameters
+        ----------
+        exec_bar : the same span on the execution market, where that is another symbol; without
+            it nothing fills in this bar and nothing may be entered at its close.
+
+        Raises
+        ------
+        UsageError : for a symbol without a route, or bars of different spans.
+        """
+        executed = self._executed(bar, exec_bar)
+        if bar.close_ms <= self.absorbed_up_to(bar.symbol):
+            return Absorbed(bar, repeated=True)
+        records: list[Any] = []
+        orders: list[Order] = []
+        if not self._account.funded:
+            self._opening(records, bar.open_ms)
+        if executed is not None:
+            if executed is not bar:
+                self._take(records, executed)
+            orders = self._late_exit(executed)
+        outcome = self._take(records, bar)
+        for order in orders:
+            self._take(records, order)
+            self._broker.submit(order)
+        if executed is not None:
+            self._execute(records, executed)
+        if isinstance(outcome, Outcome):
+            records.append(outcome)
+        self._commit(records)
+        return absorbed(bar, records)
+
+    def _executed(self, bar: Bar, exec_bar: Bar | None) -> Bar | None:
+        route = self._routes.get(bar.symbol)
+        if route is None:
+            known = ", ".join(sorted(self._routes))
+            raise UsageError("symbol", "must have a route", bar.symbol, f"There are {known}.")
+        if route == bar.symbol:
+            return bar
+        if exec_bar is None:
+            return None
+        if (exec_bar.symbol, exec_bar.open_ms, exec_bar.timeframe) != (
+            route, bar.open_ms, bar.timeframe,
+        ):  # fmt: skip
+            raise UsageError(
+                "exec_bar", f"must be the bar of {route} at {iso(bar.open_ms)}", exec_bar.symbol
+            )
+        return exec_bar
+
+    def _opening(self, records: list[Any], at: int) -> None:
+        settings = self.settings
+        lines = books.opening(settings.account, settings.currency, settings.initial_cash, at)
+        for line in lines:
+            self._take(records, line)
+            self._broker.restore((line,))
+
+    def _late_exit(self, bar: Bar) -> list[Order]:
+        # A decision at the due time sends this order itself; without one (a data gap, a desk that
+        # was down) it goes out before the first bar that opens later, under the same id.
+        position = self._account.position(bar.symbol)
+        if position is None or not horizon_over(position, bar.open_ms):
+            return []
+        if self._closing(bar.symbol):
+            return []
+        return [exit_order(self._desk, position, ExitReason.HORIZON, position.horizon_due)]
+
+    def _execute(self, records: list[Any], bar: Bar) -> None:
+        step = bar.close_ms - bar.open_ms
+        for order in self._broker.open_orders():
+            late = order.symbol == bar.symbol and bar.open_ms - order.created_at >= step
+            if late and order.intent == "entry":
+                age = f"{(bar.open_ms - order.created_at) // 1000} s"
+                self._withdraw(
+                    records, order, bar.open_ms, Reason.STALE_DATA, "fills in the next bar", age
+                )
+        for line in self._broker.funding(bar):
+            self._take(records, line)
+        for fill in self._broker.on_bar(bar):
+            trade = self._take(records, fill)
+            for line in books.of_fill(fill, self.settings.currency):
+                self._take(records, line)
+            if trade is not None:
+                self._take(records, trade)
+
+    # Phase B
+
+    def decide(
+        self,
+        state: MarketState,
+        opinions: Sequence[Opinion],
+        absent: Mapping[str, str],
+        now: int,
+        *,
+        origin: Origin = "bar",
+    ) -> Decision:
+        """Decide on the last absorbed bar; the same question again returns the same decision.
+
+        Parameters
+        ----------
+        now : ms, the emission time.
+        origin : only ``bar`` trades. ``warm_up`` is stored as NO_TRADE; ``on_demand`` is reviewed
+            as if it traded.
+
+        Raises
+        ------
+        UsageError : if ``state.as_of`` is not the close of the last absorbed bar.
+        """
+        asked = origin == "on_demand"
+        known = self._decided.get((state.symbol, asked))
+        if known is not None and known.as_of == state.as_of and not asked:
+            return known
+        absorbed = self.absorbed_up_to(state.symbol)
+        if state.as_of != absorbed:
+            raise UsageError(
+                "as_of", f"must be the last absorbed close, {iso(absorbed)}", iso(state.as_of)
+            )
+        draft = self._draft(state, opinions, absent, now, origin)
+        if asked and known is not None and known.id == draft.id:
+            return known
+        records: list[Any] = list(opinions)
+        orders: list[Order] = []
+        if origin == "bar":
+            orders += self._mark(records, state.as_of)
+        plan = Plan(draft, (), ())
+        if origin != "warm_up":
+            plan = self._plan(draft, state, {order.symbol for order in orders})
+        if origin == "bar":
+            orders += plan.orders
+            for refusal in plan.refusals:
+                self._take(records, refusal)
+        self._take(records, plan.decision)
+        self._send(records, orders)
+        return plan.decision
+
+    def step(
+        self,
+        state: MarketState,
+        opinions: Sequence[Opinion],
+        absent: Mapping[str, str],
+        now: int,
+        exec_bar: Bar | None = None,
+    ) -> Decision:
+        """Absorb the state's last bar and decide on it."""
+        self.absorb(state.bars.bar(-1), exec_bar)
+        return self.decide(state, opinions, absent, now)
+
+    def warm_up(self, asked: Iterable[Asked], *, batch: int = 2_000) -> int:
+        """Absorb and decide over history without trading, stored ``batch`` rows at a time.
+
+        Returns
+        -------
+        The number of bars taken in; those already decided are passed over.
+        """
+        buffered = Buffered(self._store)
+        self._ledger = buffered
+        done = 0
+        try:
+            for state, opinions, absent in asked:
+                if state.as_of <= self.decided_up_to(state.symbol):
+                    continue
+                self.absorb(state.bars.bar(-1))
+                self.decide(state, opinions, absent, state.as_of, origin="warm_up")
+                done += 1
+                if len(buffered) >= batch:
+                    buffered.flush()
+            buffered.flush()
+        finally:
+            self._ledger = self._store
+        return done
+
+    def _draft(
+        self,
+        state: MarketState,
+        opinions: Sequence[Opinion],
+        absent: Mapping[str, str],
+        now: int,
+        origin: Origin,
+    ) -> Decision:
+        prepared = self._strategy.prepare_state(state, opinions, absent)
+        draft = self._strategy.generate_signal(prepared, now)
+        settings = self.settings
+        draft = replace(
+            draft, origin=origin, source=settings.source, git_commit=settings.git_commit
+        )
+        if origin != "warm_up":
+            return draft
+        reasons = (*draft.reasons, Reason.WARM_UP.value)
+        return replace(draft, action=Action.NO_TRADE, reasons=reasons)
+
+    def _mark(self, records: list[Any], at: int) -> list[Order]:
+        # One mark per instant: with several symbols the first to decide makes it.
+        if at <= self._equity_at:
+            return []
+        now = self.portfolio(at)
+        mark = EquityMark(now.account, at, now.cash, now.equity, now.high_water)
+        self._take(records, mark)
+        if not self._risk.must_halt:
+            return []
+        limit = self._risk.limits.total_stop
+        why = f"equity is {self._risk.fall:.2%} below its high-water mark, limit {limit:.2%}"
+        change = ModeChange(now.account, at, RiskMode.HALTED, "risk", why)
+        return self._shut(records, change, ExitReason.RISK)
+
+    def _plan(self, draft: Decision, state: MarketState, closing: set[str]) -> Plan:
+        symbol = self._routes[state.symbol]
+        price = self._marks.get(symbol) if self._marked.get(symbol) == state.as_of else None
+        scale = Decimal(1)
+        if price is not None and symbol != state.symbol:
+            scale = price / dec(state.bars.close[-1])
+        situation = Situation(
+            self._instruments[symbol], self.portfolio(state.as_of), price, scale,
+            symbol in closing or self._closing(symbol), self._pending(symbol),
+        )  # fmt: skip
+        return self._planner.plan(draft, state, situation)
+
+    # Control
+
+    def kill(self, by: str, why: str, at: int) -> ModeChange | None:
+        """Close everything at the market and refuse all entries; None if already killed."""
+        return self.change_mode(RiskMode.KILLED, by, why, at)
+
+    def arm(self, by: str, why: str, at: int) -> ModeChange | None:
+        """Allow entries again; None if they are allowed."""
+        return self.change_mode(RiskMode.ACTIVE, by, why, at)
+
+    def change_mode(self, mode: RiskMode, by: str, why: str, at: int) -> ModeChange | None:
+        """Change what risk allows at market time ``at`` (ms); None if it is so already.
+
+        KILLED and HALTED close what is open; all but ACTIVE withdraw entries on their way.
+        """
+        if mode is self.mode:
+            return None
+        if self._risk.change is not None:  # the ledger tells changes apart by their instant
+            at = max(at, self._risk.change.at + 1)
+        change = ModeChange(self.settings.account, at, mode, by, why)
+        records: list[Any] = []
+        reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
+        self._send(records, self._shut(records, change, reason))
+        return change
+
+    def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
+        """Close every position at the market and return the orders."""
+        orders = self._exits(reason, at)
+        self._send([], orders)
+        return orders
+
+    def shutdown(self, at: int) -> list[Order]:
+        """Do what ``on_shutdown`` says."""
+        if self.settings.on_shutdown == "keep":
+            return []
+        return self.flatten(at, ExitReason.SHUTDOWN)
+
+    def resume(self, strategy_after: int = 0) -> int:
+        """Rebuild everything from the ledger, into a fresh loop with a fresh broker and strategy.
+
+        Parameters
+        ----------
+        strategy_after : rows up to this number are already in the strategy's own snapshot.
+
+        Returns
+        -------
+        The number of rows read.
+
+        Raises
+        ------
+        UsageError : if the loop has already worked.
+        """
+        if self._head:
+            raise UsageError("resume", "needs a loop that has not worked yet")
+        count = 0
+        lesson: list[tuple[int, Any]] = []
+        for seq, record in in_order(self._store):
+            count += 1
+            self._broker.restore((record,))
+            self._enter(record)
+            if seq > strategy_after:
+                lesson.append((seq, record))
+            if len(lesson) >= 1_000:
+                self._teach(lesson)
+                lesson = []
+        self._teach(lesson)
+        self._head = self._store.head()[0]
+        return count
+
+    # One way in for every row, live and on resume
+
+    def _enter(self, record: Any) -> ClosedTrade | Outcome | None:
+        if isinstance(record, Bar):
+            if record.symbol in self._traded:
+                self._marks[record.symbol] = dec(record.close)
+                self._marked[record.symbol] = record.close_ms
+            return self._history.push(record) if record.symbol in self._routes else None
+        if isinstance(record, Decision):
+            self._history.asked(record)
+            self._decided[record.symbol, record.origin == "on_demand"] = record
+        elif isinstance(record, EquityMark):
+            self._equity_at = max(self._equity_at, record.at)
+        self._risk.fold(record)
+        return self._account.fold(record)
+
+    def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:
+        records.append(record)
+        return self._enter(record)
+
+    def _commit(self, records: list[Any]) -> None:
+        if not records:
+            return
+        numbers = self._ledger.append(records)
+        # A row that was there before (an opinion asked for twice) has been learned from.
+        rows = [row for row in zip(numbers, records, strict=True) if row[0] > self._head]
+        self._head = max(self._head, *numbers)
+        self._teach(rows)
+
+    def _teach(self, rows: Sequence[tuple[int, Any]]) -> None:
+        first = 0
+        for i, (_, record) in enumerate(rows):
+            if isinstance(record, ClosedTrade):
+                self._strategy.observe(rows[first : i + 1])
+                self._strategy.post_trade_update(record)
+                first = i + 1
+        if first < len(rows):
+            self._strategy.observe(rows[first:])
+
+    def _send(self, records: list[Any], orders: Sequence[Order]) -> None:
+        # On the ledger first: an order that was sent is always known.
+        for order in orders:
+            self._take(records, order)
+        self._commit(records)
+        refusals = [refusal for order in orders if (refusal := self._broker.submit(order))]
+        self._commit(list(refusals))
+
+    def _shut(
+        self, records: list[Any], change: ModeChange, reason: ExitReason | None
+    ) -> list[Order]:
+        self._take(records, change)
+        code = Reason.KILLED if change.mode is RiskMode.KILLED else Reason.BREAKER
+        if change.mode is not RiskMode.ACTIVE:
+            for order in self._broker.open_orders():
+                if order.intent == "entry":
+                    rule = "mode must be ACTIVE"
+                    self._withdraw(records, order, change.at, code, rule, change.mode.value)
+        return [] if reason is None else self._exits(reason, change.at)
+
+    def _withdraw(
+        self, records: list[Any], order: Order, at: int, code: Reason, rule: str, value: str
+    ) -> None:
+        self._broker.cancel(order.id)
+        refusal = Refusal(
+            order.account, order.symbol, at, code, rule, value, order.intent, order.decision_id
+        )
+        self._take(records, refusal)
+
+    def _exits(self, reason: ExitReason, at: int) -> list[Order]:
+        return [
+            exit_order(self._desk, position, reason, at)
+            for position in self._account.positions()
+            if not self._closing(position.symbol)
+        ]
+
+    def _pending(self, symbol: str) -> Decimal:
+        others = (
+            order.qty * self._marks[order.symbol]
+            for order in self._broker.open_orders()
+            if order.intent == "entry" and order.symbol != symbol
+        )
+        return sum(others, Decimal(0))
+
+    def _closing(self, symbol: str) -> bool:
+        return any(
+            order.symbol == symbol and order.reduce_only and order.intent not in ("stop", "target")
+            for order in self._broker.open_orders()
+        )

@@ -1,0 +1,67 @@
+"""What goes into the trading loop once, and what comes out of each bar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from domain.canonical import plain
+from domain.market import Bar
+from domain.opinion import Outcome
+from domain.trading import ClosedTrade, Event, Fill, Posting, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """What the loop is told about its surroundings.
+
+    Attributes
+    ----------
+    routes : forecast symbol → execution symbol.
+    spread_bps : modelled spread by execution symbol, checked where there is no book.
+    initial_cash : opening capital, in ``currency``.
+    source, git_commit : written on every decision.
+    """
+
+    routes: Mapping[str, str]
+    horizon_bars: int = 5
+    account: str = "paper"
+    currency: str = "USDT"
+    initial_cash: Decimal = Decimal(10_000)
+    spread_bps: Mapping[str, float] = field(default_factory=dict)
+    source: str = "replay"
+    git_commit: str = ""
+    on_shutdown: Literal["keep", "flatten"] = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """What one bar brought; ``repeated`` means that it was known and nothing happened."""
+
+    bar: Bar
+    fills: tuple[Fill, ...] = ()
+    trades: tuple[ClosedTrade, ...] = ()
+    postings: tuple[Posting, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    outcome: Outcome | None = None
+    events: tuple[Event, ...] = ()
+    repeated: bool = False
+
+
+def absorbed(bar: Bar, records: Sequence[Any]) -> Absorbed:
+    """Sort the rows of one append into an :class:`Absorbed`."""
+
+    def of(kind: type[Any]) -> tuple[Any, ...]:
+        return tuple(record for record in records if isinstance(record, kind))
+
+    fills, trades, outcomes, refusals = of(Fill), of(ClosedTrade), of(Outcome), of(Refusal)
+    events = (
+        *(Event("fill", fill.at, plain(fill)) for fill in fills),
+        *(Event("trade", trade.closed_at, plain(trade)) for trade in trades),
+        *(Event("risk", refusal.at, plain(refusal), "warning") for refusal in refusals),
+    )
+    return Absorbed(
+        bar, fills, trades, of(Posting), refusals, outcomes[0] if outcomes else None, events
+    )

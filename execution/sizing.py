@@ -1,0 +1,84 @@
+"""How much to trade."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from domain.decision import Reason
+from domain.errors import SettingError
+from domain.market import Instrument
+from domain.trading import ZERO
+from execution.money import dec, to_step
+
+
+@dataclass(frozen=True, slots=True)
+class SizingSettings:
+    """How an order's notional is found.
+
+    Attributes
+    ----------
+    mode : ``risk`` loses ``risk_fraction`` of equity at the stop; ``fixed`` is a fixed notional.
+    risk_fraction : fraction of equity.
+    fixed_notional, min_notional, max_notional : quote units.
+    default_stop : distance assumed for a decision without a stop, fraction of price.
+    """
+
+    mode: Literal["risk", "fixed"] = "risk"
+    risk_fraction: float = 0.0025
+    fixed_notional: float = 500.0
+    min_notional: float = 10.0
+    max_notional: float = 1000.0
+    default_stop: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_notional <= self.max_notional:
+            raise SettingError("max_notional", "must be at least min_notional", self.max_notional)
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """An order's size, or why there is none.
+
+    Attributes
+    ----------
+    qty : base units on the step; 0 when refused.
+    notional : quote units at the price given, also when refused.
+    floor : the smallest notional allowed, quote units.
+    """
+
+    qty: Decimal
+    notional: Decimal
+    floor: Decimal
+    reason: Reason | None = None
+
+
+def size(
+    settings: SizingSettings,
+    equity: Decimal,
+    price: Decimal,
+    stop: Decimal | None,
+    instrument: Instrument,
+    factor: float = 1.0,
+) -> Sized:
+    """Return the quantity for an entry.
+
+    Parameters
+    ----------
+    equity : of the account, quote units.
+    price, stop : the price it was decided at and its stop, quote units.
+    factor : the gate's share in [0, 1].
+    """
+    wanted = dec(settings.fixed_notional)
+    if settings.mode == "risk":
+        distance = dec(settings.default_stop) if stop is None else abs(price - stop) / price
+        most = dec(settings.max_notional)
+        at_risk = equity * dec(settings.risk_fraction)
+        wanted = most if distance == 0 else at_risk / distance
+    wanted = min(wanted * dec(factor), dec(settings.max_notional))
+    floor = max(dec(settings.min_notional), instrument.min_notional)
+    qty = min(to_step(wanted / price, instrument.step), instrument.max_qty)
+    if qty * price < floor or qty < instrument.min_qty:
+        return Sized(ZERO, max(qty * price, ZERO), floor, Reason.BELOW_MIN_NOTIONAL)
+    return Sized(qty, qty * price, floor)

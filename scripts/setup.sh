@@ -1,0 +1,46 @@
+#!/bin/sh
+# Make .venv ready: one clear line per problem, nothing to do when it is up to date.
+# Usage: scripts/setup.sh [runtime|dev]     PYTHON=python3.12 and PIP_ARGS="…" are passed on.
+set -eu
+cd "$(dirname "$0")/.."
+extra=${1:-runtime}
+venv=.venv
+stamp=$venv/.ready-$extra
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "set-up: $*"; exit 2; }
+
+fresh() { [ -f "$stamp" ] && [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ]; }
+if fresh && "$venv/bin/python" -c '' 2>/dev/null; then exit 0; fi
+
+python=${PYTHON:-}
+if [ -z "$python" ]; then
+  for name in python3.13 python3.12 python3.11 python3 python; do
+    if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+      python=$name; break
+    fi
+  done
+  [ -n "$python" ] || die "needs Python 3.11, 3.12 or 3.13 and found none. Install one, or point to it: make PYTHON=/path/to/python3.12 …"
+fi
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null ||
+  die "needs Python 3.11, 3.12 or 3.13; $python is $("$python" --version 2>&1 || true). Point to one: make PYTHON=/path/to/python3.12 …"
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+  die "$python has no venv module. On Debian or Ubuntu: apt install python3-venv"
+
+free_mb=$(df -Pm . | awk 'NR==2 {print $4}')
+[ "$free_mb" -ge 2500 ] || die "needs 2.5 GB of free disk here and has $free_mb MB. Free some and run it again."
+[ -w . ] || die "cannot write to $(pwd). Copy the project to a folder you own."
+
+if ! "$venv/bin/python" -c '' 2>/dev/null; then
+  say "set-up: making $venv with $("$python" --version)"
+  rm -rf "$venv"
+  "$python" -m venv "$venv" || die "could not make $venv (see above)"
+fi
+target=.
+[ "$extra" = runtime ] || target=".[$extra]"
+say "set-up: installing pinned packages (about 1 GB, once; a few minutes)"
+# shellcheck disable=SC2086 # PIP_ARGS is a list of words
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} \
+  -c constraints.txt -e "$target" ||
+  die "pip could not install the packages (see above). Behind a mirror or proxy: make PIP_ARGS='--index-url …' …"
+touch "$stamp"

@@ -1,0 +1,393 @@
+"""The composition root: the only place that names concrete classes and hands them to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import Engine
+
+from agents.host import LocalAgent
+from agents.registry import build_agents, describe
+from consensus.council import Council
+from consensus.settings import CouncilSettings, DecisionRules
+from data.files import read_bars, read_funding
+from data.instruments import instrument_for
+from data.memory import MarketMemory
+from data.sources.replay import ReplaySource
+from domain.decision import Costs
+from domain.errors import UsageError
+from domain.market import BarFrame, Instrument, MarketState, symbol_on
+from domain.ports import Agent, AsyncAgent, Clock, MarketSource, Needs, Strategy
+from domain.times import timeframe_ms
+from execution.fills import CostModel
+from execution.funding import base_rate, rates_of
+from execution.loop import TradingLoop
+from execution.messages import LoopSettings
+from execution.paper import PaperBroker
+from execution.risk import RiskLimits
+from execution.sizing import SizingSettings
+from execution.strategies import EmaCross
+from serving.auth import token_of
+from serving.control import KILL_FILE, LEASE_TTL_MS, Control
+from serving.desk import Desk, Progress
+from serving.folds import Fold
+from serving.market_clock import MarketClock
+from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
+from serving.pacing import Pacer
+from serving.plan import RunPlan
+from serving.reports import SignalReports
+from serving.service import CouncilService
+from serving.settings import Settings, load_settings
+from serving.system import SystemClock, environment, git_commit
+from sim.opinions import widest
+from sim.worlds import DemoSource
+from storage.accounts import ensure_account
+from storage.engine import open_database
+from storage.events import EventLog
+from storage.inbox import Inbox
+from storage.leases import Lease
+from storage.ledger import SqlLedger
+from storage.migrate import upgrade
+from storage.queries import Reader
+from storage.snapshots import SqlSnapshots
+
+ACCOUNT, CURRENCY = "paper", "USDT"
+DESK_LEASE = "desk"
+FUNDING_HOURS = 8
+
+
+def settings_of(plan: RunPlan) -> Settings:
+    """Load the settings a plan was made with; the same in every process of a run."""
+    return load_settings(
+        env=environment(),
+        profile=plan.profile,
+        config_files=[Path(name) for name in plan.config_files],
+        overrides=dict(plan.overrides),
+    )
+
+
+def open_storage(settings: Settings) -> Engine:
+    """Open the database and bring its schema up to date."""
+    engine = open_database(settings.database_url())
+    upgrade(engine)
+    return engine
+
+
+def agent_named(name: str, settings: Settings) -> Agent:
+    """Build one agent with its promoted or shipped model."""
+    return _agents(settings, [name])[name]
+
+
+def configured_agents(settings: Settings) -> dict[str, Agent]:
+    """Build every agent the settings name."""
+    return _agents(settings, settings.models.agents)
+
+
+def _agents(settings: Settings, names: Any) -> dict[str, Agent]:
+    return build_agents(names, settings.data.models_dir, settings.data.pred_horizon_steps)
+
+
+# Markets
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Forecast symbols, where each is executed, and what trading there costs."""
+
+    routes: Mapping[str, str]
+    instruments: Mapping[str, Instrument]
+    costs: Mapping[str, CostModel]
+
+    def round_trip(self, bar_ms: int, horizon_bars: int, state: MarketState) -> Costs:
+        """Return what a round trip would cost in a market state."""
+        symbol = self.routes[state.symbol]
+        funding = 0.0
+        if self.instruments[symbol].market == "perp":
+            rate = 1e-4 if state.funding_rate is None else abs(state.funding_rate)
+            funding = rate * 1e4 * horizon_bars * bar_ms / (FUNDING_HOURS * 3_600_000)
+        costs = self.costs[symbol].round_trip(funding)
+        if state.book is None or not (state.book.bids and state.book.asks):
+            return costs
+        return Costs(costs.fee_bps, state.book.spread_bps, costs.slippage_bps, funding)
+
+
+def market_for(
+    settings: Settings, symbols: list[str], price: Mapping[str, float], *, keep_market: bool
+) -> Market:
+    """Route forecast symbols to where they are executed.
+
+    Parameters
+    ----------
+    price : a recent price of each symbol, quote units; scales default filters.
+    keep_market : execute where the bars come from (a single file); else ``EXECUTION_MARKET``.
+    """
+    routes = {
+        symbol: symbol if keep_market else symbol_on(symbol, settings.execution.market)
+        for symbol in symbols
+    }
+    instruments = {
+        route: instrument_for(route, price.get(symbol)) for symbol, route in routes.items()
+    }
+    execution = settings.execution
+    costs = {}
+    for route, instrument in instruments.items():
+        model = CostModel.of(instrument, execution.spread_bps, execution.slippage_bps)
+        if execution.fees_bps is not None:
+            model = CostModel(
+                execution.fees_bps, execution.fees_bps, execution.spread_bps, execution.slippage_bps
+            )
+        costs[route] = model
+    return Market(routes, instruments, costs)
+
+
+# Strategy and loop
+
+
+def council_settings(settings: Settings) -> CouncilSettings:
+    """Translate settings into the council's own."""
+    council = settings.consensus
+    return CouncilSettings(
+        members=tuple(settings.models.agents),
+        horizon_bars=settings.data.pred_horizon_steps,
+        half_life=council.half_life,
+        eta=council.eta,
+        floor=council.floor,
+        grace=council.grace,
+    )
+
+
+def decision_rules(settings: Settings) -> DecisionRules:
+    """Translate settings into the rules of a decision."""
+    rules = settings.decision
+    filters = settings.risk.spread_liquidity_filter
+    return DecisionRules(
+        prob_min=rules.prob_min,
+        min_expected_return=rules.min_expected_return,
+        risk_max=rules.risk_max,
+        delta=rules.delta,
+        min_forecasters=settings.consensus.min_forecasters,
+        interval_rule=rules.interval_rule,
+        max_spread_bps=settings.risk.max_spread_bps if filters else float("inf"),
+        min_liquidity=settings.risk.min_liquidity if filters else 0.0,
+        stop_atr=settings.execution.stop_atr,
+        target_atr=settings.execution.target_atr,
+    )
+
+
+def build_strategy(
+    settings: Settings, costs: Callable[[MarketState], Costs], source: str, commit: str
+) -> Strategy:
+    """Return the strategy the settings name.
+
+    Raises
+    ------
+    UsageError : for a name nobody has.
+    """
+    name = settings.execution.strategy
+    if name == "council":
+        return Council(council_settings(settings), decision_rules(settings), costs, source, commit)
+    if name == "ema_cross":
+        return EmaCross(10, 20, settings.data.pred_horizon_steps)
+    raise UsageError("strategy", "must be one that exists", name, "There are council, ema_cross.")
+
+
+def risk_limits(settings: Settings) -> RiskLimits:
+    """Translate settings into limits; a switch that is off turns its limit off."""
+    risk = settings.risk
+    return RiskLimits(
+        max_symbol_exposure=risk.max_exposure_symbol,
+        max_total_exposure=risk.max_exposure_total,
+        daily_loss=risk.daily_loss_max if risk.daily_breaker else None,
+        total_stop=risk.total_stop_drawdown if risk.total_stop else None,
+        max_spread_bps=risk.max_spread_bps if risk.spread_liquidity_filter else None,
+        min_liquidity=risk.min_liquidity if risk.spread_liquidity_filter else None,
+    )
+
+
+def sizing(settings: Settings) -> SizingSettings:
+    """Translate settings into how much is traded."""
+    risk, fixed = settings.risk, settings.execution.fixed_notional
+    return SizingSettings(
+        mode="risk" if fixed is None else "fixed",
+        risk_fraction=risk.risk_per_trade,
+        fixed_notional=500.0 if fixed is None else fixed,
+        min_notional=risk.min_order_notional,
+        max_notional=risk.max_order_notional,
+    )
+
+
+# The service behind the API
+
+
+def council_service(
+    plan: RunPlan, settings: Settings, agents: Mapping[str, AsyncAgent]
+) -> CouncilService:
+    """Wire what answers HTTP; it reads the database and appends nothing."""
+    engine = open_storage(settings)
+    clock = SystemClock()
+    mine = configured_agents(settings)
+    source = _source(plan, settings)
+    return CouncilService(
+        plan=plan,
+        reader=Reader(engine, plan.world),
+        inbox=Inbox(engine, plan.world),
+        desk=Lease(engine, DESK_LEASE, "api", LEASE_TTL_MS, clock),
+        snapshots=SqlSnapshots(engine, plan.world),
+        agents=agents,
+        needs=widest(mine),
+        agent_cards={
+            name: {**describe(agent), "runs": "here" if name not in settings.models.remote else "serve"}
+            for name, agent in mine.items()
+        },
+        memories=_memories(source.symbols, settings.data.timeframe),
+        timeframe=settings.data.timeframe,
+        horizon_bars=settings.data.pred_horizon_steps,
+        strategy=settings.execution.strategy,
+        account=ACCOUNT,
+        deadline_s=deadline(plan, settings),
+        token=api_token(settings),
+        clock=clock,
+    )
+
+
+def api_token(settings: Settings) -> str:
+    """Return the API's token, making one in VAR_DIR if none is configured."""
+    configured = settings.serving.api_token
+    return token_of(
+        settings.data.var_dir, None if configured is None else configured.get_secret_value()
+    )
+
+
+def deadline(plan: RunPlan, settings: Settings) -> float:
+    """Return how long the agents have, wall-clock seconds: min(2 s, a quarter of a bar)."""
+    if plan.speed is None:
+        return settings.serving.agent_deadline_s
+    bar = timeframe_ms(settings.data.timeframe) / 1000.0 / plan.speed
+    return min(settings.serving.agent_deadline_s, bar / 4.0)
+
+
+# The desk
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A source with what is needed around it."""
+
+    source: MarketSource
+    symbols: list[str]
+    history: list[BarFrame]
+    price: Mapping[str, float]
+    funding: Callable[[str, int], float]
+    keep_market: bool
+
+
+def _source(plan: RunPlan, settings: Settings) -> Feed:
+    if plan.source == "demo":
+        demo = DemoSource(
+            settings.data.symbols, settings.data.timeframe, plan.seed,
+            warm_up_days=plan.warm_up_days,
+        )  # fmt: skip
+        history = demo.history()
+        price = {symbol: float(frame.close[-1]) for symbol, frame in history.items()}
+        return Feed(demo, list(history), list(history.values()), price, base_rate, False)
+    if plan.source == "replay":
+        frames = [
+            read_bars(Path(name)).between(plan.start_ms, plan.end_ms) for name in plan.data
+        ]
+        rate = base_rate
+        if plan.funding is not None:
+            found = read_funding(Path(plan.funding))
+            rate = rates_of(found.ts.tolist(), found.rate.tolist())
+        price = {frame.symbol: float(frame.close[-1]) for frame in frames}
+        symbols = [frame.symbol for frame in frames]
+        return Feed(ReplaySource(frames), symbols, [], price, rate, True)
+    raise UsageError("source", "must be demo or replay", plan.source)
+
+
+def build_desk(plan: RunPlan, settings: Settings) -> Desk:
+    """Wire the desk of a plan."""
+    engine = open_storage(settings)
+    feed = _source(plan, settings)
+    ensure_account(engine, plan.world, ACCOUNT, CURRENCY, "paper")
+    market = market_for(settings, feed.symbols, feed.price, keep_market=feed.keep_market)
+    commit = git_commit()
+    bar_ms = timeframe_ms(settings.data.timeframe)
+    round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
+    strategy = build_strategy(settings, round_trip, feed.source.label, commit)
+    agents = configured_agents(settings)
+    loop = TradingLoop(
+        strategy,
+        PaperBroker(
+            market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
+            funding=feed.funding,
+        ),
+        SqlLedger(engine, plan.world),
+        market.instruments,
+        LoopSettings(
+            routes=market.routes,
+            horizon_bars=settings.data.pred_horizon_steps,
+            account=ACCOUNT,
+            currency=CURRENCY,
+            initial_cash=Decimal(str(settings.execution.initial_cash)),
+            spread_bps=dict.fromkeys(market.instruments, settings.execution.spread_bps),
+            source=feed.source.label,
+            git_commit=commit,
+            on_shutdown=settings.execution.on_shutdown,
+        ),
+        limits=risk_limits(settings),
+        sizing=sizing(settings),
+    )  # fmt: skip
+    var_dir = settings.data.var_dir
+    clock = SystemClock()
+    return Desk(
+        loop=loop,
+        fold=Fold(strategy, SqlSnapshots(engine, plan.world)),
+        source=feed.source,
+        reader=Reader(engine, plan.world),
+        memories=_memories(feed.symbols, settings.data.timeframe),
+        routes=market.routes,
+        needs=_with_strategy(widest(agents), strategy),
+        agents=agents,
+        opinions=_opinions(plan, settings, agents),
+        control=Control(
+            Lease(engine, DESK_LEASE, f"{os.getpid()}", LEASE_TTL_MS, clock),
+            Inbox(engine, plan.world),
+            var_dir / KILL_FILE,
+        ),
+        events=EventLog(engine, plan.world),
+        reports=SignalReports(var_dir / "reports" / "signals"),
+        pacer=Pacer(plan.speed),
+        market_clock=MarketClock(),
+        history=feed.history,
+        progress=Progress(pid=os.getpid()),
+        leave=asyncio.Event(),
+    )
+
+
+def _opinions(plan: RunPlan, settings: Settings, agents: Mapping[str, Agent]) -> Opinions:
+    here = InProcessOpinions(
+        {name: LocalAgent(agent) for name, agent in agents.items()}, deadline(plan, settings)
+    )
+    if plan.local:
+        return here
+    client = httpx.AsyncClient(
+        base_url=plan.address, headers={"Authorization": f"Bearer {api_token(settings)}"}
+    )
+    return ServeOpinions(client, here, deadline(plan, settings))
+
+
+def _with_strategy(needs: Needs, strategy: Strategy) -> Needs:
+    own = getattr(strategy, "needs", Needs())
+    return Needs(max(needs.bars, own.bars), max(needs.feature_rows, own.feature_rows))
+
+
+def _memories(symbols: list[str], timeframe: str) -> dict[str, MarketMemory]:
+    return {symbol: MarketMemory(symbol, timeframe) for symbol in symbols}

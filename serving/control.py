@@ -1,0 +1,127 @@
+"""What reaches a running desk from outside: the lease it holds, its inbox, the kill file."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from domain.errors import ConclaveError, ServiceUnreachable, UsageError
+from storage.inbox import Inbox
+from storage.leases import Lease
+
+log = structlog.get_logger("control")
+
+LEASE_TTL_MS = 10_000
+RENEW_SECONDS = 2.5
+CODE_SECONDS = 120.0
+KILL_FILE = "KILL"
+
+Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class LeaseLost(ServiceUnreachable):
+    """Another desk has taken over, or this one slept too long: it must not append any more."""
+
+    code = "lease_lost"
+
+
+@dataclass(slots=True)
+class Control:
+    """Keeps the lease, answers the inbox, watches for ``VAR_DIR/KILL``."""
+
+    lease: Lease
+    inbox: Inbox
+    kill_file: Path
+    _renewed: float = 0.0
+
+    def take_lease(self, info: Mapping[str, Any]) -> None:
+        """Become the one desk.
+
+        Raises
+        ------
+        ServiceUnreachable : if another desk is running.
+        """
+        if not self.lease.acquire(info):
+            holder = self.lease.holder()
+            pid = None if holder is None else holder.info.get("pid")
+            raise ServiceUnreachable(
+                "desk", "is already running on this database", f"pid {pid}",
+                "Stop it first, or give this one its own VAR_DIR.",
+            )  # fmt: skip
+        self._renewed = time.monotonic()
+
+    def release_lease(self) -> None:
+        """Let another desk take over at once."""
+        self.lease.release()
+
+    def keep_lease(self, info: Mapping[str, Any]) -> None:
+        """Renew the lease when it is time.
+
+        Raises
+        ------
+        LeaseLost : if it is another's, or ran out while this process was stopped.
+        """
+        now = time.monotonic()
+        if now - self._renewed < RENEW_SECONDS:
+            return
+        if not self.lease.renew(info) and not self.lease.acquire(info):
+            raise LeaseLost("desk", "lost its lease to another desk")
+        self._renewed = now
+
+    def killed_by_file(self) -> str | None:
+        """Return what is written in the kill file (or its name), None if there is no such file."""
+        try:
+            return self.kill_file.read_text(encoding="utf-8", errors="replace").strip() or KILL_FILE
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return f"{KILL_FILE} ({error.strerror})"  # there is something of that name: be safe
+
+    def serve(self, handlers: Mapping[str, Handler]) -> None:
+        """Carry out what waits in the inbox, oldest first, and answer."""
+        for request in self.inbox.pending():
+            handler = handlers.get(request.kind)
+            try:
+                if handler is None:
+                    raise UsageError("request", "is of a kind this desk knows", request.kind)
+                result = handler(request.body)
+            except ConclaveError as error:
+                log.warning("request_refused", kind=request.kind, error=str(error))
+                result = {
+                    "error": {"code": error.code, "message": error.message, "hint": error.hint}
+                }
+            self.inbox.answer(request.id, result)
+
+
+@dataclass(slots=True)
+class Confirmation:
+    """The two steps of arming: the first gives a code, the second brings it back in time."""
+
+    _code: str = ""
+    _until: float = field(default=0.0)
+
+    def ask(self) -> str:
+        """Return a fresh code."""
+        self._code, self._until = secrets.token_hex(3), time.monotonic() + CODE_SECONDS
+        return self._code
+
+    def check(self, given: str) -> None:
+        """Take a code once.
+
+        Raises
+        ------
+        UsageError : if it is not the one given out, or too old.
+        """
+        good = bool(self._code) and secrets.compare_digest(given, self._code)
+        if not good or time.monotonic() > self._until:
+            raise UsageError(
+                "confirm", "must be the code of the first step, within two minutes", given,
+                "Ask again without a code.",
+            )  # fmt: skip
+        self._code = ""

@@ -1,0 +1,306 @@
+"""The desk: feed → opinions → loop → ledger → events. The only process that appends.
+
+An ordinary asyncio program outside Ray. It rebuilds itself from the ledger, asks the agents
+through Serve, and thinks with the light agents in its own process when Serve does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import structlog
+
+from agents.contract import trim
+from data.memory import MarketMemory
+from domain.canonical import plain
+from domain.decision import Decision
+from domain.errors import ServiceUnreachable, UsageError
+from domain.market import Bar, BarFrame, MarketState
+from domain.opinion import Opinion
+from domain.ports import Agent, MarketSource, Needs
+from domain.times import iso
+from domain.trading import Event, RiskMode
+from execution.loop import TradingLoop
+from execution.messages import Absorbed
+from serving.control import Confirmation, Control
+from serving.folds import Fold
+from serving.market_clock import MarketClock
+from serving.opinions import Opinions
+from serving.pacing import Pacer
+from serving.reports import SignalReports
+from serving.schema import portfolio_of, signal_of
+from serving.wire import opinion_from
+from storage.events import EventLog
+from storage.queries import Reader
+
+log = structlog.get_logger("desk")
+
+WARM_UP_BATCH = 512  # bars opined on at a time
+HOUSEKEEPING_SECONDS = 0.01
+TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
+SNAPSHOT_EVERY = 500  # decisions between two saved folds
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the desk is doing, as ``status`` shows it."""
+
+    pid: int = 0
+    phase: str = "starting"
+    done: float | None = None  # share of the phase, where it has an end
+    decided: int = 0
+    via: str = "in_process"
+    as_of: str | None = None
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything the desk needs, handed in by the composition root.
+
+    Attributes
+    ----------
+    routes : forecast symbol → execution symbol.
+    needs : the most any agent reads of a state.
+    history : opined, scored and folded, but never traded, before the first live bar.
+    """
+
+    loop: TradingLoop
+    fold: Fold
+    source: MarketSource
+    reader: Reader
+    memories: dict[str, MarketMemory]
+    routes: Mapping[str, str]
+    needs: Needs
+    agents: Mapping[str, Agent]
+    opinions: Opinions
+    control: Control
+    events: EventLog
+    reports: SignalReports
+    pacer: Pacer
+    market_clock: MarketClock
+    history: Sequence[BarFrame] = ()
+    progress: Progress = field(default_factory=Progress)
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+    confirmation: Confirmation = field(default_factory=Confirmation)
+    _told: float = 0.0
+
+    async def run(self) -> None:
+        """Carry on from the ledger until the feed ends or somebody asks to leave.
+
+        Raises
+        ------
+        ServiceUnreachable : if another desk is running, or took over.
+        """
+        self.control.take_lease(plain(self.progress))
+        try:
+            await self._catch_up()
+            await self._warm_up()
+            housekeeping = asyncio.create_task(self._keep_house())
+            try:
+                await self._market(housekeeping)
+            finally:
+                self.leave.set()
+                await housekeeping
+        finally:
+            self.fold.save()
+            self.reports.close()
+            self.control.release_lease()
+
+    # From the ledger to the last bar known
+
+    async def _catch_up(self) -> None:
+        self.progress.phase = "catching up"
+        self.fold.resume(self.loop)
+        for symbol, memory in self.memories.items():
+            frame = self.reader.bars(symbol, memory.timeframe)
+            if not len(frame):
+                continue
+            memory.append(frame)
+            self.market_clock.reach(frame.bar(-1).close_ms)
+        states = [
+            state
+            for memory in self.memories.values()
+            if (state := self._state(memory)) is not None
+            and state.as_of > self.loop.decided_up_to(state.symbol)
+        ]
+        if states:
+            log.info("finishing_bar", symbols=[state.symbol for state in states])
+            await self._decide(states)
+
+    async def _warm_up(self) -> None:
+        for frame in self.history:
+            memory = self.memories[frame.symbol]
+            done_to = self.loop.decided_up_to(frame.symbol)
+            fresh = frame.between(done_to, None)  # a bar closing at done_to opened before it
+            if not len(fresh):
+                continue
+            log.info("warm_up", symbol=frame.symbol, bars=len(fresh))
+            self.progress.phase = "warming up"
+            memory.append(fresh)
+            states = memory.states(int(fresh.ts[0]), None, self.needs.bars, self.needs.feature_rows)
+            for first in range(0, len(states), WARM_UP_BATCH):
+                batch = list(states[first : first + WARM_UP_BATCH])
+                self.loop.warm_up(_spoken(self.agents, batch))
+                self.market_clock.reach(batch[-1].as_of)
+                self.progress.done = (first + len(batch)) / len(states)
+                self.progress.as_of = iso(batch[-1].as_of)
+                self._house()
+                await asyncio.sleep(0)
+                if self.leave.is_set():
+                    return
+            self.fold.save()
+        self.progress.done = None
+
+    # Bar by bar
+
+    async def _market(self, housekeeping: asyncio.Task[None]) -> None:
+        self.progress.phase = "live"
+        known = {
+            symbol: self.loop.absorbed_up_to(symbol) - memory.step_ms
+            for symbol, memory in self.memories.items()
+        }
+        known = {symbol: open_ms for symbol, open_ms in known.items() if open_ms > 0}
+        for bars in _same_close(self.source.stream(known)):
+            if not await self.pacer.until(bars[0].close_ms, self.leave) or housekeeping.done():
+                return
+            await self._step(bars)
+        self.progress.phase = "finished"
+        self._tell(force=True)
+
+    async def _step(self, bars: Sequence[Bar]) -> None:
+        """Take one instant: every bar is in the ledger before anybody is asked about it."""
+        self.market_clock.reach(bars[0].close_ms)
+        states = []
+        for bar in bars:
+            self._announce_fills(self.loop.absorb(bar, self._exec_bar(bar)))
+            memory = self.memories[bar.symbol]
+            memory.append(bar)
+            state = self._state(memory)
+            if state is not None:
+                states.append(state)
+        await self._decide(states)
+
+    def _exec_bar(self, bar: Bar) -> Bar | None:
+        route = self.routes[bar.symbol]
+        if route == bar.symbol:
+            return None
+        return Bar(
+            route, bar.timeframe, bar.open_ms, bar.open, bar.high, bar.low, bar.close, bar.volume
+        )
+
+    def _state(self, memory: MarketMemory, as_of: int | None = None) -> MarketState | None:
+        return memory.state(as_of, self.needs.bars, self.needs.feature_rows)
+
+    async def _decide(self, states: Sequence[MarketState]) -> None:
+        gathered = await self.opinions.ask(states)
+        self.progress.via = self.opinions.via
+        now = self.market_clock.now()
+        for state, opinions in zip(states, gathered.opinions, strict=True):
+            decision = self.loop.decide(state, list(opinions.values()), gathered.absent, now)
+            self._announce(decision)
+        self._tell()
+
+    def _announce(self, decision: Decision) -> None:
+        self.progress.decided += 1
+        self.progress.as_of = iso(decision.as_of)
+        self.reports.write(decision)
+        body = signal_of(decision).model_dump()
+        self.events.append(Event("decision", decision.as_of, body), f"decision {decision.id}")
+        if self.progress.decided % SNAPSHOT_EVERY == 0:
+            self.fold.save()
+
+    def _announce_fills(self, absorbed: Absorbed) -> None:
+        if absorbed.events:
+            self.events.extend(absorbed.events)
+
+    # What it tells, and what it is told
+
+    def _tell(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if now - self._told < TELL_SECONDS and not force:
+            return
+        self._told = now
+        self.fold.tell(
+            {
+                "weights": [row for s in self.memories for row in self.fold.weights(s)],
+                "portfolio": portfolio_of(self.loop.portfolio(self.market_clock.now())),
+                "risk_checks": [plain(check) for check in self.loop.risk_checks()],
+            }
+        )
+
+    async def _keep_house(self) -> None:
+        while not self.leave.is_set():
+            try:
+                self._house()
+            except ServiceUnreachable:
+                self.leave.set()
+                raise
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+    def _house(self) -> None:
+        self.control.keep_lease(plain(self.progress))
+        why = self.control.killed_by_file()
+        if why is not None and self.loop.mode is not RiskMode.KILLED:
+            self._kill({"by": "file", "why": why})
+        self.control.serve({"kill": self._kill, "arm": self._arm, "signal": self._on_demand})
+
+    def _kill(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        change = self.loop.kill(str(body["by"]), str(body["why"]), self.market_clock.now())
+        if change is not None:
+            log.warning("killed", by=change.by, why=change.why)
+            self.events.append(Event("risk", change.at, plain(change), "warning"))
+        self._tell(force=True)
+        return {"mode": self.loop.mode.value, "changed": change is not None}
+
+    def _arm(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        if self.control.killed_by_file() is not None:
+            raise UsageError(
+                "arm", "the file KILL in VAR_DIR still says kill", hint="Remove it first."
+            )
+        if self.loop.mode is RiskMode.ACTIVE:
+            return {"mode": self.loop.mode.value, "changed": False}
+        code = body.get("confirm")
+        if not code:
+            return {
+                "mode": self.loop.mode.value,
+                "changed": False,
+                "confirm": self.confirmation.ask(),
+                "message": "Repeat with this code within two minutes to allow trading again.",
+            }
+        self.confirmation.check(str(code))
+        change = self.loop.arm(str(body["by"]), str(body["why"]), self.market_clock.now())
+        if change is not None:
+            self.events.append(Event("risk", change.at, plain(change), "warning"))
+        self._tell(force=True)
+        return {"mode": self.loop.mode.value, "changed": change is not None}
+
+    def _on_demand(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        memory = self.memories[str(body["symbol"])]
+        state = self._state(memory, int(body["as_of"]))
+        if state is None or state.as_of != int(body["as_of"]):
+            raise UsageError("as_of", "is a bar that this desk remembers", body["as_of"])
+        opinions = [opinion_from(opinion) for opinion in body["opinions"]]
+        decision = self.loop.decide(
+            state, opinions, body["absent"], self.market_clock.now(), origin="on_demand"
+        )
+        return {"id": decision.id}
+
+
+def _same_close(bars: Iterator[Bar]) -> Iterator[list[Bar]]:
+    for _, group in groupby(bars, key=lambda bar: bar.close_ms):
+        yield list(group)
+
+
+def _spoken(
+    agents: Mapping[str, Agent], states: Sequence[MarketState]
+) -> Iterator[tuple[MarketState, list[Opinion], dict[str, str]]]:
+    columns = [
+        agent.opine([trim(state, agent.needs) for state in states]) for agent in agents.values()
+    ]
+    for state, opinions in zip(states, zip(*columns, strict=True), strict=True):
+        yield state, list(opinions), {}

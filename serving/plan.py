@@ -1,0 +1,92 @@
+"""What one run of the system is: agreed on once by ``up``, read by every process of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from domain.canonical import short_hash
+from domain.errors import ServiceUnreachable, SettingError
+
+SourceKind = Literal["demo", "replay", "live"]
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The market, the world its memory belongs to, and how fast time passes.
+
+    Attributes
+    ----------
+    world : names the market in the ledger; what is learned in one never weighs in another.
+    speed : market seconds per wall second; None = as fast as possible.
+    start_ms, end_ms : half-open range of bar opens to replay, or None.
+    """
+
+    source: SourceKind
+    world: str
+    profile: str
+    speed: float | None
+    data: tuple[str, ...] = ()
+    funding: str | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    seed: int = 7
+    warm_up_days: int = 0
+    config_files: tuple[str, ...] = ()
+    overrides: tuple[tuple[str, str], ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 8000
+    ray_dashboard_port: int = 8265
+    local: bool = False
+    pid: int = 0
+
+    @property
+    def address(self) -> str:
+        """Where the API answers."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the market is generated."""
+        return self.source == "demo"
+
+    def save(self, var_dir: Path) -> Path:
+        """Write the plan to ``VAR_DIR/run.json`` and return the path."""
+        path = var_dir / RUN_FILE
+        temporary = path.with_suffix(".tmp")
+        try:
+            var_dir.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise SettingError(
+                "VAR_DIR", "must be a writable folder", str(var_dir), f"{error.strerror}."
+            ) from error
+        return path
+
+
+def load_plan(path: Path) -> RunPlan:
+    """Read a plan back.
+
+    Raises
+    ------
+    ServiceUnreachable : if there is none, so nothing was ever started here.
+    """
+    try:
+        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ServiceUnreachable(
+            "conclave", "has not been started with this VAR_DIR", str(path.parent), "Try: make run"
+        ) from None
+    for name in ("data", "config_files"):
+        body[name] = tuple(body[name])
+    body["overrides"] = tuple((key, value) for key, value in body["overrides"])
+    return RunPlan(**body)
+
+
+def replay_world(sha256s: list[str], timerange: tuple[int | None, int | None], rules: str) -> str:
+    """Name a replay: the same files, range and rules continue the same session."""
+    return f"replay-{short_hash([sorted(sha256s), list(timerange), rules], 10)}"

@@ -1,0 +1,128 @@
+"""Child processes that never outlive their parent, and how long to wait before the next try."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domain.errors import SettingError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process when its parent ends (Linux; elsewhere a no-op).
+
+    Parameters
+    ----------
+    parent : the parent's pid; if it is gone already, this process leaves at once.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(0)
+
+
+def spawn(
+    module: str, arguments: Sequence[str], env: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start ``python -m module`` with its output appended to ``log``, in a session of its own."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+            [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            start_new_session=True,
+        )
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Ask a child to end, and make it end after ``seconds``."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        kill_group(process.pid)
+        process.wait(5)
+
+
+def kill_group(pid: int) -> None:
+    """End a child and everything it started."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists (and is no zombie waiting to be collected)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2][:1]
+    except OSError:
+        return True
+    return state != "Z"
+
+
+def port_free(host: str, port: int) -> bool:
+    """Whether a server could listen there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def choose_port(host: str, port: int, setting: str) -> int:
+    """Return the port asked for, or any free one for 0.
+
+    Raises
+    ------
+    SettingError : if it is taken.
+    """
+    if port == 0:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+            return int(probe.getsockname()[1])
+    if not port_free(host, port):
+        raise SettingError(
+            setting, "this port is taken by another program", port,
+            f"Stop that program, or choose another: {setting}=0 takes any free port.",
+        )  # fmt: skip
+    return port
+
+
+@dataclass(slots=True)
+class Backoff:
+    """1, 2, 4 … 60 s between restarts; gives up after ``cap`` failures within ``window`` seconds."""
+
+    cap: int = 8
+    window: float = 600.0
+    failures: list[float] = field(default_factory=list)
+
+    def failed(self, now: float) -> float | None:
+        """Note a failure at monotonic ``now`` and return the seconds to wait, None = give up."""
+        self.failures = [at for at in self.failures if now - at < self.window] + [now]
+        if len(self.failures) > self.cap:
+            return None
+        return min(60.0, 2.0 ** (len(self.failures) - 1))

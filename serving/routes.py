@@ -1,0 +1,226 @@
+"""The routes. Reading is free on loopback; whatever changes something needs the token."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from domain.canonical import plain
+from domain.errors import NotFound, UsageError
+from domain.times import iso
+from serving.auth import demand
+from serving.metrics import exposition
+from serving.page import render
+from serving.schema import (
+    ControlRequest,
+    ErrorReply,
+    Page,
+    Signal,
+    SignalRequest,
+    fill_of,
+    signal_of,
+    symbol_in,
+    trade_of,
+)
+from serving.service import CouncilService
+from serving.wire import opinion_to
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorReply} for status in (400, 401, 404, 413, 422, 503)
+}
+router = APIRouter(responses=_ERRORS)
+
+
+def service_of(request: Request) -> CouncilService:
+    """Return the service this application was made over."""
+    service: CouncilService = request.app.state.service
+    return service
+
+
+def with_token(request: Request) -> None:
+    """Let only the bearer of the API token pass."""
+    demand(request.headers.get("authorization"), service_of(request).token)
+
+
+Service = Annotated[CouncilService, Depends(service_of)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=20, description="`next` of the page before")]
+
+
+@router.post("/v1/signals")
+async def ask_signal(body: SignalRequest, service: Service) -> Signal:
+    """Ask the council about the last closed bar; never trades; a repeat returns the same id."""
+    return signal_of(await service.signal(body))
+
+
+@router.get("/v1/signals")
+def list_signals(
+    service: Service, symbol: str | None = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page:
+    """List decisions, newest first."""
+    wanted = None if symbol is None else symbol_in(symbol)
+    page = service.reader.decisions(wanted, limit=limit, before_seq=_seq(cursor))
+    items = [signal_of(decision).model_dump() for _, decision in page.items]
+    return _page(items, page.next)
+
+
+@router.get("/v1/signals/{signal_id}")
+def one_signal(signal_id: str, service: Service) -> Signal:
+    """Return one decision."""
+    found = service.reader.decision(signal_id)
+    if found is None:
+        raise NotFound("signal", "is not in the ledger", signal_id)
+    return signal_of(found[1])
+
+
+@router.get("/v1/signals/{signal_id}/why")
+def why_signal(signal_id: str, service: Service) -> dict[str, Any]:
+    """Explain a decision: votes, weights, exact contributions, costs, margins, outcome."""
+    return service.why(signal_id)
+
+
+@router.get("/v1/agents")
+def list_agents(service: Service) -> Page:
+    """List the agents with their model cards and where they run."""
+    return _page([{"name": name, **card} for name, card in sorted(service.agent_cards.items())])
+
+
+@router.get("/v1/agents/weights")
+def list_weights(service: Service, symbol: str | None = None) -> Page:
+    """List what each agent weighs now and the record that earned it."""
+    return _page(service.weights(None if symbol is None else symbol_in(symbol)))
+
+
+@router.get("/v1/trades")
+def list_trades(service: Service, limit: Limit = 100, cursor: Cursor = None) -> Page:
+    """List closed trades, newest first."""
+    page = service.reader.trades(limit=limit, before_seq=_seq(cursor))
+    return _page([trade_of(trade) for _, trade in page.items], page.next)
+
+
+@router.get("/v1/trades/{trade_id}")
+def one_trade(trade_id: str, service: Service) -> dict[str, Any]:
+    """Return one closed trade."""
+    found = service.reader.trade(trade_id)
+    if found is None:
+        raise NotFound("trade", "is not in the ledger", trade_id)
+    return trade_of(found[1])
+
+
+@router.get("/v1/positions")
+def list_positions(service: Service) -> Page:
+    """List open positions, marked to the last close."""
+    told = service.portfolio()
+    return _page([] if told is None else told["positions"])
+
+
+@router.get("/v1/orders")
+def list_orders(service: Service, limit: Limit = 100, cursor: Cursor = None) -> Page:
+    """List orders, newest first, each with its fills."""
+    page = service.reader.orders(limit=limit, before_seq=_seq(cursor))
+    items = []
+    for _, order in page.items:
+        fills = service.reader.fills(order_id=order.id).items
+        body = {**plain(order), "created_at": iso(order.created_at)}
+        items.append({**body, "fills": [fill_of(fill) for _, fill in fills]})
+    return _page(items, page.next)
+
+
+@router.get("/v1/equity")
+def list_equity(
+    service: Service, points: Annotated[int, Query(ge=2, le=5000)] = 500
+) -> dict[str, Any]:
+    """Return the account's value over time, thinned evenly, and the account now."""
+    marks = service.reader.equity_marks(service.account, max_points=points)
+    return {
+        "account": service.portfolio(),
+        "items": [{**plain(mark), "at": iso(mark.at)} for mark in marks],
+        "next": None,
+    }
+
+
+@router.get("/v1/risk/state")
+def risk_state(service: Service) -> dict[str, Any]:
+    """Return the risk mode and every limit: value now, limit, margin."""
+    return service.risk()
+
+
+@router.post("/v1/risk/kill", dependencies=[Depends(with_token)])
+async def kill(body: ControlRequest, service: Service) -> dict[str, Any]:
+    """Close everything at the market and refuse all entries until armed."""
+    return await service.ask_desk("kill", {"by": "api", "why": body.why})
+
+
+@router.post("/v1/risk/arm", dependencies=[Depends(with_token)])
+async def arm(body: ControlRequest, service: Service) -> dict[str, Any]:
+    """Leave HALTED or KILLED, in two steps: the first call returns the code for the second."""
+    return await service.ask_desk("arm", {"by": "api", "why": body.why, "confirm": body.confirm})
+
+
+@router.get("/v1/system/health")
+def system_health(service: Service) -> dict[str, Any]:
+    """Return whether the parts work and what is wrong with those that do not."""
+    return service.health()
+
+
+@router.get("/health/live")
+def live() -> dict[str, str]:
+    """Answer while the process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/health/ready")
+def ready(service: Service) -> dict[str, Any]:
+    """Answer 200 when a signal can be asked for, else 503."""
+    holder = service.running_desk()
+    return {"status": "ok", "phase": holder.info.get("phase")}
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(service: Service) -> PlainTextResponse:
+    """Return figures for Prometheus."""
+    return PlainTextResponse(exposition(service), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/", response_class=HTMLResponse, include_in_schema=False)
+def status_page(service: Service) -> HTMLResponse:
+    """Show what the system is doing, for people."""
+    return HTMLResponse(
+        render(service.overview()),
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+        },
+    )
+
+
+@router.post("/internal/opinions", include_in_schema=False, dependencies=[Depends(with_token)])
+async def internal_opinions(request: Request, service: Service) -> dict[str, Any]:
+    """Ask the agents about bars that the desk has just appended."""
+    body = await request.json()
+    try:
+        wanted = [(str(item["symbol"]), int(item["as_of"])) for item in body["items"]]
+    except (KeyError, TypeError, ValueError):
+        raise UsageError("items", "must be a list of symbol and as_of (ms)") from None
+    gathered = await service.opine(service.states(wanted))
+    return {
+        "opinions": [
+            [opinion_to(opinion) for opinion in row.values()] for row in gathered.opinions
+        ],
+        "absent": dict(gathered.absent),
+    }
+
+
+def _page(items: list[dict[str, Any]], cursor: int | None = None) -> Page:
+    return Page(items=items, next=None if cursor is None else str(cursor))
+
+
+def _seq(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not cursor.isdecimal():
+        raise UsageError("cursor", "must be the `next` of an earlier page", cursor)
+    return int(cursor)

@@ -1,0 +1,268 @@
+"""The public shapes: what HTTP, the CLI's ``--json`` and the report files show.
+
+Inside, one name per thing (``p_up``, ``horizon_bars``); here, the names users rely on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.canonical import plain
+from domain.decision import Decision
+from domain.market import parse_symbol
+from domain.opinion import Opinion, Outcome
+from domain.times import iso
+from domain.trading import ClosedTrade, Fill, Portfolio, Position
+
+
+class Strict(BaseModel):
+    """Refuses fields it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorBody(Strict):
+    """What went wrong, in words for people and a code for programs."""
+
+    code: str
+    message: str
+    hint: str = ""
+    request_id: str = ""
+
+
+class ErrorReply(Strict):
+    """Every error, the framework's own included, has this shape."""
+
+    error: ErrorBody
+
+
+class Version(Strict):
+    """Which code and which models spoke."""
+
+    git_commit: str
+    model_version: str
+
+
+class Gate(Strict):
+    """What the optional gate said."""
+
+    action: Literal["allow", "shrink", "veto", "override", "off", "shadow"]
+    size_factor: float
+    confidence: float
+    reason: str
+    input_decision: str | None
+
+
+class Signal(Strict):
+    """The standard output: one decision, everywhere in the same shape."""
+
+    ts: str
+    symbol: str
+    timeframe: str
+    horizon_steps: int
+    prob_up: float | None
+    expected_return: float | None = Field(description="mean log return over the horizon, fraction")
+    p10: float | None
+    p50: float | None
+    p90: float | None
+    risk_score: float | None
+    decision: Literal["LONG", "SHORT", "NO_TRADE"]
+    confidence: float
+    reason: str
+    version: Version
+    id: str
+    as_of: str
+    final_decision: Literal["LONG", "SHORT", "NO_TRADE"]
+    reasons: list[str]
+    break_even_prob: float | None
+    stop: float | None
+    target: float | None
+    weights: dict[str, float]
+    explanations: dict[str, str]
+    contributions: dict[str, float]
+    absent: dict[str, str]
+    degraded: bool
+    gate: Gate
+    origin: Literal["bar", "on_demand", "warm_up"]
+    source: str
+
+
+class SignalRequest(Strict):
+    """Ask the council about the last closed bar, or (replay and demo only) an earlier one."""
+
+    symbol: str = Field(max_length=40, examples=["BTC/USDT"])
+    timeframe: str | None = Field(default=None, max_length=8, examples=["5m"])
+    strategy: str | None = Field(default=None, max_length=40, examples=["council"])
+    as_of: str | None = Field(default=None, max_length=40, examples=["2025-06-01T12:00:00Z"])
+
+
+class ControlRequest(Strict):
+    """Why somebody kills or arms the system."""
+
+    why: str = Field(default="", max_length=400)
+    confirm: str | None = Field(default=None, max_length=64, description="code of the first step")
+
+
+class Page(BaseModel):
+    """A list and where it goes on."""
+
+    items: list[dict[str, Any]]
+    next: str | None = None
+
+
+def signal_of(decision: Decision) -> Signal:
+    """Return the public form of a decision."""
+    quantiles = decision.quantiles
+    values = {
+        name: None if quantiles is None else quantiles.at(level)
+        for name, level in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
+    }
+    gate = decision.gate
+    body = {
+        "ts": iso(decision.ts),
+        "symbol": decision.symbol,
+        "timeframe": decision.timeframe,
+        "horizon_steps": decision.horizon_bars,
+        "prob_up": decision.prob_up,
+        "expected_return": decision.expected_return,
+        **values,
+        "risk_score": decision.risk_score,
+        "decision": decision.action,
+        "confidence": decision.confidence,
+        "reason": decision.reason,
+        "version": {"git_commit": decision.git_commit, "model_version": decision.model_version},
+        "id": decision.id,
+        "as_of": iso(decision.as_of),
+        "final_decision": decision.action,
+        "reasons": list(decision.reasons),
+        "break_even_prob": decision.break_even_prob,
+        "stop": decision.stop,
+        "target": decision.target,
+        "weights": decision.weights,
+        "explanations": decision.explanations,
+        "contributions": decision.contributions,
+        "absent": decision.absent,
+        "degraded": decision.degraded,
+        "gate": {
+            "action": gate.action,
+            "size_factor": gate.size_factor,
+            "confidence": gate.confidence,
+            "reason": gate.reason,
+            "input_decision": gate.input_decision or decision.intent,
+        },
+        "origin": decision.origin,
+        "source": decision.source,
+    }
+    return Signal.model_validate(plain(body))
+
+
+def why_of(
+    decision: Decision, opinions: list[Opinion], outcome: Outcome | None
+) -> dict[str, Any]:
+    """Return the full explanation of a decision: votes, weights, costs, margins, what came of it."""
+    pull = {name: abs(value) for name, value in decision.contributions.items() if name != "_fusion"}
+    side = (decision.prob_up or 0.5) >= 0.5
+    against = [
+        opinion
+        for opinion in opinions
+        if (p := opinion.direction_probability()) is not None and (p >= 0.5) != side
+    ]
+    dissent = max(against, key=lambda o: pull.get(o.agent, 0.0), default=None)
+    return plain(
+        {
+            "signal": signal_of(decision).model_dump(),
+            "intent": decision.intent,
+            "votes": [opinion_of(opinion) for opinion in opinions],
+            "weights": decision.weights,
+            "contributions": decision.contributions,
+            "strongest_dissent": None if dissent is None else opinion_of(dissent),
+            "costs": decision.inputs.get("costs"),
+            "inputs": decision.inputs,
+            "break_even_prob": decision.break_even_prob,
+            "margins": decision.margins,
+            "state_seq": decision.state_seq,
+            "outcome": None
+            if outcome is None
+            else {
+                "due": iso(outcome.due),
+                "log_return": outcome.log_return,
+                "up": outcome.up,
+                "drop": outcome.drop,
+                "rise": outcome.rise,
+                "brier": None
+                if decision.prob_up is None
+                else (decision.prob_up - outcome.up) ** 2,
+            },
+        }
+    )
+
+
+def opinion_of(opinion: Opinion) -> dict[str, Any]:
+    """Return the public form of one agent's forecast."""
+    quantiles = opinion.quantiles
+    return plain(
+        {
+            "agent": opinion.agent,
+            "model_version": opinion.model_version,
+            "p_up": opinion.p_up,
+            "direction_probability": opinion.direction_probability(),
+            "confidence": opinion.confidence,
+            "expected_return": opinion.expected_return,
+            "p10": quantiles and quantiles.at(0.1),
+            "p50": quantiles and quantiles.at(0.5),
+            "p90": quantiles and quantiles.at(0.9),
+            "risk_down": opinion.risk_down,
+            "risk_up": opinion.risk_up,
+            "rationale": opinion.rationale,
+            "evidence": opinion.evidence,
+        }
+    )
+
+
+def trade_of(trade: ClosedTrade) -> dict[str, Any]:
+    """Return the public form of a closed trade (money as decimal strings, quote units)."""
+    body = plain(trade)
+    body.update(
+        id=trade.id, opened_at=iso(trade.opened_at), closed_at=iso(trade.closed_at)
+    )
+    return dict(body)
+
+
+def fill_of(fill: Fill) -> dict[str, Any]:
+    """Return the public form of a fill."""
+    return {**plain(fill), "at": iso(fill.at)}
+
+
+def position_of(position: Position, mark: object | None = None) -> dict[str, Any]:
+    """Return the public form of an open position."""
+    return {
+        **plain(position),
+        "side": "LONG" if position.qty > 0 else "SHORT",
+        "opened_at": iso(position.opened_at),
+        "horizon_due": iso(position.horizon_due),
+        "mark": plain(mark),
+    }
+
+
+def portfolio_of(portfolio: Portfolio) -> dict[str, Any]:
+    """Return the public form of an account at one instant."""
+    return {
+        "account": portfolio.account,
+        "currency": portfolio.currency,
+        "at": iso(portfolio.at),
+        "cash": plain(portfolio.cash),
+        "equity": plain(portfolio.equity),
+        "high_water": plain(portfolio.high_water),
+        "drawdown": plain(portfolio.drawdown),
+        "positions": [
+            position_of(position, portfolio.marks.get(symbol))
+            for symbol, position in sorted(portfolio.positions.items())
+        ],
+    }
+
+
+def symbol_in(text: str) -> str:
+    """Read a symbol from a URL path or body: ``BTC-USDT``, ``BTCUSDT`` and ``BTC/USDT`` are one."""
+    return parse_symbol(text)

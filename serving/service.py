@@ -1,0 +1,285 @@
+"""The council as the API sees it: reads the ledger, asks the agents, leaves appends to the desk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agents.contract import trim
+from agents.host import Gathered, gather
+from data.memory import MarketMemory
+from domain.canonical import plain
+from domain.decision import Decision
+from domain.errors import ConclaveError, NotFound, UsageError
+from domain.market import MarketState, parse_symbol
+from domain.ports import AsyncAgent, Clock, Needs
+from domain.times import iso, parse_iso
+from domain.trading import RiskMode
+from serving.plan import RunPlan
+from serving.schema import SignalRequest, portfolio_of, signal_of, trade_of, why_of
+from serving.wire import opinion_to
+from storage.inbox import Inbox
+from storage.leases import Holder, Lease
+from storage.queries import Reader
+from storage.snapshots import SqlSnapshots
+
+ANSWER_SECONDS = 3.0  # how long an API call waits for the desk
+POLL_SECONDS = 0.01
+VIEW, VIEW_KEY = "view", "desk"  # the snapshot in which the desk tells weights, books and risk
+
+
+class DeskUnavailable(ConclaveError):
+    """Nobody appends: the desk is not running, or does not answer."""
+
+    code, exit_code = "desk_unavailable", 4
+
+
+@dataclass(slots=True)
+class CouncilService:
+    """One world's council, for one process.
+
+    Parameters
+    ----------
+    agents : hosted agents; ``needs`` is the most any of them reads of a state.
+    desk : the lease that a running desk holds.
+    """
+
+    plan: RunPlan
+    reader: Reader
+    inbox: Inbox
+    desk: Lease
+    snapshots: SqlSnapshots
+    agents: Mapping[str, AsyncAgent]
+    needs: Needs
+    agent_cards: Mapping[str, Mapping[str, Any]]
+    memories: dict[str, MarketMemory]
+    timeframe: str
+    horizon_bars: int
+    strategy: str
+    account: str
+    deadline_s: float
+    token: str
+    clock: Clock
+
+    # What the agents say
+
+    def states(self, wanted: Sequence[tuple[str, int | None]]) -> list[MarketState]:
+        """Return the state of each (symbol, as_of); None means the last closed bar.
+
+        Raises
+        ------
+        NotFound : for a symbol that is not followed, or an instant that is not remembered.
+        """
+        return [self._state(symbol, as_of) for symbol, as_of in wanted]
+
+    async def opine(self, states: Sequence[MarketState]) -> Gathered:
+        """Ask every agent about ``states`` and say who is absent and why."""
+        return await gather(self.agents, states, self.deadline_s)
+
+    async def signal(self, request: SignalRequest) -> Decision:
+        """Ask the council now; the desk appends the answer as ``on_demand``.
+
+        Raises
+        ------
+        DeskUnavailable : if no desk runs.
+        NotFound, UsageError : for a symbol, timeframe, strategy or instant that is not there.
+        """
+        symbol, as_of = self._wanted(request)
+        self.running_desk()
+        state = self._state(symbol, as_of)
+        gathered = await self.opine([trim(state, self.needs)])
+        body = {
+            "symbol": symbol,
+            "as_of": state.as_of,
+            "opinions": [opinion_to(opinion) for opinion in gathered.opinions[0].values()],
+            "absent": dict(gathered.absent),
+        }
+        answer = await self.ask_desk("signal", body)
+        found = self.reader.decision(answer["id"])
+        if found is None:
+            raise DeskUnavailable("desk", "answered, but its decision is not in the ledger")
+        return found[1]
+
+    # What the desk does
+
+    def running_desk(self) -> Holder:
+        """Return the lease of the running desk.
+
+        Raises
+        ------
+        DeskUnavailable : if there is none.
+        """
+        holder = self.desk.holder()
+        if holder is None:
+            raise DeskUnavailable(
+                "desk", "is not running, so nothing can be appended",
+                hint="It is restarted within seconds; see `conclave status`.",
+            )  # fmt: skip
+        return holder
+
+    async def ask_desk(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave a request in the desk's inbox and wait for its answer.
+
+        Raises
+        ------
+        DeskUnavailable : if it does not answer in time (the request stays and is still carried
+            out when the desk is back).
+        ConclaveError : what the desk refused, as it said it.
+        """
+        number = self.inbox.put(kind, body, at=self.clock.now())
+        until = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < until:
+            await asyncio.sleep(POLL_SECONDS)
+            result = self.inbox.result(number)
+            if result is not None:
+                return _checked(result)
+        raise DeskUnavailable(
+            "desk", f"did not answer within {ANSWER_SECONDS:.0f} s", hint="Try again in a moment."
+        )
+
+    # What is known
+
+    def ping(self) -> None:
+        """Raise if the database cannot be read."""
+        self.reader.last_bars()
+
+    def why(self, decision_id: str) -> dict[str, Any]:
+        """Return the full explanation of a decision.
+
+        Raises
+        ------
+        NotFound : if there is no such decision.
+        """
+        found = self.reader.decision(decision_id)
+        if found is None:
+            raise NotFound("signal", "is not in the ledger", decision_id)
+        decision = found[1]
+        opinions = [
+            opinion
+            for _, opinion in self.reader.opinions_at(decision.symbol, decision.as_of)
+            if opinion.timeframe == decision.timeframe
+        ]
+        outcome = self.reader.outcome_at(
+            decision.symbol, decision.as_of, decision.horizon_bars, decision.timeframe
+        )
+        return why_of(decision, opinions, outcome)
+
+    def weights(self, symbol: str | None = None) -> list[dict[str, Any]]:
+        """Return each agent's published weight and record, as the desk last told."""
+        rows: list[dict[str, Any]] = self._told().get("weights", [])
+        return [row for row in rows if symbol is None or row["symbol"] == symbol]
+
+    def portfolio(self) -> dict[str, Any] | None:
+        """Return the account as the desk last told, or None before the first bar."""
+        found: dict[str, Any] | None = self._told().get("portfolio")
+        return found
+
+    def risk(self) -> dict[str, Any]:
+        """Return the risk mode and each limit with its margin, as the desk last told."""
+        change = self.reader.latest_mode(self.account)
+        mode = RiskMode.ACTIVE if change is None else change[1].mode
+        told = self._told()
+        return {
+            "mode": mode.value,
+            "since": None if change is None else iso(change[1].at),
+            "by": None if change is None else change[1].by,
+            "why": None if change is None else change[1].why,
+            "checks": told.get("risk_checks", []),
+        }
+
+    def health(self) -> dict[str, Any]:
+        """Return whether the parts work, what is wrong, and how old the data is (market time)."""
+        holder = self.desk.holder()
+        problems = []
+        info: Mapping[str, Any] = {}
+        if holder is None:
+            problems.append("The desk is not running: nothing is decided or appended.")
+        else:
+            info = holder.info
+            if info.get("via") == "in_process" and not self.plan.local:
+                problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
+        if self.risk()["mode"] != RiskMode.ACTIVE:
+            problems.append(f"Risk mode is {self.risk()['mode']}: no new positions.")
+        return {
+            "status": "ok" if not problems else "degraded",
+            "problems": problems,
+            "source": self.plan.source,
+            "world": self.plan.world,
+            "simulated": self.plan.simulated,
+            "speed": self.plan.speed,
+            "desk": {k: info.get(k) for k in ("phase", "done", "decided", "via", "as_of", "pid")},
+            "rows": self.reader.counts(),
+        }
+
+    def overview(self) -> dict[str, Any]:
+        """Return what the status page shows."""
+        decisions = [
+            signal_of(decision).model_dump()
+            for _, decision in self.reader.decisions(limit=20).items
+            if decision.origin != "warm_up"
+        ]
+        marks = self.reader.equity_marks(self.account, max_points=200)
+        return {
+            "world": self.plan.world,
+            "profile": self.plan.profile,
+            "simulated": self.plan.simulated,
+            "as_of": decisions[0]["as_of"] if decisions else None,
+            "decisions": decisions,
+            "weights": self.weights(),
+            "portfolio": self.portfolio(),
+            "equity": [plain(mark) for mark in marks],
+            "risk": self.risk(),
+            "trades": [trade_of(trade) for _, trade in self.reader.trades(limit=20).items],
+            "health": self.health(),
+        }
+
+    def _told(self) -> dict[str, Any]:
+        found = self.snapshots.latest(VIEW, VIEW_KEY)
+        return {} if found is None else found[1]
+
+    def _wanted(self, request: SignalRequest) -> tuple[str, int | None]:
+        symbol = parse_symbol(request.symbol)
+        if request.timeframe not in (None, self.timeframe):
+            raise UsageError(
+                "timeframe", f"this council decides on {self.timeframe}", request.timeframe
+            )
+        if request.strategy not in (None, self.strategy):
+            raise UsageError("strategy", f"this desk runs {self.strategy}", request.strategy)
+        if request.as_of is None:
+            return symbol, None
+        if self.plan.source == "live":
+            raise UsageError("as_of", "may be chosen in replay and demo only", request.as_of)
+        return symbol, parse_iso(request.as_of)
+
+    def _state(self, symbol: str, as_of: int | None) -> MarketState:
+        memory = self.memories.get(symbol)
+        if memory is None:
+            known = ", ".join(sorted(self.memories))
+            raise NotFound("symbol", "is not followed", symbol, f"Followed: {known}.")
+        self._follow(symbol, memory)
+        state = memory.state(as_of, self.needs.bars, self.needs.feature_rows)
+        if state is None or (as_of is not None and state.as_of != as_of):
+            when = "yet" if as_of is None else f"at {iso(as_of)}"
+            raise NotFound(
+                "bar", f"none of {symbol} closed {when} is remembered",
+                hint="as_of is the close of a bar, e.g. 12:05:00Z for 5m.",
+            )  # fmt: skip
+        return state
+
+    def _follow(self, symbol: str, memory: MarketMemory) -> None:
+        last = memory.last_as_of
+        after = -1 if last is None else last - 1 - memory.step_ms
+        frame = self.reader.bars(symbol, self.timeframe, after_open_ms=after)
+        if len(frame):
+            memory.append(frame)
+
+
+def _checked(result: dict[str, Any]) -> dict[str, Any]:
+    if "error" in result:
+        error = ConclaveError(result["error"]["message"], hint=result["error"]["hint"])
+        error.code = result["error"]["code"]
+        raise error
+    return result

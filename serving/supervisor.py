@@ -1,0 +1,114 @@
+"""``conclave up``: start the Ray host and the desk, keep them alive, take them down together."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving.plan import RunPlan
+from serving.processes import Backoff, spawn, stop
+
+STOP_SECONDS = 20.0
+FINISHED = 0  # a child that ends with this is done, not broken
+REFUSED = range(2, 5)  # usage, settings, data, unreachable: trying again would not help
+
+
+@dataclass(slots=True)
+class Child:
+    """A supervised process."""
+
+    name: str
+    module: str
+    log: Path
+    backoff: Backoff = field(default_factory=Backoff)
+    process: subprocess.Popen[bytes] | None = None
+    restart_at: float = 0.0
+    gave_up: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the process exists."""
+        return self.process is not None and self.process.poll() is None
+
+
+class Supervisor:
+    """Runs the children of one plan until the desk is done or somebody asks to leave.
+
+    Parameters
+    ----------
+    say : shows one line to the person at the terminal.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        plan_path: Path,
+        logs_dir: Path,
+        env: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        self._plan_path, self._env, self._say = plan_path, env, say
+        self.desk = Child("desk", "serving.desk_process", logs_dir / "desk.log")
+        self.ray = Child("ray", "serving.ray_host", logs_dir / "ray.log")
+        self._children = [self.desk] if plan.local else [self.ray, self.desk]
+        self.leave = threading.Event()
+
+    def install_signals(self) -> None:
+        """Let SIGINT and SIGTERM end the run."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.leave.set())
+
+    def run(self, on_tick: Callable[[], None]) -> int:
+        """Keep the children alive; return the exit code of the run."""
+        try:
+            while not self.leave.is_set():
+                for child in self._children:
+                    self._tend(child)
+                code = self._desk_result()
+                if code is not None:
+                    return code
+                on_tick()
+                self.leave.wait(0.25)
+            return 130
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End every child within :data:`STOP_SECONDS`, the desk first so that its books are closed."""
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in reversed(self._children):
+            if child.process is not None:
+                stop(child.process, max(1.0, deadline - time.monotonic()))
+
+    def _desk_result(self) -> int | None:
+        process = self.desk.process
+        if process is None:
+            return None
+        code = process.poll()
+        if code == FINISHED or code in REFUSED:
+            return code
+        return 1 if self.desk.gave_up else None
+
+    def _tend(self, child: Child) -> None:
+        now = time.monotonic()
+        if child.running or child.gave_up or now < child.restart_at:
+            return
+        if child.process is not None and child.restart_at == 0.0:
+            code = child.process.poll()
+            if child is self.desk and (code == FINISHED or code in REFUSED):
+                return
+            wait = child.backoff.failed(now)
+            if wait is None:
+                child.gave_up = True
+                self._say(f"{child.name} failed too often; see {child.log}")
+                return
+            child.restart_at = now + wait
+            self._say(f"{child.name} ended with {code}; restarting in {wait:.0f} s ({child.log})")
+            return
+        child.restart_at = 0.0
+        child.process = spawn(child.module, [str(self._plan_path)], self._env, child.log)

@@ -1,0 +1,159 @@
+"""Ask agents and council about every bar of a stretch, and keep what they say as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.contract import trim
+from domain.decision import Decision
+from domain.market import MarketState
+from domain.opinion import Opinion, Outcome
+from domain.ports import Agent, Needs, Strategy
+from domain.quantiles import REQUIRED_LEVELS, Quantiles, QuantileTable
+from sim.scoring import Forecasts
+
+BATCH = 2_048  # states an agent sees at a time; changes no opinion
+IN_SAMPLE = "in_sample"  # why an agent is absent before the end of its training
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
+
+class Recorder:
+    """Writes one forecaster's opinions into columns of n rows."""
+
+    def __init__(self, n: int) -> None:
+        self.forecasts = Forecasts.silent(n)
+
+    def take(self, first: int, opinions: Sequence[Opinion]) -> None:
+        """Record opinions on rows ``first``, ``first`` + 1, …"""
+        columns, groups = self.forecasts, _Groups()
+        for row, opinion in enumerate(opinions, first):
+            if opinion.p_up is not None:
+                columns.p_up[row] = opinion.p_up
+            if opinion.risk_down is not None:
+                columns.risk_down[row] = opinion.risk_down
+            if opinion.quantiles is not None:
+                groups.add(row, opinion.quantiles)
+        groups.write(columns)
+
+    def publish(
+        self,
+        row: int,
+        p_up: float | None,
+        quantiles: Quantiles | None,
+        risk_down: float | None,
+    ) -> None:
+        """Record what the council published on one row."""
+        if p_up is not None:
+            self.forecasts.p_up[row] = p_up
+        if risk_down is not None:
+            self.forecasts.risk_down[row] = risk_down
+        if quantiles is not None:
+            self.forecasts.quantiles[row] = [quantiles.at(level) for level in REQUIRED_LEVELS]
+
+
+class CouncilRun:
+    """Sits a council bar by bar and tells it every outcome when it is due, as the desk does.
+
+    Parameters
+    ----------
+    council : a fresh strategy; its fold starts from the prior.
+    """
+
+    def __init__(self, council: Strategy, n: int, agents: Sequence[str]) -> None:
+        self.council = council
+        self.recorder = Recorder(n)
+        self.weights = {name: np.full(n, np.nan) for name in agents}
+        self._numbers: Iterator[int] = count(1)
+
+    def sit(
+        self,
+        row: int,
+        state: MarketState,
+        opinions: Sequence[Opinion],
+        absent: Mapping[str, str],
+        due: Outcome | None,
+    ) -> Decision:
+        """Fold the outcome that is due now, decide, and fold opinions and decision.
+
+        Returns
+        -------
+        The decision.
+        """
+        if due is not None:
+            self._observe([due])
+        prepared = self.council.prepare_state(state, opinions, absent)
+        decision = self.council.generate_signal(prepared, state.as_of)
+        self._observe([*opinions, decision])
+        self.recorder.publish(row, decision.prob_up, decision.quantiles, decision.risk_down)
+        for name, weight in decision.weights.items():
+            if name in self.weights:
+                self.weights[name][row] = weight
+        return decision
+
+    def _observe(self, records: Sequence[Any]) -> None:
+        self.council.observe([(next(self._numbers), record) for record in records])
+
+
+def ask(
+    agents: Mapping[str, Agent],
+    states: Sequence[MarketState],
+    asleep_until: Mapping[str, int],
+) -> tuple[dict[str, list[Opinion]], dict[str, int]]:
+    """Ask every agent about a batch, except on bars that it was trained on.
+
+    Parameters
+    ----------
+    asleep_until : agent → end of its training, UTC ms of bar open.
+
+    Returns
+    -------
+    Opinions by agent, and by agent the index of the state that the first of them is about.
+    """
+    said: dict[str, list[Opinion]] = {}
+    first: dict[str, int] = {}
+    for name, agent in agents.items():
+        until = asleep_until.get(name)
+        start = 0 if until is None else _first_after(states, until)
+        first[name] = start
+        said[name] = agent.opine([trim(state, agent.needs) for state in states[start:]])
+    return said, first
+
+
+def widest(agents: Mapping[str, Agent]) -> Needs:
+    """Return how much of a state the most demanding agent reads."""
+    needs = [agent.needs for agent in agents.values()]
+    return Needs(
+        max((need.bars for need in needs), default=1),
+        max((need.feature_rows for need in needs), default=1),
+    )
+
+
+def _first_after(states: Sequence[MarketState], until: int) -> int:
+    opens: NDArray[np.int64] = np.array([state.bars.ts[-1] for state in states], dtype=np.int64)
+    return int(np.searchsorted(opens, until))
+
+
+class _Groups:
+    """Quantiles by their levels, so that a batch is completed at once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[float, ...], list[int]] = {}
+        self.values: dict[tuple[float, ...], list[tuple[float, ...]]] = {}
+
+    def add(self, row: int, quantiles: Quantiles) -> None:
+        self.rows.setdefault(quantiles.levels, []).append(row)
+        self.values.setdefault(quantiles.levels, []).append(quantiles.values)
+
+    def write(self, columns: Forecasts) -> None:
+        for levels, row_list in self.rows.items():
+            rows, values = np.array(row_list), np.array(self.values[levels])
+            usable = np.isfinite(values).all(axis=1)
+            rows, table = rows[usable], QuantileTable.of(levels, values[usable])
+            columns.quantiles[rows] = table.ppf(REQUIRED_LEVELS)
+            silent = np.isnan(columns.p_up[rows])
+            columns.p_up[rows[silent]] = 1.0 - table.cdf(0.0)[silent]

@@ -1,0 +1,248 @@
+"""Score a column of forecasts against what happened; the definitions are those of domain.scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain import scores as proper
+from domain.opinion import ADVERSE_MOVE
+from domain.quantiles import REQUIRED_LEVELS
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Scores = dict[str, float | int | None]
+
+HAC_LAG = 60  # bars; Newey-West lag of the Diebold-Mariano statistic
+DAY_BARS = 288  # block of the label shuffles, in five-minute bars
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What happened after each of n rows.
+
+    Attributes
+    ----------
+    log_return : (n,) over the horizon.
+    drop, rise : (n,) largest fall and rise within it, fractions ≥ 0.
+    """
+
+    log_return: Floats
+    drop: Floats
+    rise: Floats
+
+    def __len__(self) -> int:
+        return len(self.log_return)
+
+    @property
+    def up(self) -> Mask:
+        """(n,) whether the price was higher; a tie is not up."""
+        return np.asarray(self.log_return > 0.0)
+
+    def take(self, index: NDArray[np.int64]) -> Self:
+        """Return the outcomes of other rows: a shuffle, or a part."""
+        return type(self)(self.log_return[index], self.drop[index], self.rise[index])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forecasts:
+    """One forecaster's forecasts for n rows; NaN where it does not forecast.
+
+    Attributes
+    ----------
+    p_up : (n,) P(r > 0), already 1 − F(0) where it gives quantiles only.
+    quantiles : (n, 3) of r at .1, .5 and .9, log return.
+    risk_down : (n,) P(drop > 0.5 %).
+    weight : (n,) published weight.
+    in_sample : (n,) rows before the end of its training; never scored.
+    """
+
+    p_up: Floats
+    quantiles: Floats
+    risk_down: Floats
+    weight: Floats
+    in_sample: Mask
+
+    @classmethod
+    def silent(cls, n: int) -> Self:
+        """Return n rows without a forecast, to be filled in."""
+        return cls(
+            np.full(n, np.nan),
+            np.full((n, len(REQUIRED_LEVELS)), np.nan),
+            np.full(n, np.nan),
+            np.full(n, np.nan),
+            np.zeros(n, dtype=np.bool_),
+        )
+
+    @property
+    def awake(self) -> Mask:
+        """(n,) whether it said anything that counts."""
+        spoke = np.isfinite(self.p_up) | np.isfinite(self.quantiles).all(axis=1)
+        return np.asarray((spoke | np.isfinite(self.risk_down)) & ~self.in_sample)
+
+
+def scores(forecasts: Forecasts, truth: Truth, rows: Mask | None = None) -> Scores:
+    """Return S of one forecaster over the rows where it was awake.
+
+    Parameters
+    ----------
+    rows : (n,) restricts the rows further (the rows common to all).
+
+    Returns
+    -------
+    ``n`` and the scores of DESIGN.md; None where there is nothing to score. Three keys more:
+    ``dm_t`` is the Diebold-Mariano statistic of the Brier score against ½ (Newey-West, lag 60;
+    positive is better than ½), ``calibration_slope`` the slope of the outcome on logit p,
+    ``in_sample`` the number of rows left out because the model was trained on them.
+    """
+    use = forecasts.awake if rows is None else forecasts.awake & rows
+    left_out = int(forecasts.in_sample.sum())
+    return {
+        "n": int(use.sum()),
+        **_direction(forecasts.p_up, truth.up, use),
+        **_distribution(forecasts.quantiles, truth.log_return, use),
+        **_risk(forecasts.risk_down, truth.drop > ADVERSE_MOVE, use),
+        "weight_mean": _mean(forecasts.weight[use & np.isfinite(forecasts.weight)]),
+        "in_sample": left_out,
+    }
+
+
+def dm_t(gain: Floats, lag: int = HAC_LAG) -> float | None:
+    """Return mean(gain) over its Newey-West standard error; None if it does not vary.
+
+    Parameters
+    ----------
+    gain : (n,) loss of the reference minus loss of the forecast, in time order.
+    """
+    n = len(gain)
+    if n <= lag + 1:
+        return None
+    centred = gain - gain.mean()
+    variance = float(centred @ centred)
+    for k in range(1, lag + 1):
+        variance += 2.0 * (1.0 - k / (lag + 1.0)) * float(centred[k:] @ centred[:-k])
+    if variance <= 1e-18 * n:
+        return None
+    return float(gain.mean() * n / math.sqrt(variance))
+
+
+def calibration_slope(p: Floats, up: Mask) -> float | None:
+    """Return b of logit P(up) = a + b·logit p by maximum likelihood; 1 is ideal, < 1 too sure.
+
+    None if p or the outcome does not vary, or if they separate perfectly.
+    """
+    x = np.log(np.clip(p, 1e-6, 1 - 1e-6))
+    x = x - np.log1p(-np.clip(p, 1e-6, 1 - 1e-6))
+    if len(x) < 3 or float(np.ptp(x)) < 1e-9 or up.all() or not up.any():
+        return None
+    design = np.column_stack([np.ones(len(x)), x])
+    beta = np.zeros(2)
+    for _ in range(50):
+        chance = 1.0 / (1.0 + np.exp(-np.clip(design @ beta, -30, 30)))
+        hessian = design.T @ (design * (chance * (1.0 - chance))[:, None])
+        if np.linalg.cond(hessian) > 1e12:
+            return None
+        step = np.linalg.solve(hessian, design.T @ (up - chance))
+        beta = beta + step
+        if float(np.abs(step).max()) < 1e-9:
+            return float(beta[1])
+    return None
+
+
+def day_block_shuffles(
+    n: int, count: int, rng: np.random.Generator, block: int = DAY_BARS
+) -> Iterator[NDArray[np.int64]]:
+    """Iterate over ``count`` reorderings of n rows by whole blocks, each an index array (n,).
+
+    The series is rotated by a random offset first, so that block edges fall elsewhere each time
+    and hardly a row keeps its own outcome.
+    """
+    for _ in range(count):
+        rows = np.roll(np.arange(n, dtype=np.int64), int(rng.integers(1, max(n, 2))))
+        blocks = [rows[start : start + block] for start in range(0, n, block)]
+        order = rng.permutation(len(blocks))
+        yield np.concatenate([blocks[k] for k in order])
+
+
+def shuffled_gain(
+    forecast: Callable[[Truth], Floats], truth: Truth, shuffles: int = 20, seed: int = 7
+) -> dict[str, float | int]:
+    """Measure the skill that is left when outcomes are shuffled by days: it must not be positive.
+
+    Parameters
+    ----------
+    forecast : makes p (n,) for the outcomes it is given; a fixed forecast ignores them, one that
+        learns (a fitted model, the weight fold) learns from the shuffled ones. NaN rows are
+        passed over.
+    truth : (n,) the real outcomes.
+
+    Returns
+    -------
+    ``shuffles``, and over them the mean, lowest and highest Brier gain × 10⁴ against ½.
+    """
+    rng = np.random.default_rng(seed)
+    gains = []
+    for order in day_block_shuffles(len(truth), shuffles, rng):
+        other = truth.take(order)
+        p = forecast(other)
+        spoke = np.isfinite(p)
+        gains.append((0.25 - float(proper.brier(p[spoke], other.up[spoke]).mean())) * 1e4)
+    return {
+        "shuffles": shuffles,
+        "gain_mean": float(np.mean(gains)),
+        "gain_min": min(gains),
+        "gain_max": max(gains),
+    }
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _direction(p_up: Floats, up: Mask, use: Mask) -> Scores:
+    rows = use & np.isfinite(p_up)
+    p, y = p_up[rows], up[rows]
+    names = ("brier", "brier_skill_1e4", "log_loss", "auc", "accuracy", "dm_t")
+    if not len(p):
+        return dict.fromkeys((*names, "calibration_slope"))
+    loss = proper.brier(p, y)
+    area = proper.auc(p, y)
+    return {
+        "brier": float(loss.mean()),
+        "brier_skill_1e4": float((0.25 - loss.mean()) * 1e4),
+        "log_loss": float(proper.log_loss(p, y).mean()),
+        "auc": area if math.isfinite(area) else None,
+        "accuracy": proper.accuracy(p, y),
+        "dm_t": dm_t(0.25 - loss),
+        "calibration_slope": calibration_slope(p, y),
+    }
+
+
+def _distribution(quantiles: Floats, r: Floats, use: Mask) -> Scores:
+    rows = use & np.isfinite(quantiles).all(axis=1)
+    q, r = quantiles[rows], r[rows]
+    if not len(q):
+        return dict.fromkeys(("pinball_bps", "coverage_80", "interval_score_bps"))
+    loss = proper.pinball(q, r[:, None], np.array(REQUIRED_LEVELS))
+    return {
+        "pinball_bps": float(loss.mean() * 1e4),
+        "coverage_80": float(proper.covered(q[:, 0], q[:, 2], r).mean()),
+        "interval_score_bps": float(proper.interval_score(q[:, 0], q[:, 2], r).mean() * 1e4),
+    }
+
+
+def _risk(risk: Floats, event: Mask, use: Mask) -> Scores:
+    rows = use & np.isfinite(risk)
+    p, y = risk[rows], event[rows]
+    if not len(p):
+        return {"risk_brier": None, "risk_auc": None}
+    area = proper.auc(p, y)
+    return {
+        "risk_brier": float(proper.brier(p, y).mean()),
+        "risk_auc": area if math.isfinite(area) else None,
+    }

@@ -1,0 +1,96 @@
+"""Copies of a SQLite database, made while it is in use, and their way back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from domain.canonical import canonical_json
+from domain.errors import LedgerError, UsageError
+from storage.engine import explain, open_database, read, sqlite_url
+from storage.migrate import upgrade
+from storage.verify import VerifyReport, chain_rows, verify_chain
+
+
+def backup(engine: Engine, target: Path) -> VerifyReport:
+    """Copy the whole database to a new file, verify the copy, and return its report.
+
+    The desk may go on writing: the copy is the database as of one instant.
+
+    Raises
+    ------
+    UsageError : if ``target`` exists, or the database is not SQLite (use pg_dump).
+    LedgerError : if the copy does not verify; it is kept for inspection.
+    """
+    if engine.dialect.name != "sqlite":
+        raise UsageError("backup", "copies SQLite files only", engine.dialect.name, "Use pg_dump.")
+    _refuse_existing(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with engine.connect() as connection:
+        _copy(connection.connection.driver_connection, target)
+    return _checked(target)
+
+
+def restore(source: Path, target: Path) -> VerifyReport:
+    """Copy a backup to a new database file, bring it to this code's schema, and verify it.
+
+    Raises
+    ------
+    UsageError : if ``source`` is missing or ``target`` exists; move the old database away first.
+    LedgerError : if the backup is damaged or does not verify.
+    """
+    if not source.is_file():
+        raise UsageError("backup", "must be a file", str(source))
+    _refuse_existing(target)
+    open_database(sqlite_url(source)).dispose()  # says clearly if it is no database
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(source)) as connection:
+        _copy(connection, target)
+    return _checked(target)
+
+
+def export_lines(engine: Engine) -> Iterator[str]:
+    """Iterate over the whole chain as canonical JSON lines: enough to check every hash elsewhere.
+
+    Each line has seq, world, kind, key, hash and ``row``: the object that was hashed, without key.
+    """
+    with read(engine) as connection:
+        for entry, row in chain_rows(connection):
+            kept = {k: v for k, v in (row or {}).items() if v is not None and k != "world"}
+            yield canonical_json({
+                "seq": entry.seq, "world": entry.world, "kind": entry.kind,
+                "key": entry.record_key, "hash": entry.hash, "row": kept,
+            })  # fmt: skip
+
+
+def _copy(source: sqlite3.Connection | None, target: Path) -> None:
+    if source is None:
+        raise LedgerError("backup", "lost its connection")
+    try:
+        with closing(sqlite3.connect(target)) as copy:
+            source.backup(copy)
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        clear = explain(error, target)
+        raise clear or LedgerError("backup", f"failed ({error})", str(target)) from error
+
+
+def _checked(path: Path) -> VerifyReport:
+    engine = open_database(sqlite_url(path))
+    try:
+        upgrade(engine)
+        report = verify_chain(engine)
+    finally:
+        engine.dispose()
+    if not report.ok:
+        raise LedgerError(f"copy {path}", "does not verify", report.problem)
+    return report
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise UsageError("target", "must not exist yet", str(target), "Choose another file.")

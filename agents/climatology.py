@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.contract import HORIZON_BARS, MIN_BARS, Floats, asleep, canonical, speak
+from agents.contract import HORIZON_BARS, Floats, asleep, canonical, speak, too_young
 from agents.windows import Run, runs
 from domain.canonical import short_hash
 from domain.market import MarketState
@@ -70,7 +70,7 @@ class Climatology:
         rows = self._sorted_windows(run, past.moves, seen)
         for k, (i, window) in enumerate(zip(run.index, rows, strict=True)):
             state, n = states[i], int(seen[k])
-            if state.bars_since_gap < MIN_BARS or len(state.bars) < MIN_BARS:
+            if too_young(state, self.needs):
                 yield asleep(NAME, self.version, state, self.horizon_bars)
                 continue
             values = _quantiles(window)

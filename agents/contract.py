@@ -47,6 +47,11 @@ def sleep_reason(opinion: Opinion) -> str | None:
     return None if reason is None else str(reason)
 
 
+def too_young(state: MarketState, needs: Needs) -> bool:
+    """Return whether a gap lies so close that a bar-reading agent should say nothing."""
+    return state.bars_since_gap < MIN_BARS or len(state.bars) < min(MIN_BARS, needs.bars)
+
+
 def canonical(values: Floats) -> Quantiles:
     """Wrap values (13,) on the canonical levels, sorted; fractions of log return."""
     return Quantiles(CANONICAL_LEVELS, tuple(np.sort(values).tolist()))

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from agents.artifacts import Artifact
-from agents.contract import MIN_BARS, Floats, asleep, canonical, speak
+from agents.contract import Floats, asleep, canonical, speak, too_young
 from agents.volatility import LOOKBACK, HarModel, ewma_sigma
 from agents.windows import Run, runs
 from domain.errors import ModelError
@@ -123,7 +123,7 @@ class RiskAgent:
         return out
 
     def _opinion(self, state: MarketState, sigma: float, down: float, up: float) -> Opinion:
-        if state.bars_since_gap < MIN_BARS or len(state.bars) < MIN_BARS:
+        if too_young(state, self.needs):
             return asleep(self.name, self.version, state, self.horizon_bars)
         return speak(
             self.name, self.version, state, self.horizon_bars,

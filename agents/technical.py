@@ -123,7 +123,7 @@ class Technical:
 
     def _opinion(self, state: MarketState, fit: _Fit, sigma: float) -> Opinion:
         quantiles = canonical(sigma * (fit.mean + fit.residuals))
-        p = _above(fit.residuals, -fit.mean)
+        p = _chance_up(fit.residuals, fit.mean)
         return speak(
             NAME, self.version, state, self.horizon_bars, p_up=p, quantiles=quantiles,
             expected_return=sigma * fit.mean,
@@ -143,9 +143,13 @@ def _evidence(unexplained: float, total: float, independent: float, k: int, doub
     return max(0.0, 1.0 - doubt / f)
 
 
-def _above(values: Floats, x: float) -> float:
-    """1 − F(x), linear between the levels; beyond them the outermost level holds."""
-    return float(1.0 - np.interp(x, values, _LEVELS))
+def _chance_up(residuals: Floats, mean: float) -> float:
+    """1 − F(0) of mean + residual, linear between the levels, the outermost level beyond them.
+
+    No further from ½ than |mean|: a density above 1 per σ comes from ties on a coarse tick.
+    """
+    p = 1.0 - float(np.interp(-mean, residuals, _LEVELS))
+    return 0.5 + min(max(p - 0.5, -abs(mean)), abs(mean))
 
 
 def _trailing_true(flags: NDArray[np.bool_]) -> int:

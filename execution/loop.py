@@ -35,7 +35,7 @@ from execution.exits import horizon_over
 from execution.history import History
 from execution.messages import Absorbed, LoopSettings, absorbed
 from execution.money import dec
-from execution.orders import Desk, exit_order
+from execution.orders import Desk, closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
 from execution.risk import Check, RiskLimits, RiskState
 from execution.rows import Buffered, in_order
@@ -334,7 +334,7 @@ class TradingLoop:
         change = ModeChange(now.account, at, RiskMode.HALTED, "risk", why)
         return self._shut(records, change, ExitReason.RISK)
 
-    def _plan(self, draft: Decision, state: MarketState, closing: set[str]) -> Plan:
+    def _plan(self, draft: Decision, state: MarketState, leaving: set[str]) -> Plan:
         symbol = self._routes[state.symbol]
         price = self._marks.get(symbol) if self._marked.get(symbol) == state.as_of else None
         scale = Decimal(1)
@@ -342,7 +342,8 @@ class TradingLoop:
             scale = price / dec(state.bars.close[-1])
         situation = Situation(
             self._instruments[symbol], self.portfolio(state.as_of), price, scale,
-            symbol in closing or self._closing(symbol), self._pending(symbol),
+            symbol in leaving or self._closing(symbol),
+            pending_elsewhere(self._broker.open_orders(), symbol, self._marks),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
 
@@ -490,16 +491,5 @@ class TradingLoop:
             if not self._closing(position.symbol)
         ]
 
-    def _pending(self, symbol: str) -> Decimal:
-        others = (
-            order.qty * self._marks[order.symbol]
-            for order in self._broker.open_orders()
-            if order.intent == "entry" and order.symbol != symbol
-        )
-        return sum(others, Decimal(0))
-
     def _closing(self, symbol: str) -> bool:
-        return any(
-            order.symbol == symbol and order.reduce_only and order.intent not in ("stop", "target")
-            for order in self._broker.open_orders()
-        )
+        return closing(self._broker.open_orders(), symbol)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from domain.decision import Decision, ExitReason
 from domain.market import Instrument
-from domain.trading import Order, OrderType, Position, Side, client_order_id
+from domain.trading import ZERO, Order, OrderType, Position, Side, client_order_id
 from execution.money import dec, to_tick
 
 
@@ -62,3 +63,23 @@ def entry_orders(
                   OrderType.LIMIT, at, decision.id, "target", price=price, reduce_only=True)
         )  # fmt: skip
     return orders
+
+
+def closing(working: Iterable[Order], symbol: str) -> bool:
+    """Return whether an exit at the market already works for a symbol."""
+    return any(
+        order.symbol == symbol and order.reduce_only and order.type is OrderType.MARKET
+        for order in working
+    )
+
+
+def pending_elsewhere(
+    working: Iterable[Order], symbol: str, marks: Mapping[str, Decimal]
+) -> Decimal:
+    """Return the notional of other symbols' entries on their way, quote units."""
+    notionals = (
+        order.qty * marks.get(order.symbol, ZERO)
+        for order in working
+        if order.intent == "entry" and order.symbol != symbol
+    )
+    return sum(notionals, ZERO)

@@ -133,9 +133,7 @@ async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
     await reply(scope, receive, send)
 
 
-def error_reply(
-    request: Request, status: int, code: str, message: str, hint: str
-) -> JSONResponse:
+def error_reply(request: Request, status: int, code: str, message: str, hint: str) -> JSONResponse:
     """Return an error in the one shape all errors have."""
     request_id = getattr(request.state, "request_id", "")
     body = {"error": {"code": code, "message": message, "hint": hint, "request_id": request_id}}

@@ -52,7 +52,9 @@ def demand(header: str | None, token: str) -> None:
     Unauthorized : without it.
     """
     scheme, _, given = (header or "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+    if scheme.lower() != "bearer" or not hmac.compare_digest(
+        given.strip().encode(), token.encode()
+    ):
         raise Unauthorized(
             "this route", "needs the API token",
             hint="Send `Authorization: Bearer …`; the token is in VAR_DIR/api_token.",

@@ -15,7 +15,7 @@ import httpx
 from sqlalchemy import Engine
 
 from agents.host import LocalAgent
-from agents.registry import build_agents, describe
+from agents.registry import build_agents
 from consensus.council import Council
 from consensus.settings import CouncilSettings, DecisionRules
 from data.files import read_bars, read_funding
@@ -25,10 +25,10 @@ from data.sources.replay import ReplaySource
 from domain.decision import Costs
 from domain.errors import UsageError
 from domain.market import BarFrame, Instrument, MarketState, symbol_on
-from domain.ports import Agent, AsyncAgent, Clock, MarketSource, Needs, Strategy
-from domain.times import timeframe_ms
+from domain.ports import Agent, AsyncAgent, MarketSource, Needs, Strategy
+from domain.times import iso, timeframe_ms
 from execution.fills import CostModel
-from execution.funding import base_rate, rates_of
+from execution.funding import FundingRate, base_rate, rates_of
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
@@ -234,7 +234,7 @@ def council_service(
     engine = open_storage(settings)
     clock = SystemClock()
     mine = configured_agents(settings)
-    source = _source(plan, settings)
+    feed = feed_of(plan, settings)
     return CouncilService(
         plan=plan,
         reader=Reader(engine, plan.world),
@@ -244,10 +244,14 @@ def council_service(
         agents=agents,
         needs=widest(mine),
         agent_cards={
-            name: {**describe(agent), "runs": "here" if name not in settings.models.remote else "serve"}
+            name: {
+                "version": agent.version,
+                "runs": "serve" if name in settings.models.remote else "in_process",
+                "trained_until": _trained_until(agent),
+            }
             for name, agent in mine.items()
         },
-        memories=_memories(source.symbols, settings.data.timeframe),
+        memories=_memories(feed.symbols, settings.data.timeframe),
         timeframe=settings.data.timeframe,
         horizon_bars=settings.data.pred_horizon_steps,
         strategy=settings.execution.strategy,
@@ -274,6 +278,11 @@ def deadline(plan: RunPlan, settings: Settings) -> float:
     return min(settings.serving.agent_deadline_s, bar / 4.0)
 
 
+def _trained_until(agent: Agent) -> str | None:
+    until = getattr(agent, "trained_until", None)
+    return None if until is None else iso(int(until))
+
+
 # The desk
 
 
@@ -285,11 +294,12 @@ class Feed:
     symbols: list[str]
     history: list[BarFrame]
     price: Mapping[str, float]
-    funding: Callable[[str, int], float]
+    funding: FundingRate
     keep_market: bool
+    wall_clock: bool = False  # stamp decisions with the wall's time, so that old bars are stale
 
 
-def _source(plan: RunPlan, settings: Settings) -> Feed:
+def feed_of(plan: RunPlan, settings: Settings) -> Feed:
     if plan.source == "demo":
         demo = DemoSource(
             settings.data.symbols, settings.data.timeframe, plan.seed,
@@ -299,10 +309,8 @@ def _source(plan: RunPlan, settings: Settings) -> Feed:
         price = {symbol: float(frame.close[-1]) for symbol, frame in history.items()}
         return Feed(demo, list(history), list(history.values()), price, base_rate, False)
     if plan.source == "replay":
-        frames = [
-            read_bars(Path(name)).between(plan.start_ms, plan.end_ms) for name in plan.data
-        ]
-        rate = base_rate
+        frames = [read_bars(Path(name)).between(plan.start_ms, plan.end_ms) for name in plan.data]
+        rate: FundingRate = base_rate
         if plan.funding is not None:
             found = read_funding(Path(plan.funding))
             rate = rates_of(found.ts.tolist(), found.rate.tolist())
@@ -314,8 +322,12 @@ def _source(plan: RunPlan, settings: Settings) -> Feed:
 
 def build_desk(plan: RunPlan, settings: Settings) -> Desk:
     """Wire the desk of a plan."""
+    return build_desk_on(plan, settings, feed_of(plan, settings))
+
+
+def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
+    """Wire a desk on a feed."""
     engine = open_storage(settings)
-    feed = _source(plan, settings)
     ensure_account(engine, plan.world, ACCOUNT, CURRENCY, "paper")
     market = market_for(settings, feed.symbols, feed.price, keep_market=feed.keep_market)
     commit = git_commit()
@@ -365,7 +377,7 @@ def build_desk(plan: RunPlan, settings: Settings) -> Desk:
         events=EventLog(engine, plan.world),
         reports=SignalReports(var_dir / "reports" / "signals"),
         pacer=Pacer(plan.speed),
-        market_clock=MarketClock(),
+        market_clock=MarketClock(wall=clock if feed.wall_clock else None),
         history=feed.history,
         progress=Progress(pid=os.getpid()),
         leave=asyncio.Event(),

@@ -33,7 +33,9 @@ async def _run(path: Path) -> None:
 
     plan = load_plan(path)
     settings = settings_of(plan)
-    configure_logging(settings.data.logs_dir, "desk", console=False)
+    configure_logging(
+        settings.data.logs_dir, "desk", console=False, secrets=settings.secret_values()
+    )
     desk = build_desk(plan, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domain.ports import Clock
+
 
 @dataclass(slots=True)
 class MarketClock:
-    """A clock that shows the last instant the market reached. Never runs backwards."""
+    """Shows the last instant the market reached, or the wall's time if that is given."""
 
     at: int = 0  # ms
+    wall: Clock | None = None
 
     def now(self) -> int:
-        """Return the market's time in ms."""
-        return self.at
+        """Return the time in ms; never runs backwards."""
+        return self.at if self.wall is None else max(self.at, self.wall.now())
 
     def reach(self, at: int) -> None:
         """Move on to ``at`` (ms)."""

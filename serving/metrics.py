@@ -33,8 +33,12 @@ class _Ledger:
             rows.add_metric([table], count)
         yield rows
 
-        weight = GaugeMetricFamily("conclave_weight", "Published weight", labels=["symbol", "agent"])
-        score = GaugeMetricFamily("conclave_brier", "Decayed Brier score", labels=["symbol", "agent"])
+        weight = GaugeMetricFamily(
+            "conclave_weight", "Published weight", labels=["symbol", "agent"]
+        )
+        score = GaugeMetricFamily(
+            "conclave_brier", "Decayed Brier score", labels=["symbol", "agent"]
+        )
         for row in self._service.weights():
             labels = [row["symbol"], row["agent"]]
             for family, value in ((weight, row["weight"]), (score, row["decayed_brier"])):

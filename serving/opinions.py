@@ -54,9 +54,7 @@ class ServeOpinions:
 
     async def ask(self, states: Sequence[MarketState]) -> Gathered:
         """Ask Serve; on any failure of the way there, ask the light agents in this process."""
-        body = {
-            "items": [{"symbol": state.symbol, "as_of": state.as_of} for state in states]
-        }
+        body = {"items": [{"symbol": state.symbol, "as_of": state.as_of} for state in states]}
         try:
             reply = await self.client.post(
                 "/internal/opinions", json=body, timeout=self.deadline_s + 1.0

@@ -18,15 +18,18 @@ text-transform:uppercase;color:var(--dim);margin:0 0 10px;font-weight:600}
 header{display:flex;flex-wrap:wrap;gap:8px 16px;align-items:baseline;margin-bottom:14px}
 header span{color:var(--dim)}.note{background:#3b2f10;color:#f4d68a;border:1px solid #6b5518;
 border-radius:8px;padding:8px 12px;margin-bottom:14px}.bad{background:#3d1b1b;color:#ffb3ad;
-border-color:#7a2f2b}.grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(300px,1fr))}
-section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px;min-width:0}
+border-color:#7a2f2b}.grid{display:grid;gap:14px;
+grid-template-columns:repeat(auto-fit,minmax(300px,1fr))}
+section{background:var(--card);border:1px solid var(--line);border-radius:10px;
+padding:14px;min-width:0}
 .wide{grid-column:1/-1}.big{font-size:30px;font-weight:650;line-height:1.2}
 .LONG,.up{color:var(--up)}.SHORT,.down{color:var(--down)}.NO_TRADE,.dim{color:var(--flat)}
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{text-align:right;padding:4px 6px;border-top:1px solid var(--line);white-space:nowrap}
 th{color:var(--dim);font-weight:500;border-top:0}td:first-child,th:first-child{text-align:left}
 .scroll{overflow-x:auto}.bar{height:6px;border-radius:3px;background:var(--line);min-width:80px}
-.bar i{display:block;height:100%;border-radius:3px;background:#5b8def}svg{display:block;width:100%;height:90px}
+.bar i{display:block;height:100%;border-radius:3px;background:#5b8def}
+svg{display:block;width:100%;height:90px}
 footer{color:var(--dim);margin-top:16px;font-size:13px}a{color:#7aa7ff}p{margin:6px 0}
 td.text{white-space:normal;text-align:left;min-width:220px;color:var(--dim)}
 @media(max-width:520px){body{padding:12px}.big{font-size:26px}}
@@ -157,7 +160,7 @@ def _agents(weights: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         (
             _td(row["agent"]),
-            f"<td><div class=bar><i style='width:{100 * (row['weight'] or 0):.0f}%'></i></div></td>",
+            f"<td><div class=bar><i style='width:{_share(row)}%'></i></div></td>",
             _td(_percent(row["weight"])),
             _td(None if row.get("skill_1e4") is None else f"{row['skill_1e4']:+.1f}"),
             _td(row["n"]),
@@ -168,6 +171,10 @@ def _agents(weights: Sequence[Mapping[str, Any]]) -> str:
         "Agents: weight earned",
         _table(("agent", "", "weight", "skill ×10⁴", "scored"), rows, "Nobody was scored yet."),
     )
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    return f"{100 * (row['weight'] or 0):.0f}"
 
 
 def _positions(portfolio: Mapping[str, Any] | None, risk: Mapping[str, Any]) -> str:

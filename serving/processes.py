@@ -114,7 +114,7 @@ def choose_port(host: str, port: int, setting: str) -> int:
 
 @dataclass(slots=True)
 class Backoff:
-    """1, 2, 4 … 60 s between restarts; gives up after ``cap`` failures within ``window`` seconds."""
+    """1, 2, 4 … 60 s between restarts; gives up after ``cap`` failures in ``window`` seconds."""
 
     cap: int = 8
     window: float = 600.0

@@ -158,10 +158,8 @@ def signal_of(decision: Decision) -> Signal:
     return Signal.model_validate(plain(body))
 
 
-def why_of(
-    decision: Decision, opinions: list[Opinion], outcome: Outcome | None
-) -> dict[str, Any]:
-    """Return the full explanation of a decision: votes, weights, costs, margins, what came of it."""
+def why_of(decision: Decision, opinions: list[Opinion], outcome: Outcome | None) -> dict[str, Any]:
+    """Explain a decision in full: votes, weights, costs, margins, what came of it."""
     pull = {name: abs(value) for name, value in decision.contributions.items() if name != "_fusion"}
     side = (decision.prob_up or 0.5) >= 0.5
     against = [
@@ -170,7 +168,7 @@ def why_of(
         if (p := opinion.direction_probability()) is not None and (p >= 0.5) != side
     ]
     dissent = max(against, key=lambda o: pull.get(o.agent, 0.0), default=None)
-    return plain(
+    body: dict[str, Any] = plain(
         {
             "signal": signal_of(decision).model_dump(),
             "intent": decision.intent,
@@ -191,18 +189,17 @@ def why_of(
                 "up": outcome.up,
                 "drop": outcome.drop,
                 "rise": outcome.rise,
-                "brier": None
-                if decision.prob_up is None
-                else (decision.prob_up - outcome.up) ** 2,
+                "brier": None if decision.prob_up is None else (decision.prob_up - outcome.up) ** 2,
             },
         }
     )
+    return body
 
 
 def opinion_of(opinion: Opinion) -> dict[str, Any]:
     """Return the public form of one agent's forecast."""
     quantiles = opinion.quantiles
-    return plain(
+    body: dict[str, Any] = plain(
         {
             "agent": opinion.agent,
             "model_version": opinion.model_version,
@@ -219,14 +216,13 @@ def opinion_of(opinion: Opinion) -> dict[str, Any]:
             "evidence": opinion.evidence,
         }
     )
+    return body
 
 
 def trade_of(trade: ClosedTrade) -> dict[str, Any]:
     """Return the public form of a closed trade (money as decimal strings, quote units)."""
     body = plain(trade)
-    body.update(
-        id=trade.id, opened_at=iso(trade.opened_at), closed_at=iso(trade.closed_at)
-    )
+    body.update(id=trade.id, opened_at=iso(trade.opened_at), closed_at=iso(trade.closed_at))
     return dict(body)
 
 

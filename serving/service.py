@@ -16,10 +16,11 @@ from domain.decision import Decision
 from domain.errors import ConclaveError, NotFound, UsageError
 from domain.market import MarketState, parse_symbol
 from domain.ports import AsyncAgent, Clock, Needs
-from domain.times import iso, parse_iso
+from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
+from serving.explaining import explanation
 from serving.plan import RunPlan
-from serving.schema import SignalRequest, portfolio_of, signal_of, trade_of, why_of
+from serving.schema import SignalRequest, signal_of, trade_of
 from serving.wire import opinion_to
 from storage.inbox import Inbox
 from storage.leases import Holder, Lease
@@ -153,19 +154,10 @@ class CouncilService:
         ------
         NotFound : if there is no such decision.
         """
-        found = self.reader.decision(decision_id)
+        found = explanation(self.reader, decision_id)
         if found is None:
             raise NotFound("signal", "is not in the ledger", decision_id)
-        decision = found[1]
-        opinions = [
-            opinion
-            for _, opinion in self.reader.opinions_at(decision.symbol, decision.as_of)
-            if opinion.timeframe == decision.timeframe
-        ]
-        outcome = self.reader.outcome_at(
-            decision.symbol, decision.as_of, decision.horizon_bars, decision.timeframe
-        )
-        return why_of(decision, opinions, outcome)
+        return found
 
     def weights(self, symbol: str | None = None) -> list[dict[str, Any]]:
         """Return each agent's published weight and record, as the desk last told."""
@@ -271,7 +263,7 @@ class CouncilService:
 
     def _follow(self, symbol: str, memory: MarketMemory) -> None:
         last = memory.last_as_of
-        after = -1 if last is None else last - 1 - memory.step_ms
+        after = -1 if last is None else last - timeframe_ms(self.timeframe)
         frame = self.reader.bars(symbol, self.timeframe, after_open_ms=after)
         if len(frame):
             memory.append(frame)

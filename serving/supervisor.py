@@ -79,7 +79,7 @@ class Supervisor:
             self.stop()
 
     def stop(self) -> None:
-        """End every child within :data:`STOP_SECONDS`, the desk first so that its books are closed."""
+        """End every child within :data:`STOP_SECONDS`, the desk first."""
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(self._children):
             if child.process is not None:

@@ -94,7 +94,7 @@ def train(
     data = build_dataset(bars, source.end_ms, horizon_bars, features=True)
     fit = functools.partial(_FITS[target], data, seed=source.seed, config=config)
     folds: list[dict[str, float]] = []
-    for start, end in walk_forward(source.end_ms, source.folds):
+    for start, end in walk_forward(data, source):
         progress(f"{target}: walk-forward fold {len(folds) + 1} of {source.folds}")
         folds.append(fit(start).score(data.between(start, end)))
     progress(f"{target}: fit on all rows")

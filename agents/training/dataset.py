@@ -135,10 +135,12 @@ def first_row_ms(bars: BarFrame, usual: int, end_ms: int) -> int:
     return usual if usual <= first or end_ms - usual >= usual - first else first
 
 
-def walk_forward(end_ms: int, folds: int) -> Iterator[tuple[int, int]]:
-    """Iterate over the test spans [start, end) of the last quarters before ``end_ms``."""
-    for k in range(folds, 0, -1):
-        yield end_ms - k * FOLD_MS, end_ms - (k - 1) * FOLD_MS
+def walk_forward(data: Dataset, source: Source) -> Iterator[tuple[int, int]]:
+    """Iterate over the test spans [start, end) before the end that have enough rows before them."""
+    for k in range(source.folds, 0, -1):
+        start = source.end_ms - k * FOLD_MS
+        if int(data.known_by(0, start).sum()) >= MIN_ROWS:
+            yield start, start + FOLD_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def train(
     """
     data = build_dataset(bars, source.end_ms, horizon_bars, features=False)
     folds: list[dict[str, float]] = []
-    for start, end in walk_forward(source.end_ms, source.folds):
+    for start, end in walk_forward(data, source):
         progress(f"risk: walk-forward fold {len(folds) + 1} of {source.folds}")
         folds.append(_validate(data, start, end))
     progress("risk: fit on all rows")

@@ -186,7 +186,7 @@ def test_backtest_when_exercised_on_2025_then_money_is_pinned():
         funding=rates_of(paid.ts, paid.rate),
     )  # fmt: skip
     assert len(result.closed) == 4_773
-    assert str(result.final_equity.quantize(Decimal("0.01"))) == "7132.91"
+    assert str(result.final_equity.quantize(Decimal("0.01"))) == "7132.92"
     assert (
         result.trades_sha256 == "e72694d17fcf52e1eeec855fcd857c74f917f0325da5c3851ab00d2f8f2f51bd"
     )

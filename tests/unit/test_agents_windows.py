@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from agents_world import market
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from agents.windows import joined_rows, run_of, runs, trailing_sums
 from data.memory import MarketMemory
 from domain.market import BarFrame
 from domain.ports import Needs
+from tests.agents_world import market
 
 
 def memory_of(bars: BarFrame) -> MarketMemory:
@@ -71,9 +71,7 @@ def test_runs_when_pasts_differ_in_one_value_then_not_joined():
 
 
 def test_runs_when_equal_pasts_lie_in_other_memory_then_joined():
-    states = [
-        memory_of(market(400)).states(bars=50, feature_rows=40)[row] for row in (150, 151)
-    ]
+    states = [memory_of(market(400)).states(bars=50, feature_rows=40)[row] for row in (150, 151)]
     (run,) = runs(states, 50, rows=0)
     assert len(run.bars) == 51
 

@@ -23,10 +23,11 @@ def market(n: int, seed: int = 0, drift: float = 0.0, noise: float = 5e-4) -> Ba
     close = 50_000.0 * np.exp(np.cumsum(returns))
     opened = np.concatenate(([50_000.0], close[:-1]))
     wick = noise * 0.4 * np.abs(rng.normal(size=(2, n)))
+    high = np.maximum(opened, close) * (1 + wick[0])
+    low = np.minimum(opened, close) * (1 - wick[1])
     return BarFrame(
         "BTC/USDT", "5m", START + STEP * np.arange(n, dtype=np.int64),
-        opened, np.maximum(opened, close) * (1 + wick[0]), np.minimum(opened, close) * (1 - wick[1]),
-        close, np.exp(rng.normal(size=n)),
+        opened, high, low, close, np.exp(rng.normal(size=n)),
     )  # fmt: skip
 
 

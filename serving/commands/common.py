@@ -1,0 +1,137 @@
+"""What every command shares: its flags, its console, and how it finds the running system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from domain.canonical import canonical_json
+from domain.errors import ConclaveError, ServiceUnreachable, UsageError
+from serving.plan import RUN_FILE, RunPlan, load_plan
+from serving.settings import Settings, load_settings
+from serving.system import environment
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", "-p", help="strict, balanced, demo, exercise, oracle, chronos-only"),
+]
+Config = Annotated[
+    list[Path] | None,
+    typer.Option("--config", "-c", help="YAML file with settings; repeatable, later wins"),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="a setting as NAME=VALUE, e.g. PROB_MIN=0.55; repeatable"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON only")]
+DataFile = Annotated[
+    Path, typer.Option("--data", help="bars as Parquet or CSV (ts open ms, OHLCV)", metavar="FILE")
+]
+TimeRange = Annotated[
+    str | None,
+    typer.Option("--timerange", help="half-open range of bar opens, e.g. 20250101-20250701"),
+]
+
+
+def pairs(sets: Sequence[str] | None) -> dict[str, str]:
+    """Read ``NAME=VALUE`` flags.
+
+    Raises
+    ------
+    UsageError : if one has no ``=``.
+    """
+    found = {}
+    for text in sets or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError("--set", "must be NAME=VALUE", text, "Try --set PROB_MIN=0.55")
+        found[name.strip().upper()] = value.strip()
+    return found
+
+
+def settings_from(
+    profile: str | None = None,
+    config: Sequence[Path] | None = None,
+    sets: Sequence[str] | None = None,
+) -> Settings:
+    """Load the settings as flags, environment and files give them."""
+    return load_settings(
+        env=environment(), profile=profile, config_files=config or (), overrides=pairs(sets)
+    )
+
+
+def print_json(body: Any) -> None:
+    """Print one line of canonical JSON on standard output."""
+    typer.echo(canonical_json(body))
+
+
+@contextmanager
+def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error while something long goes on; yields ``tick(done, total)``."""
+    bar = Progress(
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), console=err, disable=quiet or not err.is_terminal, transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+# The running system
+
+
+def current_plan(settings: Settings) -> RunPlan:
+    """Return the plan of the run in VAR_DIR, running or the last one."""
+    return load_plan(settings.data.var_dir / RUN_FILE)
+
+
+def api(plan: RunPlan, token: str | None = None, timeout: float = 10.0) -> httpx.Client:
+    """Return a client for the API of a run."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=plan.address, headers=headers, timeout=timeout)
+
+
+def call(
+    client: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Call the API and return its JSON.
+
+    Raises
+    ------
+    ServiceUnreachable : if nothing answers.
+    ConclaveError : what the API refused, in its own words.
+    """
+    try:
+        reply = client.request(method, path, json=body)
+    except httpx.HTTPError as error:
+        raise ServiceUnreachable(
+            "the API", f"does not answer ({type(error).__name__})", str(client.base_url),
+            "Start the system with `make run`, or add --local where the command has it.",
+        ) from None  # fmt: skip
+    answer: dict[str, Any] = reply.json()
+    if reply.is_success:
+        return answer
+    told = answer.get("error", {})
+    raise _error(reply.status_code, told)
+
+
+def _error(status: int, told: Mapping[str, Any]) -> ConclaveError:
+    kind = ServiceUnreachable if status == 503 else UsageError
+    return kind(told.get("message", f"HTTP {status}"), hint=told.get("hint", ""))

@@ -1,0 +1,215 @@
+"""``up``, ``signal``, ``why``, ``run-inference``: the market and what the council says about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from domain.errors import NotFound
+from serving.commands.common import (
+    Config,
+    Json,
+    Profile,
+    Set,
+    TimeRange,
+    api,
+    call,
+    current_plan,
+    out,
+    pairs,
+    print_json,
+    settings_from,
+)
+from serving.planning import Wish
+
+
+class SourceName(StrEnum):
+    """Where bars come from."""
+
+    AUTO = "auto"
+    LIVE = "live"
+    REPLAY = "replay"
+    DEMO = "demo"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(up)
+    app.command()(signal)
+    app.command("predict", hidden=True)(signal)
+    app.command("run-inference")(run_inference)
+    app.command()(why)
+
+
+def up(
+    source: Annotated[SourceName, typer.Option(help="which market")] = SourceName.AUTO,
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="bars to replay; repeatable", metavar="FILE")
+    ] = None,
+    funding: Annotated[Path | None, typer.Option(help="funding rates of a perpetual")] = None,
+    timerange: TimeRange = None,
+    speed: Annotated[
+        str | None, typer.Option(help="market seconds per second, or max; demo 60, replay max")
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="one process, without Ray")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="a new session, forget the last")] = False,
+    profile: Profile = None,
+    config: Config = None,
+    sets: Set = None,
+) -> int:
+    """Start everything on paper: market, agents, council, desk, API and status page.
+
+    Examples: conclave up · conclave up --source replay --data FILE --timerange 20250101-20250201
+    """
+    from serving.running import start
+
+    return start(
+        Wish(
+            source=source.value,
+            data=tuple(data or ()),
+            funding=funding,
+            timerange=timerange,
+            speed=speed,
+            profile=profile,
+            config_files=tuple(config or ()),
+            overrides=tuple(pairs(sets).items()),
+            local=local,
+            fresh=fresh,
+        )
+    )
+
+
+def signal(
+    symbol: Annotated[str, typer.Argument(help="e.g. BTC/USDT")],
+    as_of: Annotated[str | None, typer.Option(help="an earlier bar's close; replay, demo")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="decide in this process, on stored bars")
+    ] = False,
+    json: Json = False,
+    profile: Profile = None,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Ask the council for a decision now; it is stored and never traded.
+
+    Example: conclave signal BTC/USDT --json
+    """
+    if local:
+        from serving.inference import infer
+
+        signals = infer(settings_from(profile, config, sets), profile or "strict", [symbol])
+        _show(signals[0], json)
+        return
+    plan = current_plan(settings_from(profile, config, sets))
+    body = {"symbol": symbol} if as_of is None else {"symbol": symbol, "as_of": as_of}
+    with api(plan) as client:
+        _show(call(client, "POST", "/v1/signals", body), json)
+
+
+def run_inference(
+    json: Json = False, profile: Profile = None, config: Config = None, sets: Set = None
+) -> None:
+    """Decide once for every symbol on the newest stored bar, then exit; for cron.
+
+    Example: conclave run-inference --json
+    """
+    from serving.inference import infer
+
+    settings = settings_from(profile, config, sets)
+    for found in infer(settings, profile or "strict", list(settings.data.symbols)):
+        _show(found, json)
+
+
+def why(
+    signal_id: Annotated[str, typer.Argument(help="id of a signal")],
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Explain a decision in full: votes, weights, contributions, costs, margins, outcome."""
+    body = explain(signal_id, config, sets)
+    if json:
+        print_json(body)
+    else:
+        _tell_why(body)
+
+
+def explain(signal_id: str, config: Any = None, sets: Any = None) -> dict[str, Any]:
+    """Return the explanation of a decision in any world of the database."""
+    from serving.bootstrap import open_storage
+    from serving.explaining import explanation
+    from storage.queries import Reader, worlds
+
+    engine = open_storage(settings_from(None, config, sets))
+    for world in worlds(engine):
+        found = explanation(Reader(engine, world.world), signal_id)
+        if found is not None:
+            return found
+    raise NotFound("signal", "is not in this ledger", signal_id, "conclave status lists the last.")
+
+
+def _show(body: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(body)
+        return
+    color = {"LONG": "green", "SHORT": "red"}.get(body["decision"], "yellow")
+    out.print(
+        f"[bold {color}]{body['decision']}[/] {body['symbol']} {body['timeframe']} "
+        f"as of {body['as_of']}  P(up) {_percent(body['prob_up'])}  "
+        f"risk {_percent(body['risk_score'])}  confidence {_percent(body['confidence'])}"
+    )
+    out.print(body["reason"], markup=False)
+    if body["degraded"]:
+        out.print(f"degraded: {body['absent']}", style="red", markup=False)
+    out.print(f"id {body['id']}   conclave why {body['id']}", style="dim", markup=False)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _tell_why(body: dict[str, Any]) -> None:
+    _show(body["signal"], json=False)
+    from rich.table import Table
+
+    votes = Table("agent", "P(up)", "p10", "p90", "weight", "logit", "says", box=None)
+    weights, pulls = body["weights"], body["contributions"]
+    for vote in body["votes"]:
+        name = vote["agent"]
+        votes.add_row(
+            name, _percent(vote["direction_probability"]), _bps(vote["p10"]), _bps(vote["p90"]),
+            _percent(weights.get(name)), _logit(pulls.get(name)), vote["rationale"],
+        )  # fmt: skip
+    votes.add_row("_fusion", "", "", "", "", _logit(pulls.get("_fusion")), "")
+    out.print(votes)
+    for name, reason in body["signal"]["absent"].items():
+        out.print(f"absent: {name} ({reason})", markup=False)
+    margins = Table("threshold", "margin (≥ 0 passes)", box=None)
+    for name, margin in body["margins"].items():
+        margins.add_row(name, "not measured" if margin is None else f"{margin:+.4g}")
+    out.print(margins)
+    costs = body["costs"]
+    if costs:
+        parts = " + ".join(
+            f"{key.removesuffix('_bps')} {value:.2f}" for key, value in costs.items()
+        )
+        out.print(f"round trip: {parts} bps", markup=False)
+    outcome = body["outcome"]
+    if outcome is None:
+        out.print("outcome: not known yet", style="dim")
+    else:
+        out.print(
+            f"outcome: {1e4 * outcome['log_return']:+.1f} bp by {outcome['due']}, "
+            f"Brier {outcome['brier']:.4f}"
+        )
+
+
+def _bps(value: float | None) -> str:
+    return "–" if value is None else f"{1e4 * value:+.1f} bp"
+
+
+def _logit(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"

@@ -1,0 +1,164 @@
+"""``status``, ``kill``, ``arm``, ``doctor``: keeping an eye and a hand on the running system."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from domain.errors import CheckFailed, ServiceUnreachable
+from serving.commands.common import (
+    Config,
+    Json,
+    Set,
+    api,
+    call,
+    current_plan,
+    err,
+    out,
+    print_json,
+    settings_from,
+)
+from serving.settings import Settings
+
+Why = Annotated[str, typer.Option("--why", help="written into the ledger")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(status)
+    app.command()(kill)
+    app.command()(arm)
+    app.command()(doctor)
+
+
+def status(json: Json = False, config: Config = None, sets: Set = None) -> int:
+    """Show what is running, how it is, and the last decisions; exits 4 if nothing runs.
+
+    Example: conclave status --json
+    """
+    plan = current_plan(settings_from(None, config, sets))
+    with api(plan) as client:
+        body: dict[str, Any] = {
+            "address": plan.address,
+            "profile": plan.profile,
+            "health": call(client, "GET", "/v1/system/health"),
+            "risk": call(client, "GET", "/v1/risk/state"),
+            "account": call(client, "GET", "/v1/equity?points=2")["account"],
+            "weights": call(client, "GET", "/v1/agents/weights")["items"],
+            "signals": call(client, "GET", "/v1/signals?limit=5")["items"],
+        }
+    if json:
+        print_json(body)
+    else:
+        _tell_status(body)
+    return 0 if body["health"]["status"] == "ok" else 1
+
+
+def kill(why: Why = "", json: Json = False, config: Config = None, sets: Set = None) -> None:
+    """Close everything at the market and refuse all entries until armed; works when all is down.
+
+    Example: conclave kill --why "news"
+    """
+    settings = settings_from(None, config, sets)
+    try:
+        plan = current_plan(settings)
+        with api(plan, _token(settings), timeout=5.0) as client:
+            body = call(client, "POST", "/v1/risk/kill", {"why": why or "command line"})
+    except ServiceUnreachable as error:
+        path = settings.data.var_dir / "KILL"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text((why or "command line") + "\n", encoding="utf-8")
+        err.print(f"{error.message}; wrote {path}: the desk obeys it as soon as it lives.")
+        body = {"mode": "KILLED", "changed": True, "file": str(path)}
+    if json:
+        print_json(body)
+    else:
+        out.print(f"risk mode {body['mode']}: positions are closed, entries refused", style="red")
+
+
+def arm(
+    confirm: Annotated[str | None, typer.Option(help="code of the first step")] = None,
+    why: Why = "",
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Allow trading again after KILLED or HALTED, in two steps.
+
+    Example: conclave arm · conclave arm --confirm 3fa91c
+    """
+    settings = settings_from(None, config, sets)
+    plan = current_plan(settings)
+    request = {"why": why or "command line"}
+    with api(plan, _token(settings)) as client:
+        body = call(client, "POST", "/v1/risk/arm", {**request, "confirm": confirm})
+        if "confirm" in body and not json and sys.stdin.isatty():
+            if not typer.confirm("Allow new positions again?"):
+                raise typer.Exit(1)
+            body = call(client, "POST", "/v1/risk/arm", {**request, "confirm": body["confirm"]})
+    if json:
+        print_json(body)
+    elif "confirm" in body:
+        out.print(f"To go on: conclave arm --confirm {body['confirm']}")
+    else:
+        out.print(f"risk mode {body['mode']}", style="green")
+
+
+def doctor(json: Json = False, config: Config = None, sets: Set = None) -> None:
+    """Check this machine and this installation; exits 1 if something needs attention."""
+    from serving.examination import examine
+
+    findings = examine(settings_from(None, config, sets))
+    if json:
+        print_json({"findings": findings})
+    else:
+        table = Table("", "check", "found", "what to do", box=None)
+        for finding in findings:
+            mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+            table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.hint)
+        out.print(table)
+    bad = [finding.name for finding in findings if not finding.ok]
+    if bad:
+        raise CheckFailed("doctor", f"{len(bad)} of {len(findings)} checks failed", bad)
+
+
+def _token(settings: Settings) -> str:
+    from serving.bootstrap import api_token
+
+    return api_token(settings)
+
+
+def _tell_status(body: dict[str, Any]) -> None:
+    health, account = body["health"], body["account"]
+    color = "green" if health["status"] == "ok" else "yellow"
+    out.print(
+        f"[bold {color}]{health['status']}[/]  {health['world']}  profile {body['profile']}  "
+        f"{body['address']}"
+    )
+    if health["simulated"]:
+        out.print("simulated market", style="yellow")
+    for problem in health["problems"]:
+        out.print(problem, style="yellow", markup=False)
+    desk = health["desk"]
+    done = "" if desk["done"] is None else f" {100 * desk['done']:.0f} %"
+    out.print(f"desk: {desk['phase']}{done}, as of {desk['as_of']}, opinions via {desk['via']}")
+    out.print(f"risk mode {body['risk']['mode']}")
+    if account is not None:
+        out.print(
+            f"equity {float(account['equity']):,.2f} {account['currency']}, "
+            f"{len(account['positions'])} open positions"
+        )
+    weights = Table("agent", "weight", "skill ×10⁴", "scored", box=None)
+    for row in body["weights"]:
+        skill = "–" if row["skill_1e4"] is None else f"{row['skill_1e4']:+.1f}"
+        weights.add_row(row["agent"], f"{100 * (row['weight'] or 0):.1f} %", skill, str(row["n"]))
+    out.print(weights)
+    for signal in body["signals"]:
+        out.print(
+            f"{signal['as_of'][:16]}Z {signal['symbol']} {signal['decision']:<8} "
+            f"{signal['reason']}",
+            style="dim", markup=False,
+        )  # fmt: skip

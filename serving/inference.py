@@ -1,0 +1,65 @@
+"""One pass over stored bars without a running system: for cron and for ``signal --local``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from domain.errors import DataRefused
+from domain.market import parse_symbol
+from serving.bootstrap import Feed, build_desk_on
+from serving.plan import RunPlan
+from serving.schema import signal_of
+from serving.settings import Settings
+
+WARM_UP_DAYS = 30
+
+
+def infer(settings: Settings, profile: str, symbols: list[str]) -> list[dict[str, Any]]:
+    """Take in what is new in the bar store, decide on each symbol's newest bar, return the signals.
+
+    The first pass opines on and scores the last 30 days, so that the weights are earned. The
+    desk's lease is taken for the time; late bars are scored and never traded.
+
+    Raises
+    ------
+    DataRefused : if no bars of a symbol are stored.
+    ServiceUnreachable : if a desk is running.
+    """
+    wanted = [parse_symbol(symbol) for symbol in symbols]
+    plan = RunPlan(
+        source="live", world=settings.data.exchange, profile=profile, speed=None, local=True,
+        warm_up_days=WARM_UP_DAYS, pid=os.getpid(),
+    )  # fmt: skip
+    desk = build_desk_on(plan, settings, _stored(settings, wanted))
+    asyncio.run(desk.run())
+    signals = []
+    for symbol in wanted:
+        decision = desk.loop.last_decision(symbol)
+        if decision is None:
+            raise DataRefused("bars", "are too few to decide on", symbol)
+        signals.append(signal_of(decision).model_dump())
+    return signals
+
+
+def _stored(settings: Settings, symbols: list[str]) -> Feed:
+    from data.sources.replay import ReplaySource
+    from data.store import BarStore
+    from execution.funding import base_rate
+
+    store = BarStore(
+        settings.data.var_dir / "data", settings.data.raw_dir, settings.data.processed_dir
+    )
+    frames = [store.load(symbol, settings.data.timeframe) for symbol in symbols]
+    keep = WARM_UP_DAYS * 86_400_000 // frames[0].step_ms + 1
+    recent = [frame.slice(max(0, len(frame) - keep), len(frame)) for frame in frames]
+    return Feed(
+        source=ReplaySource([frame.slice(len(frame) - 1, len(frame)) for frame in recent]),
+        symbols=symbols,
+        history=[frame.slice(0, len(frame) - 1) for frame in recent],
+        price={frame.symbol: float(frame.close[-1]) for frame in recent},
+        funding=base_rate,
+        keep_market=False,
+        wall_clock=True,
+    )

@@ -1,0 +1,122 @@
+"""From flags to a :class:`~serving.plan.RunPlan`: which market, which world, how fast."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data.files import file_sha256, identify, matching_funding
+from domain.canonical import plain
+from domain.errors import UsageError
+from domain.times import parse_timerange
+from serving.plan import RunPlan, SourceKind, replay_world
+from serving.settings import Settings
+from sim.worlds import DEMO_SEED
+
+Source = Literal["auto", "live", "replay", "demo"]
+DEMO_SPEED = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the flags of ``up`` ask for."""
+
+    source: Source = "auto"
+    data: tuple[Path, ...] = ()
+    funding: Path | None = None
+    timerange: str | None = None
+    speed: str | None = None
+    profile: str | None = None
+    config_files: tuple[Path, ...] = ()
+    overrides: tuple[tuple[str, str], ...] = ()
+    local: bool = False
+    fresh: bool = False
+
+
+def source_of(wish: Wish) -> tuple[SourceKind, str]:
+    """Choose the market and say why.
+
+    Raises
+    ------
+    UsageError : for ``live`` (there is no exchange connection yet), or ``replay`` without a file.
+    """
+    if wish.source == "live":
+        raise UsageError(
+            "--source live", "needs an exchange connection, which this version does not have yet",
+            hint="Use --source replay --data FILE for real bars, or --source demo.",
+        )  # fmt: skip
+    if wish.source == "replay" or (wish.source == "auto" and wish.data):
+        if not wish.data:
+            raise UsageError("--source replay", "needs bars", hint="Add --data FILE.")
+        return "replay", f"replaying real bars from {', '.join(p.name for p in wish.data)}"
+    if wish.data:
+        raise UsageError("--data", "goes with --source replay", wish.source)
+    if wish.source == "demo":
+        return "demo", "simulated market, as asked"
+    return "demo", "no exchange connection in this version, so the market is simulated"
+
+
+def default_profile(kind: SourceKind) -> str:
+    """``demo`` on the demo market, ``strict`` elsewhere."""
+    return "demo" if kind == "demo" else "strict"
+
+
+def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int, int]) -> RunPlan:
+    """Return the plan of a run.
+
+    Parameters
+    ----------
+    ports : of the API and of Ray's dashboard, free ones.
+
+    Raises
+    ------
+    UsageError, DataRefused : if files or ranges make no sense.
+    """
+    start, end = parse_timerange(wish.timerange) if wish.timerange else (None, None)
+    paths = tuple(path.absolute() for path in wish.data)
+    funding = wish.funding
+    if kind == "replay":
+        for path in paths:
+            identify(path)
+        funding = funding or matching_funding(paths[0])
+        rules = plain(settings.model_dump(mode="json", exclude={"serving", "notify", "data"}))
+        world = replay_world([file_sha256(path) for path in paths], (start, end), str(rules))
+    else:
+        world = f"demo-{DEMO_SEED}"
+    if wish.fresh:
+        world = f"{world}-{os.getpid()}"
+    return RunPlan(
+        source=kind,
+        world=world,
+        profile=wish.profile or default_profile(kind),
+        speed=_speed(wish.speed, kind),
+        data=tuple(str(path) for path in paths),
+        funding=None if funding is None else str(funding),
+        start_ms=start,
+        end_ms=end,
+        seed=DEMO_SEED,
+        warm_up_days=settings.data.warm_up_days,
+        config_files=tuple(str(path.absolute()) for path in wish.config_files),
+        overrides=(*wish.overrides, ("VAR_DIR", str(settings.data.var_dir.absolute()))),
+        host=settings.serving.api_host,
+        port=ports[0],
+        ray_dashboard_port=ports[1],
+        local=wish.local,
+        pid=os.getpid(),
+    )
+
+
+def _speed(text: str | None, kind: SourceKind) -> float | None:
+    if text is None:
+        return DEMO_SPEED if kind == "demo" else None
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise UsageError("--speed", "must be a positive number or max", text, "Try --speed 60")
+    return speed

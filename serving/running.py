@@ -1,0 +1,236 @@
+"""``conclave up``: decide what runs, start it, show it, and clean up after it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import structlog
+import uvicorn
+
+from domain.errors import ServiceUnreachable
+from domain.trading import Event
+from serving.auth import token_of
+from serving.bootstrap import (
+    DESK_LEASE,
+    api_token,
+    build_desk,
+    configured_agents,
+    council_service,
+    open_storage,
+)
+from serving.commands.common import err, out, settings_from
+from serving.control import LEASE_TTL_MS
+from serving.logs import configure_logging
+from serving.plan import RunPlan
+from serving.planning import Wish, default_profile, make_plan, source_of
+from serving.processes import alive, choose_port, port_free
+from serving.settings import Settings
+from serving.supervisor import Supervisor
+from serving.system import SystemClock, environment
+from storage.events import EventLog
+from storage.leases import Lease
+from storage.queries import Reader
+
+log = structlog.get_logger("up")
+
+PATIENCE_SECONDS = 20.0  # for a run that was killed to let go of its ports
+
+
+def start(wish: Wish) -> int:
+    """Run the system until it is done or asked to leave; return the exit code."""
+    kind, why = source_of(wish)
+    profile = wish.profile or default_profile(kind)
+    sets = [f"{name}={value}" for name, value in wish.overrides]
+    settings = settings_from(profile, wish.config_files, sets)
+    configure_logging(settings.data.logs_dir, "up", console=False, secrets=settings.secret_values())
+    token_of(settings.data.var_dir, None)  # the first write: says clearly if it cannot
+    engine = open_storage(settings)
+    _refuse_second(Lease(engine, DESK_LEASE, "up", LEASE_TTL_MS, SystemClock()))
+    plan = make_plan(wish, kind, settings, _ports(settings, local=wish.local))
+    path = plan.save(settings.data.var_dir)
+    screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
+    screen.open()
+    if plan.local:
+        return asyncio.run(_local(plan, settings, screen))
+    env = {**environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
+           "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": api_token(settings)}  # fmt: skip
+    supervisor = Supervisor(plan, path, settings.data.logs_dir, env, screen.say)
+    supervisor.install_signals()
+    code = supervisor.run(screen.tick)
+    screen.close()
+    return code
+
+
+def _refuse_second(lease: Lease) -> None:
+    """Wait for a desk that was killed, refuse while one lives."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while (holder := lease.holder()) is not None:
+        pid = int(holder.info.get("pid") or 0)
+        if alive(pid) and time.monotonic() > until - PATIENCE_SECONDS + 8:
+            raise ServiceUnreachable(
+                "conclave", "is already running on this VAR_DIR", f"pid {pid}",
+                "Stop it first, or give this one its own: VAR_DIR=… conclave up",
+            )  # fmt: skip
+        if time.monotonic() > until:
+            return
+        time.sleep(0.25)
+
+
+def _ports(settings: Settings, *, local: bool) -> tuple[int, int]:
+    serving = settings.serving
+    wanted = [serving.api_port] if local else [serving.api_port, serving.ray_dashboard_port]
+    until = time.monotonic() + 8  # a run that was just killed lets go within seconds
+    while time.monotonic() < until and not all(
+        port == 0 or port_free(serving.api_host, port) for port in wanted
+    ):
+        time.sleep(0.25)
+    api = choose_port(serving.api_host, serving.api_port, "API_PORT")
+    if local:
+        return api, 0
+    return api, choose_port("127.0.0.1", serving.ray_dashboard_port, "RAY_DASHBOARD_PORT")
+
+
+async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
+    """Desk and API in this one process, without Ray."""
+    from agents.host import LocalAgent
+    from serving.api import create_api
+
+    desk = build_desk(plan, settings)
+    agents = {name: LocalAgent(agent) for name, agent in configured_agents(settings).items()}
+    app = create_api(council_service(plan, settings, agents))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=plan.host, port=plan.port, log_config=None, access_log=False)
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, desk.leave.set)
+    serving = asyncio.create_task(server._serve())
+    watching = asyncio.create_task(_watch(screen))
+    try:
+        await desk.run()
+    finally:
+        watching.cancel()
+        server.should_exit = True
+        await serving
+    screen.tick()
+    screen.close()
+    return 0 if desk.progress.phase == "finished" else 130
+
+
+async def _watch(screen: Screen) -> None:
+    while True:
+        await asyncio.to_thread(screen.tick)
+        await asyncio.sleep(0.5)
+
+
+@dataclass(slots=True)
+class Screen:
+    """What a person at the terminal sees."""
+
+    plan: RunPlan
+    settings: Settings
+    why: str
+    events: EventLog
+    reader: Reader
+    _last: int = 0
+    _ready: bool = False
+    _started: float = field(default_factory=time.monotonic)
+    _asked: float = 0.0
+    _shown: float = 0.0
+    _passed: int = 0
+
+    def open(self) -> None:
+        """Say what is being started, and how much of it is simulated."""
+        plan = self.plan
+        self._last = self.events.last_id()
+        speed = "as fast as possible" if plan.speed is None else f"×{plan.speed:g}"
+        out.print(f"[bold]Conclave[/] · paper · {plan.source} · profile {plan.profile} · {speed}")
+        out.print(f"market: {self.why}", markup=False)
+        if plan.simulated:
+            out.print(
+                "SIMULATED MARKET with a documented planted edge: no figure here says anything "
+                "about a real market.", style="bold yellow",
+            )  # fmt: skip
+        out.print(f"world {plan.world}, files under {self.settings.data.var_dir}", style="dim")
+        if not plan.local:
+            out.print("starting Ray, the agents and the desk …", style="dim")
+
+    def say(self, text: str) -> None:
+        """Show one line of trouble."""
+        err.print(text, style="yellow", markup=False)
+
+    def tick(self) -> None:
+        """Show what happened since the last tick."""
+        if not self._ready and time.monotonic() - self._asked > 0.5:
+            self._asked = time.monotonic()
+            self._greet()
+        for number, event in self.events.after(self._last, 500):
+            self._last = number
+            for line in self._lines(event):
+                out.print(line)
+
+    def close(self) -> None:
+        """Say what came of it."""
+        counts = self.reader.counts()
+        mark = self.reader.latest_equity("paper")
+        equity = "–" if mark is None else f"{mark[1].equity:.2f} USDT"
+        out.print(
+            f"stopped: {counts['decisions']:,} decisions, {counts['outcomes']:,} scored instants, "
+            f"{counts['fills']:,} fills, {counts['trades']:,} closed trades, equity {equity}"
+        )
+
+    def _greet(self) -> None:
+        try:
+            reply = httpx.get(f"{self.plan.address}/health/ready", timeout=2.0)
+        except httpx.HTTPError:
+            return
+        if reply.status_code != 200:
+            return
+        self._ready = True
+        seconds = time.monotonic() - self._started
+        out.print(f"[green]ready[/] after {seconds:.0f} s: {self.plan.address}  (API: /docs)")
+        if not self.plan.local:
+            out.print(
+                f"Ray dashboard: http://127.0.0.1:{self.plan.ray_dashboard_port}  "
+                f"(token: {self.settings.data.var_dir}/api_token)"
+            )
+        out.print("Ctrl-C stops everything.", style="dim")
+
+    def _lines(self, event: Event) -> Iterator[str]:
+        body = event.body
+        if event.kind == "decision":
+            yield from self._decision(body)
+        elif event.kind == "trade":
+            pnl = float(body["pnl"])
+            color = "green" if pnl > 0 else "red"
+            yield (
+                f"  closed {body['side']} {body['qty']} {body['symbol']} by {body['reason']}: "
+                f"[{color}]{pnl:+.2f} USDT[/] net"
+            )
+        elif event.kind == "fill":
+            yield f"  filled {body['side']} {body['qty']} {body['symbol']} at {body['price']}"
+        elif event.kind == "risk":
+            yield f"  [yellow]risk: {body.get('why') or body.get('rule', '')}[/]"
+
+    def _decision(self, body: object) -> Iterator[str]:
+        assert isinstance(body, dict)
+        now = time.monotonic()
+        quiet = self.plan.speed is None and body["decision"] == "NO_TRADE"
+        if quiet and now - self._shown < 1.0:
+            self._passed += 1
+            return
+        self._shown = now
+        color = {"LONG": "green", "SHORT": "red"}.get(body["decision"], "dim")
+        p_up = "  –  " if body["prob_up"] is None else f"{body['prob_up']:.3f}"
+        more = f"  (+{self._passed} more)" if self._passed else ""
+        self._passed = 0
+        yield (
+            f"{body['as_of'][:16]}Z {body['symbol']} [{color}]{body['decision']:<8}[/] "
+            f"P(up) {p_up}  {body['reason']}{more}"
+        )

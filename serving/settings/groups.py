@@ -1,0 +1,332 @@
+"""Every setting with its unit, default and rule, by group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+)
+
+from domain.errors import UsageError
+from domain.market import parse_symbol
+
+AGENTS = ("climatology", "technical", "baseline", "chronos", "tft", "microstructure", "risk")
+LIGHT_AGENTS = ("climatology", "technical")  # always in process; the rest may be deployments
+TIMEFRAMES = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
+INTERVALS = (0.8, 0.9, 0.95)
+T = TypeVar("T")
+
+
+def _split(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _path(value: Path) -> Path:
+    return value.expanduser()
+
+
+def _agents(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in AGENTS:
+            raise ValueError(f"{name!r} is no agent; known are {', '.join(AGENTS)}")
+    if len(set(names)) != len(names):
+        raise ValueError("must name each agent once")
+    return names
+
+
+def _not_empty(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("must name at least one")
+    return names
+
+
+Folder = Annotated[Path, AfterValidator(_path)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+AgentNames = Annotated[Names, AfterValidator(_agents)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Group(BaseModel):
+    """What all groups share: frozen, closed, finite numbers only."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+
+class DataSettings(Group):
+    """What is forecast, from where, and where files lie."""
+
+    symbols: Annotated[Names, AfterValidator(_not_empty)] = Field(
+        ("BTC/USDT",), description="symbols to forecast, ccxt-unified (BTCUSDT is accepted)"
+    )
+    timeframe: str = Field("5m", description="length of a bar: " + " ".join(TIMEFRAMES))
+    pred_horizon_steps: int = Field(5, ge=1, le=288, description="forecast horizon, bars")
+    exchange: str = Field("binance", pattern=r"^[a-z0-9]+$", description="exchange, its ccxt id")
+    var_dir: Folder = Field(Path("var"), description="folder of everything the system writes")
+    raw_dir: Folder = Field(
+        default_factory=lambda got: _under(got, "data/01_raw"),
+        description="folder of bars as fetched; default VAR_DIR/data/01_raw",
+    )
+    processed_dir: Folder = Field(
+        default_factory=lambda got: _under(got, "data/04_processed"),
+        description="folder of training sets; default VAR_DIR/data/04_processed",
+    )
+    models_dir: Folder = Field(
+        default_factory=lambda got: _under(got, "models"),
+        description="folder of trained models; default VAR_DIR/models",
+    )
+    logs_dir: Folder = Field(
+        default_factory=lambda got: _under(got, "logs"),
+        description="folder of log files; default VAR_DIR/logs",
+    )
+    warm_up_days: int = Field(
+        30, ge=1, le=365, description="history scored before the first live bar, days"
+    )
+    samples: Folder | None = Field(None, description="folder of sample bars for tests")
+
+    @field_validator("symbols")
+    @classmethod
+    def _unified(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            unified = tuple(parse_symbol(name) for name in names)
+        except UsageError as error:
+            raise ValueError(f"{error.value!r} {error.rule}. {error.hint}") from None
+        if len(set(unified)) != len(unified):
+            raise ValueError("must name each symbol once")
+        return unified
+
+    @field_validator("timeframe")
+    @classmethod
+    def _known_timeframe(cls, value: str) -> str:
+        return _one_of(value, TIMEFRAMES)
+
+
+class FeatureSettings(Group):
+    """What the agents see of the past."""
+
+    encoder_length: int = Field(60, ge=1, le=4096, description="past bars a sequence model reads")
+
+
+class ModelSettings(Group):
+    """Which agents sit in the council and where they run."""
+
+    agents: Annotated[AgentNames, AfterValidator(_not_empty)] = Field(
+        ("climatology", "technical", "baseline", "risk"), description="agents of the council"
+    )
+    in_process: AgentNames = Field(
+        LIGHT_AGENTS,
+        description="agents that think inside the council's process; "
+        "the others are Ray Serve deployments",
+    )
+    auto_promote: bool = Field(False, description="whether a better model is promoted by itself")
+    trials_log: Folder | None = Field(
+        None, description="file to which every look at the test year is added; none = not logged"
+    )
+
+    @property
+    def remote(self) -> tuple[str, ...]:
+        """The agents with a deployment of their own, in the council's order."""
+        return tuple(name for name in self.agents if name not in self.in_process)
+
+
+class ConsensusSettings(Group):
+    """How the council learns whom to believe."""
+
+    min_forecasters: int = Field(2, ge=1, description="least awake agents with a direction")
+    half_life: float = Field(10_000.0, gt=0, description="memory of the scores, outcomes")
+    eta: NotNegative = Field(1.0, description="learning rate on the decayed Brier loss")
+    floor: Fraction = Field(1e-3, description="share of the prior in the weights, fraction")
+    grace: int = Field(50, ge=0, description="outcomes during which a member cannot lose weight")
+
+
+class DecisionSettings(Group):
+    """When a side is taken."""
+
+    prob_min: float = Field(0.60, ge=0.5, le=1, description="least probability of the side taken")
+    min_expected_return: float = Field(
+        0.002, ge=0, lt=1, description="least expected log return of the side taken, fraction"
+    )
+    risk_max: Fraction = Field(0.30, description="largest probability of the adverse move")
+    delta: float = Field(
+        0.0, ge=0, le=0.5, description="margin on the break-even probability, fraction"
+    )
+    interval_rule: float | None = Field(
+        None, description="0.8, 0.9 or 0.95: that interval must lie beyond the cost; none = off"
+    )
+
+    @field_validator("interval_rule")
+    @classmethod
+    def _known_interval(cls, value: float | None) -> float | None:
+        return value if value is None else _one_of(value, INTERVALS)
+
+
+class ExecutionSettings(Group):
+    """How decisions become trades, and what they cost."""
+
+    paper_mode: bool = Field(True, description="whether orders are simulated")
+    live_mode: bool = Field(False, description="whether orders go to the exchange")
+    market: Literal["perp", "spot"] = Field("perp", description="where orders go: perp or spot")
+    strategy: Literal["council", "ema_cross"] = Field("council", description="who decides")
+    fees_bps: NotNegative | None = Field(
+        None, le=1000, description="taker fee a side, basis points; none = the market's own"
+    )
+    spread_bps: float = Field(1.0, ge=0, le=1000, description="modelled full spread, basis points")
+    slippage_bps: float = Field(1.0, ge=0, le=1000, description="slippage a side, basis points")
+    initial_cash: Positive = Field(10_000.0, description="paper account at its start, USDT")
+    on_shutdown: Literal["keep", "flatten"] = Field(
+        "keep", description="what happens to positions when the system stops: keep or flatten"
+    )
+    fixed_notional: Positive | None = Field(
+        None, description="size of every order, USDT; none = sized by risk"
+    )
+    fixed_quantity: Positive | None = Field(
+        None, description="size of every order, base units; none = sized by risk"
+    )
+    stop_atr: Positive | None = Field(2.0, description="distance of the stop, ATRs; none = off")
+    target_atr: Positive | None = Field(3.0, description="distance of the target, ATRs; none = off")
+    funding: bool = Field(True, description="whether perpetual positions pay funding")
+    strict_journal: bool = Field(
+        True, description="whether entries wait until closed trades are journalled"
+    )
+
+
+class RiskSettings(Group):
+    """What may be risked. Limits are on mark-to-market equity."""
+
+    kelly: bool = Field(True, description="whether the size follows the Kelly fraction")
+    kelly_fraction: Fraction = Field(0.25, description="share of the full Kelly fraction")
+    kelly_window: int = Field(50, ge=10, description="closed trades that make the Kelly fraction")
+    risk_per_trade: Fraction = Field(
+        0.0025, description="loss at the stop before the Kelly window is full, fraction of equity"
+    )
+    max_risk_per_trade: Fraction = Field(
+        0.015, description="largest loss at the stop, fraction of equity"
+    )
+    target_daily_vol: float = Field(
+        0.02, gt=0, lt=1, description="20-day daily volatility above which sizes shrink, fraction"
+    )
+    min_order_notional: Positive = Field(10.0, description="smallest order, USDT")
+    max_order_notional: Positive = Field(1_000.0, description="largest order, USDT")
+    max_exposure_symbol: Positive | None = Field(
+        0.5, description="largest exposure of a symbol, fraction of equity; none = off"
+    )
+    max_exposure_total: Positive | None = Field(
+        1.0, description="largest exposure of all, fraction of equity; none = off"
+    )
+    max_correlation: Fraction = Field(
+        0.7, description="correlation above which positions count as one"
+    )
+    leverage: float = Field(1.0, ge=1, le=20, description="leverage, times")
+    drawdown_reduction: bool = Field(True, description="whether sizes shrink in a drawdown")
+    drawdown_start: Fraction = Field(
+        0.05, description="fall from the high-water mark at which sizes shrink, fraction"
+    )
+    recovery_risk_per_trade: Fraction = Field(
+        0.005, description="largest loss at the stop until a new high-water mark, fraction"
+    )
+    total_stop: bool = Field(True, description="whether a deep drawdown halts the account")
+    total_stop_drawdown: float = Field(
+        0.08, gt=0, le=1, description="fall from the high-water mark that halts, fraction"
+    )
+    daily_breaker: bool = Field(True, description="whether a bad day stops entries")
+    daily_loss_max: float = Field(
+        0.03, gt=0, le=1, description="loss since 00:00 UTC that stops entries, fraction"
+    )
+    spread_liquidity_filter: bool = Field(
+        True, description="whether wide spreads and thin books stop entries"
+    )
+    max_spread_bps: Positive = Field(10.0, description="widest spread to enter at, basis points")
+    min_liquidity: NotNegative = Field(
+        50_000.0, description="least value in the book's top five levels, USDT"
+    )
+
+
+class NotifySettings(Group):
+    """Who is told."""
+
+    telegram_bot_token: SecretStr | None = Field(None, description="the bot's token; secret")
+    telegram_chat_id: str | None = Field(None, description="the chat that is written to")
+
+    @field_validator("telegram_chat_id", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("telegram_chat_id")
+    @classmethod
+    def _chat(cls, value: str | None) -> str | None:
+        if value is None or value.removeprefix("-").isdecimal() or value.startswith("@"):
+            return value
+        raise ValueError("must be a number or start with @")
+
+
+class ServingSettings(Group):
+    """Processes, ports and limits."""
+
+    api_host: str = Field("127.0.0.1", min_length=1, description="address the API listens on")
+    api_port: Port = Field(8000, description="port of API and dashboard; 0 = any free one")
+    ray_dashboard_port: Port = Field(8265, description="port of Ray's dashboard; 0 = any free one")
+    api_token: SecretStr | None = Field(
+        None, description="bearer token; secret; on loopback one is made in VAR_DIR if unset"
+    )
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL; secret; default SQLite in VAR_DIR/ledger.db"
+    )
+    ray: bool = Field(True, description="whether agents run on Ray Serve")
+    agent_deadline_s: float = Field(2.0, gt=0, le=60, description="patience with agents, seconds")
+    object_store_mb: int = Field(128, ge=75, description="Ray's object store, MiB")
+    rate_limit_per_minute: int = Field(600, ge=1, description="requests a client may send a minute")
+    write_limit_per_minute: int = Field(60, ge=1, description="writes a client may send a minute")
+    max_ongoing_requests: int = Field(256, ge=256, description="requests the API works on at once")
+    max_streams: int = Field(100, ge=1, le=100, description="event streams open at once")
+    throughput_optimized: bool = Field(
+        False, description="whether Ray Serve trades isolation for speed (clusters)"
+    )
+    ha_proxy: bool = Field(False, description="whether Ray Serve routes by HAProxy (clusters)")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged"
+    )
+    log_max_mb: Positive = Field(20.0, description="size at which a log file is rotated, MiB")
+    log_backups: int = Field(5, ge=1, le=1000, description="rotated log files kept")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        backend = value.get_secret_value().partition("://")[0].partition("+")[0]
+        if backend not in ("sqlite", "postgresql"):
+            raise ValueError("must start with sqlite:// or postgresql://")
+        return value
+
+    @field_validator("api_token")
+    @classmethod
+    def _one_word(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().split()) != 1:
+            raise ValueError("must be one word without spaces")
+        return value
+
+
+def _under(got: dict[str, Any], folder: str) -> Path:
+    # Without a valid VAR_DIR validation fails anyway, and says why.
+    return Path(got.get("var_dir", "var")) / folder
+
+
+def _one_of(value: T, known: tuple[T, ...]) -> T:
+    if value not in known:
+        raise ValueError(f"must be one of {', '.join(map(str, known))}")
+    return value

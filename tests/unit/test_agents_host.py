@@ -1,0 +1,106 @@
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from agents.climatology import Climatology, ClimatologyConfig
+from agents.host import LocalAgent, Overloaded, gather
+from domain.errors import ServiceUnreachable
+from tests.agents_world import market, states_of
+
+
+class Answers:
+    """An agent that answers with what a function gives, after a delay."""
+
+    def __init__(self, name, answer, delay=0.0):
+        self.name, self.answer, self.delay, self.cancelled = name, answer, delay, False
+
+    async def opine(self, states):
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return self.answer(states)
+
+
+def fails(error):
+    def answer(states):
+        raise error
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def light():
+    agent = Climatology(ClimatologyConfig(window=400))
+    return agent, list(states_of(agent, market(600)))[500:503]
+
+
+def test_gather_when_all_answer_then_one_mapping_per_state_in_order(light):
+    agent, states = light
+    both = {"b": Answers("b", agent.opine), "climatology": LocalAgent(agent)}
+    got = asyncio.run(gather(both, states, 5.0))
+    assert got.absent == {}
+    assert [set(row) for row in got.opinions] == [{"b", "climatology"}] * 3
+    assert [row["climatology"] for row in got.opinions] == agent.opine(states)
+
+
+def test_gather_when_one_is_late_then_cancelled_and_the_others_count(light):
+    agent, states = light
+    late = Answers("late", agent.opine, delay=30.0)
+
+    async def ask():
+        found = await gather({"late": late, "b": Answers("b", agent.opine)}, states, 0.05)
+        await asyncio.sleep(0)  # let the cancellation arrive
+        return found
+
+    got = asyncio.run(ask())
+    assert got.absent == {"late": "deadline"}
+    assert late.cancelled
+    assert [set(row) for row in got.opinions] == [{"b"}] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ValueError("bug"), "failed"),
+        (ServiceUnreachable("x", "is gone"), "unreachable"),
+        (ConnectionResetError(), "unreachable"),
+        (Overloaded("x", "its queue is full"), "overloaded"),
+    ],
+)
+def test_gather_when_an_agent_raises_then_absent_with_the_reason(light, error, why):
+    agent, states = light
+    agents = {"bad": Answers("bad", fails(error)), "b": Answers("b", agent.opine)}
+    got = asyncio.run(gather(agents, states, 5.0))
+    assert got.absent == {"bad": why}
+    assert set(got.opinions[0]) == {"b"}
+
+
+@pytest.mark.parametrize("wrong", [lambda rows: rows[:-1], lambda rows: rows[::-1]])
+def test_gather_when_answers_do_not_fit_the_states_then_invalid(light, wrong):
+    agent, states = light
+    bad = Answers("bad", lambda s: wrong(agent.opine(s)))
+    assert asyncio.run(gather({"bad": bad}, states, 5.0)).absent == {"bad": "invalid"}
+
+
+def test_gather_when_nobody_is_asked_then_empty_rows(light):
+    assert asyncio.run(gather({}, light[1], 1.0)).opinions == ({}, {}, {})
+
+
+def test_local_agent_when_given_an_executor_then_runs_in_its_thread(light):
+    _, states = light
+    seen = []
+
+    class Watched(Climatology):
+        def opine(self, batch):
+            seen.append((threading.current_thread().name, len(batch[0].bars)))
+            return super().opine(batch)
+
+    watched = Watched(ClimatologyConfig(window=100))
+    with ThreadPoolExecutor(1, thread_name_prefix="agent") as executor:
+        got = asyncio.run(gather({"w": LocalAgent(watched, executor)}, states, 5.0))
+    assert seen == [("agent_0", 105)]  # trimmed to what it needs
+    assert got.opinions[0]["w"] == watched.opine(states)[0]

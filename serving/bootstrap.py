@@ -62,6 +62,7 @@ from storage.snapshots import SqlSnapshots
 ACCOUNT, CURRENCY = "paper", "USDT"
 DESK_LEASE = "desk"
 FUNDING_HOURS = 8
+DOTENV = Path(".env")
 
 
 def settings_of(plan: RunPlan) -> Settings:
@@ -71,6 +72,7 @@ def settings_of(plan: RunPlan) -> Settings:
         profile=plan.profile,
         config_files=[Path(name) for name in plan.config_files],
         overrides=dict(plan.overrides),
+        dotenv=DOTENV,
     )
 
 

@@ -1,4 +1,4 @@
-"""The time a decision is stamped with: the market's own in replay and demo, the wall's when live."""
+"""The time on a decision: the market's own in replay and demo, the wall's when live."""
 
 from __future__ import annotations
 

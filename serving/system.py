@@ -13,6 +13,7 @@ from types import MappingProxyType
 REPO_ROOT = Path(__file__).resolve().parent.parent
 BUILD_FILE = "BUILD_COMMIT"  # written when an image is built, where there is no git
 _GIT_SECONDS = 5.0
+_CODE = (".", ":(exclude)docs/trials.csv")  # a look that was logged changes no code
 
 
 class SystemClock:
@@ -31,14 +32,15 @@ def environment() -> Mapping[str, str]:
 def git_commit(root: Path = REPO_ROOT) -> str:
     """Return the commit of the code that runs.
 
-    The commit's 40 hexadecimal digits, with ``-dirty`` if tracked files differ from it; without a
-    git checkout at ``root`` what the file ``BUILD_COMMIT`` there says; else ``unknown``.
+    The commit's 40 hexadecimal digits, with ``-dirty`` if tracked files differ from it (the trial
+    log aside); without a git checkout at ``root`` what the file ``BUILD_COMMIT`` there says; else
+    ``unknown``.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is not None and Path(top).resolve() == root.resolve():
         head = _git(root, "rev-parse", "HEAD")
         if head is not None:
-            changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+            changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *_CODE)
             return f"{head}-dirty" if changed else head
     try:
         return (root / BUILD_FILE).read_text(encoding="utf-8").strip() or "unknown"

@@ -73,7 +73,11 @@ def settings_from(
 ) -> Settings:
     """Load the settings as flags, environment and files give them."""
     return load_settings(
-        env=environment(), profile=profile, config_files=config or (), overrides=pairs(sets)
+        env=environment(),
+        profile=profile,
+        config_files=config or (),
+        overrides=pairs(sets),
+        dotenv=Path(".env"),
     )
 
 

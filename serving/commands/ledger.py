@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from domain.canonical import plain
 from domain.errors import CheckFailed
-from serving.bootstrap import open_storage
 from serving.commands.common import Config, Json, Set, out, print_json, settings_from
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 app = typer.Typer(help="Verify, export and restore the ledger.", no_args_is_help=True)
 
@@ -22,7 +24,7 @@ def verify(json: Json = False, config: Config = None, sets: Set = None) -> None:
     from storage.queries import Reader, worlds
     from storage.verify import verify_chain
 
-    engine = open_storage(settings_from(None, config, sets))
+    engine = _database(config, sets)
     report = verify_chain(engine)
     balances = {
         world.world: Reader(engine, world.world).trial_balance() for world in worlds(engine)
@@ -50,7 +52,7 @@ def export(
     """Write every row of the chain as JSON lines."""
     from storage.backup import export_lines
 
-    engine = open_storage(settings_from(None, config, sets))
+    engine = _database(config, sets)
     with target.open("w", encoding="utf-8") as file:
         rows = sum(1 for line in export_lines(engine) if file.write(line + "\n"))
     out.print(f"{rows:,} rows in {target}")
@@ -65,7 +67,7 @@ def backup(
     """Copy the database while it is in use, and verify the copy."""
     from storage import backup as copies
 
-    report = copies.backup(open_storage(settings_from(None, config, sets)), target)
+    report = copies.backup(_database(config, sets), target)
     _tell(report.ok, report.rows, report.head_hash, report.problem)
 
 
@@ -88,3 +90,9 @@ def _tell(ok: bool, rows: int, head: str, problem: str | None) -> None:
         out.print(f"[green]clean[/]: {rows:,} rows, chain head {head[:16]}…, books sum to zero")
     else:
         out.print(f"broken: {problem}", style="red", markup=False)
+
+
+def _database(config: Config, sets: Set) -> Engine:
+    from serving.bootstrap import open_storage
+
+    return open_storage(settings_from(None, config, sets))

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agents.climatology import Climatology, ClimatologyConfig
-from agents.host import LocalAgent, Overloaded, gather
+from agents.host import HandleAgent, LocalAgent, Overloaded, gather
 from domain.errors import ServiceUnreachable
+from domain.ports import Needs
 from tests.agents_world import market, states_of
 
 
@@ -104,3 +105,41 @@ def test_local_agent_when_given_an_executor_then_runs_in_its_thread(light):
         got = asyncio.run(gather({"w": LocalAgent(watched, executor)}, states, 5.0))
     assert seen == [("agent_0", 105)]  # trimmed to what it needs
     assert got.opinions[0]["w"] == watched.opine(states)[0]
+
+
+class Handle:
+    """What a Serve handle looks like from here: ``handle.opine.remote(states)`` is awaitable."""
+
+    def __init__(self, answer):
+        self.opine, self.answer, self.sent = self, answer, None
+
+    async def remote(self, states):
+        self.sent = states
+        return self.answer(states)
+
+
+def test_handle_agent_when_it_answers_then_states_were_trimmed_to_its_needs(light):
+    agent, states = light
+    handle = Handle(agent.opine)
+    narrow = Needs(bars=300, feature_rows=1)
+    got = asyncio.run(gather({"x": HandleAgent("x", handle, narrow)}, states, 5.0))
+    assert [len(state.bars) for state in handle.sent] == [300] * 3
+    assert got.absent == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda ray, serve: serve.BackPressureError(9, 8), "overloaded"),
+        (lambda ray, serve: ray.ActorDiedError(), "unreachable"),
+        (lambda ray, serve: serve.RayServeException("no replica"), "unreachable"),
+        (lambda ray, serve: ZeroDivisionError(), "failed"),
+    ],
+)
+def test_handle_agent_when_ray_refuses_then_the_reason_is_named(light, make, why):
+    from ray import exceptions
+    from ray.serve import exceptions as serve_exceptions
+
+    handle = Handle(fails(make(exceptions, serve_exceptions)))
+    got = asyncio.run(gather({"x": HandleAgent("x", handle)}, light[1], 5.0))
+    assert got.absent == {"x": why}

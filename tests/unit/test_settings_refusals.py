@@ -32,6 +32,7 @@ def yaml_refusal(folder: Path, text: str) -> str:
         ("CONCLAVE_DECISION__PROB_MNI", "CONCLAVE_DECISION__PROB_MIN"),
         ("CONCLAVE_DAILY_LOS_MAX", "CONCLAVE_DAILY_LOSS_MAX"),
         ("CONCLAVE_prob_min", "CONCLAVE_PROB_MIN"),
+        ("CONCLAVE_decision__prob_min", "CONCLAVE_DECISION__PROB_MIN"),
     ],
 )
 def test_environment_when_a_name_is_mistyped_then_the_right_one_is_suggested(

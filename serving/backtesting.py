@@ -1,0 +1,258 @@
+"""From settings and files to a backtest: the market, the rules, and who is asked along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data.memory import MarketMemory
+from domain.decision import Decision
+from domain.errors import DataRefused, SettingError, UsageError
+from domain.market import BarFrame, Instrument, MarketState, market_of, symbol_on
+from domain.opinion import Opinion
+from domain.ports import Agent, Clock, OpinionSource, Strategy
+from domain.times import timeframe_ms
+from execution.funding import FundingRate
+from serving.bootstrap import (
+    Market,
+    backtest_rules,
+    build_strategy,
+    configured_agents,
+    market_for,
+)
+from serving.evaluating import question_hash, trained_until
+from serving.market_files import BarsFile, funding_for, load_bars, require_bars
+from serving.settings import Settings
+from serving.trials import Look
+from sim.backtest import BacktestResult, BacktestRules, plain_states, run_backtest
+from sim.opinions import BATCH, IN_SAMPLE, Progress, ask, widest
+from storage.memory import MemoryLedger
+
+R = TypeVar("R")
+_ASKS_AGENTS = "council"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the flags of ``backtest`` ask for.
+
+    Attributes
+    ----------
+    span : bars that open in it are traded, UTC ms.
+    """
+
+    data: Path
+    exec_data: Path | None
+    funding: Path | None
+    span: tuple[int | None, int | None]
+    profile: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setup:
+    """A backtest that is ready to run.
+
+    Attributes
+    ----------
+    traded : bars of the range; ``bars`` also holds those before it.
+    agents : empty for a strategy that asks nobody.
+    conventions : by what the figures were made, name → words.
+    """
+
+    bars: BarsFile
+    traded: BarFrame
+    executed: BarsFile
+    instrument: Instrument
+    strategy: Strategy
+    rules: BacktestRules
+    agents: Mapping[str, Agent]
+    funding: FundingRate
+    look: Look
+    conventions: Mapping[str, str]
+
+
+def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
+    """Read the files, choose the market and wire the strategy.
+
+    Raises
+    ------
+    DataRefused : if a file must not be used, or holds no bar of the range.
+    UsageError : if files do not go together, or the strategy does not exist.
+    SettingError : for a rule this backtest cannot follow.
+    """
+    if settings.execution.fixed_quantity is not None:
+        raise SettingError(
+            "execution.fixed_quantity", "is not available in this version",
+            settings.execution.fixed_quantity, "Use execution.fixed_notional.",
+        )  # fmt: skip
+    bars = load_bars(request.data, clock)
+    traded = require_bars(bars, *request.span)
+    executed = bars if request.exec_data is None else load_bars(request.exec_data, clock)
+    market = _market(settings, bars, executed, float(traded.close[0]))
+    symbol = executed.frame.symbol
+    rate, paid = funding_for(
+        executed, symbol, request.funding, charged=settings.execution.funding
+    )
+    costs = partial(
+        market.round_trip, timeframe_ms(traded.timeframe), settings.data.pred_horizon_steps
+    )
+    strategy = build_strategy(settings, costs, "replay", request.commit)
+    agents = configured_agents(settings) if strategy.name == _ASKS_AGENTS else {}
+    return Setup(
+        bars, traded, executed, _with_fees(market, symbol), strategy,
+        backtest_rules(settings, request.profile, request.commit), agents, rate,
+        _look(settings, request, traded, strategy, agents),
+        _conventions(settings, bars, executed, market, paid),
+    )  # fmt: skip
+
+
+def run(setup: Setup, progress: Progress) -> BacktestResult:
+    """Trade every bar of the range; memory does not grow with what was said, only with money."""
+    total = len(setup.traded)
+    start, end = int(setup.traded.ts[0]), int(setup.traded.ts[-1]) + 1
+    frame = setup.bars.frame
+    states: Iterable[MarketState] = plain_states(frame, start_ms=start, end_ms=end)
+    opinions: OpinionSource | None = None
+    if setup.agents:
+        states = opinions = BatchedOpinions(setup.agents, _remembered(setup, start, end))
+    return run_backtest(
+        frame, setup.strategy, setup.instrument, rules=setup.rules, states=states,
+        opinions=opinions, exec_frame=setup.executed.frame, funding=setup.funding,
+        ledger=MoneyLedger(), sha256=setup.bars.sha256,
+        progress=lambda done: progress(done, total),
+    )  # fmt: skip
+
+
+class BatchedOpinions:
+    """Agents asked about thousands of states at once (:class:`domain.ports.OpinionSource`).
+
+    Iterate over it for the states, in order; each one's opinions are known when it is handed out.
+
+    Parameters
+    ----------
+    states : built when read, so that only a batch of them exists at a time.
+    """
+
+    def __init__(self, agents: Mapping[str, Agent], states: Sequence[MarketState]) -> None:
+        self._agents, self._states = agents, states
+        self._asleep_until = trained_until(agents)
+        self._heard: dict[int, tuple[list[Opinion], dict[str, str]]] = {}
+
+    def __iter__(self) -> Iterator[MarketState]:
+        for first in range(0, len(self._states), BATCH):
+            batch = list(self._states[first : first + BATCH])
+            said, starts = ask(self._agents, batch, self._asleep_until)
+            self._heard = {
+                state.as_of: (
+                    [said[name][k - starts[name]] for name in said if k >= starts[name]],
+                    {name: IN_SAMPLE for name in said if k < starts[name]},
+                )
+                for k, state in enumerate(batch)
+            }
+            yield from batch
+
+    def opinions(self, state: MarketState) -> tuple[list[Opinion], dict[str, str]]:
+        """Return what was said about a state of the batch last handed out, and who is absent."""
+        return self._heard[state.as_of]
+
+
+class MoneyLedger:
+    """A :class:`domain.ports.Ledger` that numbers every row and keeps those about money.
+
+    Opinions and decisions, nearly all of a year's rows, are counted and let go: no report reads
+    them. The rest keeps the laws of :class:`storage.memory.MemoryLedger`. For one pass in one
+    process: a row sent twice gets a new number.
+    """
+
+    def __init__(self) -> None:
+        self._kept = MemoryLedger()
+        self._head = 0
+
+    def append(self, records: Sequence[Any]) -> list[int]:
+        """Number the records."""
+        self._kept.append([r for r in records if not isinstance(r, Opinion | Decision)])
+        first = self._head + 1
+        self._head += len(records)
+        return list(range(first, self._head + 1))
+
+    def records(self, kind: type[R], after: int = 0, **where: Any) -> Iterator[tuple[int, R]]:
+        """Iterate over (number among the kept rows, record) of one type, in order."""
+        return self._kept.records(kind, after, **where)
+
+    def head(self) -> tuple[int, str]:
+        """Return the newest number and the hash of the keys kept."""
+        return self._head, self._kept.head()[1]
+
+
+def _market(settings: Settings, bars: BarsFile, executed: BarsFile, price: float) -> Market:
+    symbol, other = bars.frame.symbol, executed.frame.symbol
+    if executed is not bars:
+        pair = symbol_on(symbol, market_of(other))
+        if other == symbol or other != pair or executed.frame.timeframe != bars.frame.timeframe:
+            raise UsageError(
+                "--exec-data", f"must hold {bars.frame.timeframe} bars of the same pair on the "
+                "other market", f"{other} {executed.frame.timeframe}",
+                f"--data holds {symbol}. For one market give --data alone.",
+            )  # fmt: skip
+        if not len(executed.frame.between(int(bars.frame.ts[0]), int(bars.frame.ts[-1]) + 1)):
+            raise DataRefused(executed.path.name, "has no bar in common with --data")
+    market = market_for(settings, [other], {other: price}, keep_market=True)
+    return replace(market, routes={symbol: other})
+
+
+def _with_fees(market: Market, symbol: str) -> Instrument:
+    costs = market.costs[symbol]
+    return replace(
+        market.instruments[symbol], taker_bps=costs.taker_bps, maker_bps=costs.maker_bps
+    )
+
+
+def _remembered(setup: Setup, start: int, end: int) -> Sequence[MarketState]:
+    """States with features, of all that follows the last gap before the range."""
+    frame, needs = setup.bars.frame, widest(setup.agents)
+    first = int(frame.ts.searchsorted(start))
+    since = int(frame.bars_since_gap()[first])
+    memory = MarketMemory(frame.symbol, frame.timeframe, keep=None)
+    memory.append(frame.slice(first - since + 1, int(frame.ts.searchsorted(end))))
+    return memory.states(start, end, needs.bars, needs.feature_rows)
+
+
+def _look(
+    settings: Settings,
+    request: Request,
+    traded: BarFrame,
+    strategy: Strategy,
+    agents: Mapping[str, Agent],
+) -> Look:
+    groups = ("consensus", "decision", "execution", "risk")
+    told = question_hash(settings, agents, groups)
+    also = "" if request.exec_data is None else " on the other market"
+    what = f"{traded.symbol} {traded.timeframe}{also}: {request.profile} {strategy.name} #{told}"
+    return Look(
+        "backtest", int(traded.ts[0]), int(traded.ts[-1]) + traded.step_ms, what, request.commit
+    )
+
+
+def _conventions(
+    settings: Settings, bars: BarsFile, executed: BarsFile, market: Market, funding: str
+) -> dict[str, str]:
+    symbol = executed.frame.symbol
+    costs, ignored = market.costs[symbol], ""
+    if executed is bars:
+        ignored = (
+            f"; one file, so its name sets the market "
+            f"(EXECUTION_MARKET={settings.execution.market} is ignored)"
+        )
+    return {
+        "forecast": f"{bars.frame.symbol} {bars.frame.timeframe}",
+        "execution": f"{symbol}{ignored}",
+        "fees": f"taker {costs.taker_bps:g} bp a side",
+        "fills": f"next open, half of {costs.spread_bps:g} bp spread and {costs.slippage_bps:g} bp "
+        "slippage a side worse",
+        "funding": funding,
+        "start": f"flat with {settings.execution.initial_cash:,.0f} USDT",
+    }

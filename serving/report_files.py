@@ -1,0 +1,52 @@
+"""Reports on disk, each twice: ``latest.json`` and one file for ever in ``history/``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from domain.canonical import canonical_json
+from domain.errors import SettingError
+from domain.times import iso
+
+
+def write_report(folder: Path, body: Mapping[str, Any], now_ms: int) -> Path:
+    """Write a report as canonical JSON and return the path of the one in ``history/``.
+
+    Parameters
+    ----------
+    folder : e.g. ``VAR_DIR/reports/evaluate``; made if missing.
+    now_ms : names the file, UTC; an existing report is never overwritten.
+
+    Raises
+    ------
+    SettingError : if it cannot be written.
+    """
+    line = canonical_json(body) + "\n"
+    try:
+        kept = _free(folder / "history", stamp(now_ms))
+        kept.write_text(line, encoding="utf-8")
+        temporary = folder / "latest.tmp"
+        temporary.write_text(line, encoding="utf-8")
+        temporary.replace(folder / "latest.json")
+    except OSError as error:
+        raise SettingError(
+            "VAR_DIR", "must be a folder in which reports can be written", str(folder),
+            f"{error.strerror}.",
+        ) from error  # fmt: skip
+    return kept
+
+
+def stamp(at_ms: int) -> str:
+    """Return an instant as part of a file name: ``20250131T120000Z``."""
+    return iso(at_ms - at_ms % 1000).replace("-", "").replace(":", "")
+
+
+def _free(folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path, copies = folder / f"{name}.json", 1
+    while path.exists():
+        copies += 1
+        path = folder / f"{name}-{copies}.json"
+    return path

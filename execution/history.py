@@ -30,7 +30,7 @@ class History:
     def asked(self, decision: Decision) -> None:
         """Remember that something was decided at ``decision.as_of``."""
         asked = self._asked.setdefault(decision.symbol, deque(maxlen=self._size))
-        if not asked or asked[-1] != decision.as_of:
+        if not asked or asked[-1] < decision.as_of:
             asked.append(decision.as_of)
 
     def push(self, bar: Bar) -> Outcome | None:

@@ -33,7 +33,7 @@ from execution import books
 from execution.account import Account
 from execution.exits import horizon_over
 from execution.history import History
-from execution.messages import Absorbed, LoopSettings, absorbed
+from execution.messages import Absorbed, LoopSettings, absorbed, execution_bar
 from execution.money import dec
 from execution.orders import Desk, closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
@@ -91,7 +91,7 @@ class TradingLoop:
         self._marks: dict[str, Decimal] = {}  # execution symbol → last close
         self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
         self._equity_at = 0
-        self._decided: dict[tuple[str, bool], Decision] = {}
+        self._decided: dict[str, Decision] = {}  # on bars, warm-up included
         self._head = 0
 
     # What it knows
@@ -108,12 +108,12 @@ class TradingLoop:
 
     def decided_up_to(self, symbol: str) -> int:
         """Return ``as_of`` (ms) of the last decision on a bar, warm-up included; 0 for none."""
-        last = self._decided.get((symbol, False))
+        last = self._decided.get(symbol)
         return 0 if last is None else last.as_of
 
     def last_decision(self, symbol: str) -> Decision | None:
         """Return the last decision on a bar, warm-up included."""
-        return self._decided.get((symbol, False))
+        return self._decided.get(symbol)
 
     def portfolio(self, at: int) -> Portfolio:
         """Return the account marked to the last closes."""
@@ -141,7 +141,7 @@ class TradingLoop:
         ------
         UsageError : for a symbol without a route, or bars of different spans.
         """
-        executed = self._executed(bar, exec_bar)
+        executed = execution_bar(self._routes, bar, exec_bar)
         if bar.close_ms <= self.absorbed_up_to(bar.symbol):
             return Absorbed(bar, repeated=True)
         records: list[Any] = []
@@ -162,23 +162,6 @@ class TradingLoop:
             records.append(outcome)
         self._commit(records)
         return absorbed(bar, records)
-
-    def _executed(self, bar: Bar, exec_bar: Bar | None) -> Bar | None:
-        route = self._routes.get(bar.symbol)
-        if route is None:
-            known = ", ".join(sorted(self._routes))
-            raise UsageError("symbol", "must have a route", bar.symbol, f"There are {known}.")
-        if route == bar.symbol:
-            return bar
-        if exec_bar is None:
-            return None
-        if (exec_bar.symbol, exec_bar.open_ms, exec_bar.timeframe) != (
-            route, bar.open_ms, bar.timeframe,
-        ):  # fmt: skip
-            raise UsageError(
-                "exec_bar", f"must be the bar of {route} at {iso(bar.open_ms)}", exec_bar.symbol
-            )
-        return exec_bar
 
     def _opening(self, records: list[Any], at: int) -> None:
         settings = self.settings
@@ -231,39 +214,63 @@ class TradingLoop:
         Parameters
         ----------
         now : ms, the emission time.
-        origin : only ``bar`` trades. ``warm_up`` is stored as NO_TRADE; ``on_demand`` is reviewed
-            as if it traded.
+        origin : only ``bar`` trades. ``warm_up`` is stored as NO_TRADE. ``on_demand`` is stored
+            beside the bar's own decision; on the last bar it is reviewed as if it traded.
 
         Raises
         ------
-        UsageError : if ``state.as_of`` is not the close of the last absorbed bar.
+        UsageError : if ``state.as_of`` is not the close of the last absorbed bar (``on_demand``:
+            of an absorbed bar).
         """
-        asked = origin == "on_demand"
-        known = self._decided.get((state.symbol, asked))
-        if known is not None and known.as_of == state.as_of and not asked:
+        if origin == "on_demand":
+            return self._answer(state, opinions, absent, now)
+        known = self._decided.get(state.symbol)
+        if known is not None and known.as_of == state.as_of:
             return known
-        absorbed = self.absorbed_up_to(state.symbol)
-        if state.as_of != absorbed:
-            raise UsageError(
-                "as_of", f"must be the last absorbed close, {iso(absorbed)}", iso(state.as_of)
-            )
+        self._refuse_other_bar(state, earlier=False)
         draft = self._draft(state, opinions, absent, now, origin)
-        if asked and known is not None and known.id == draft.id:
-            return known
         records: list[Any] = list(opinions)
         orders: list[Order] = []
         if origin == "bar":
             orders += self._mark(records, state.as_of)
         plan = Plan(draft, (), ())
-        if origin != "warm_up":
-            plan = self._plan(draft, state, {order.symbol for order in orders})
         if origin == "bar":
-            orders += plan.orders
-            for refusal in plan.refusals:
-                self._take(records, refusal)
+            plan = self._plan(draft, state, {order.symbol for order in orders})
+        orders += plan.orders
+        for refusal in plan.refusals:
+            self._take(records, refusal)
         self._take(records, plan.decision)
         self._send(records, orders)
         return plan.decision
+
+    def _answer(
+        self,
+        state: MarketState,
+        opinions: Sequence[Opinion],
+        absent: Mapping[str, str],
+        now: int,
+    ) -> Decision:
+        self._refuse_other_bar(state, earlier=True)
+        place: dict[str, Any] = {"symbol": state.symbol, "as_of": state.as_of}
+        said = {opinion.key: opinion for _, opinion in self._store.records(Opinion, **place)}
+        opinions = [said.get(opinion.key, opinion) for opinion in opinions]
+        draft = self._draft(state, opinions, absent, now, "on_demand")
+        for _, known in self._store.records(Decision, **place, origin="on_demand"):
+            if known.id == draft.id:
+                return known
+        last = state.as_of == self.absorbed_up_to(state.symbol)
+        decision = self._plan(draft, state, set()).decision if last else draft
+        records: list[Any] = [opinion for opinion in opinions if opinion.key not in said]
+        self._take(records, decision)
+        self._commit(records)
+        return decision
+
+    def _refuse_other_bar(self, state: MarketState, *, earlier: bool) -> None:
+        absorbed = self.absorbed_up_to(state.symbol)
+        if state.as_of != absorbed and not (earlier and state.as_of < absorbed):
+            raise UsageError(
+                "as_of", f"must be the last absorbed close, {iso(absorbed)}", iso(state.as_of)
+            )
 
     def step(
         self,
@@ -426,7 +433,8 @@ class TradingLoop:
             return self._history.push(record) if record.symbol in self._routes else None
         if isinstance(record, Decision):
             self._history.asked(record)
-            self._decided[record.symbol, record.origin == "on_demand"] = record
+            if record.origin != "on_demand":
+                self._decided[record.symbol] = record
         elif isinstance(record, EquityMark):
             self._equity_at = max(self._equity_at, record.at)
         self._risk.fold(record)

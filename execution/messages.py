@@ -8,8 +8,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from domain.canonical import plain
+from domain.errors import UsageError
 from domain.market import Bar
 from domain.opinion import Outcome
+from domain.times import iso
 from domain.trading import ClosedTrade, Event, Fill, Posting, Refusal
 
 
@@ -65,3 +67,25 @@ def absorbed(bar: Bar, records: Sequence[Any]) -> Absorbed:
     return Absorbed(
         bar, fills, trades, of(Posting), refusals, outcomes[0] if outcomes else None, events
     )
+
+
+def execution_bar(routes: Mapping[str, str], bar: Bar, given: Bar | None) -> Bar | None:
+    """Return the bar that orders fill in: ``given``, or ``bar`` itself where both are one market.
+
+    Raises
+    ------
+    UsageError : for a symbol without a route, or bars of different spans.
+    """
+    route = routes.get(bar.symbol)
+    if route is None:
+        known = ", ".join(sorted(routes))
+        raise UsageError("symbol", "must have a route", bar.symbol, f"There are {known}.")
+    if route == bar.symbol:
+        return bar
+    if given is None:
+        return None
+    if (given.symbol, given.open_ms, given.timeframe) != (route, bar.open_ms, bar.timeframe):
+        raise UsageError(
+            "exec_bar", f"must be the bar of {route} at {iso(bar.open_ms)}", given.symbol
+        )
+    return given

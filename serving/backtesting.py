@@ -94,9 +94,7 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
     executed = bars if request.exec_data is None else load_bars(request.exec_data, clock)
     market = _market(settings, bars, executed, float(traded.close[0]))
     symbol = executed.frame.symbol
-    rate, paid = funding_for(
-        executed, symbol, request.funding, charged=settings.execution.funding
-    )
+    rate, paid = funding_for(executed, symbol, request.funding, charged=settings.execution.funding)
     costs = partial(
         market.round_trip, timeframe_ms(traded.timeframe), settings.data.pred_horizon_steps
     )
@@ -206,9 +204,7 @@ def _market(settings: Settings, bars: BarsFile, executed: BarsFile, price: float
 
 def _with_fees(market: Market, symbol: str) -> Instrument:
     costs = market.costs[symbol]
-    return replace(
-        market.instruments[symbol], taker_bps=costs.taker_bps, maker_bps=costs.maker_bps
-    )
+    return replace(market.instruments[symbol], taker_bps=costs.taker_bps, maker_bps=costs.maker_bps)
 
 
 def _remembered(setup: Setup, start: int, end: int) -> Sequence[MarketState]:

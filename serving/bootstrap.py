@@ -47,6 +47,7 @@ from serving.reports import SignalReports
 from serving.service import CouncilService
 from serving.settings import Settings, load_settings
 from serving.system import SystemClock, environment, git_commit
+from sim.backtest import BacktestRules
 from sim.opinions import widest
 from sim.worlds import DemoSource
 from storage.accounts import ensure_account
@@ -223,6 +224,23 @@ def sizing(settings: Settings) -> SizingSettings:
         fixed_notional=500.0 if fixed is None else fixed,
         min_notional=risk.min_order_notional,
         max_notional=risk.max_order_notional,
+    )
+
+
+def backtest_rules(settings: Settings, profile: str, commit: str) -> BacktestRules:
+    """Translate settings into the rules of a backtest: those of paper trading."""
+    execution = settings.execution
+    return BacktestRules(
+        profile=profile,
+        limits=risk_limits(settings),
+        sizing=sizing(settings),
+        horizon_bars=settings.data.pred_horizon_steps,
+        initial_cash=Decimal(str(execution.initial_cash)),
+        account=ACCOUNT,
+        currency=CURRENCY,
+        spread_bps=execution.spread_bps,
+        slippage_bps=execution.slippage_bps,
+        git_commit=commit,
     )
 
 

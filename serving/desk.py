@@ -34,6 +34,7 @@ from serving.opinions import Opinions
 from serving.pacing import Pacer
 from serving.reports import SignalReports
 from serving.schema import portfolio_of, signal_of
+from serving.service import follow
 from serving.wire import opinion_from
 from storage.events import EventLog
 from storage.queries import Reader
@@ -117,11 +118,8 @@ class Desk:
         self.progress.phase = "catching up"
         self.fold.resume(self.loop)
         for symbol, memory in self.memories.items():
-            frame = self.reader.bars(symbol, memory.timeframe)
-            if not len(frame):
-                continue
-            memory.append(frame)
-            self.market_clock.reach(frame.bar(-1).close_ms)
+            follow(self.reader, symbol, memory)
+            self.market_clock.reach(memory.last_as_of or 0)
         states = [
             state
             for memory in self.memories.values()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from agents.artifacts import FolderStore
+from agents.contract import MIN_BARS
 from agents.risk import NAME as RISK
 from consensus.council import Council
 from domain.canonical import short_hash
@@ -21,9 +22,10 @@ from serving.trials import Look
 from sim.baselines import SHIPPED, Fitted, shipped
 from sim.evaluate import evaluate
 from sim.lookahead import DecideAt, Difference, council_decider, scramble_check
-from sim.opinions import Progress, widest
+from sim.opinions import Progress
 
 FOLD = 40  # decisions before a checked row whose outcomes the council has seen
+PAST = 2_016 + FOLD  # bars before a checked row: as long as the features' longest window
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,9 +127,7 @@ def evaluation_look(
     return Look("evaluate", int(part.ts[0]), int(part.ts[-1]) + part.step_ms, what, commit)
 
 
-def question_hash(
-    settings: Settings, agents: Mapping[str, Agent], groups: tuple[str, ...]
-) -> str:
+def question_hash(settings: Settings, agents: Mapping[str, Agent], groups: tuple[str, ...]) -> str:
     """Return a short hash of what shapes a result beside code and bars.
 
     Parameters
@@ -154,7 +154,7 @@ def check_lookahead(
     UsageError : if the bars do not have so many rows with enough of a past.
     """
     panel = panel_for(settings, frame, "")
-    history = widest(panel.agents).bars + FOLD
+    history = min(PAST, max(MIN_BARS + FOLD, len(frame) // 2))
     decide_at = council_decider(
         panel.agents, panel.council, history=history, fold=FOLD,
         horizon=settings.data.pred_horizon_steps,

@@ -251,7 +251,7 @@ class CouncilService:
         if memory is None:
             known = ", ".join(sorted(self.memories))
             raise NotFound("symbol", "is not followed", symbol, f"Followed: {known}.")
-        self._follow(symbol, memory)
+        follow(self.reader, symbol, memory)
         state = memory.state(as_of, self.needs.bars, self.needs.feature_rows)
         if state is None or (as_of is not None and state.as_of != as_of):
             when = "yet" if as_of is None else f"at {iso(as_of)}"
@@ -261,13 +261,6 @@ class CouncilService:
             )  # fmt: skip
         return state
 
-    def _follow(self, symbol: str, memory: MarketMemory) -> None:
-        last = memory.last_as_of
-        after = -1 if last is None else last - timeframe_ms(self.timeframe)
-        frame = self.reader.bars(symbol, self.timeframe, after_open_ms=after)
-        if len(frame):
-            memory.append(frame)
-
 
 def _checked(result: dict[str, Any]) -> dict[str, Any]:
     if "error" in result:
@@ -275,3 +268,14 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
         error.code = result["error"]["code"]
         raise error
     return result
+
+
+def follow(reader: Reader, symbol: str, memory: MarketMemory) -> None:
+    """Take all stored bars that a memory does not know yet into it."""
+    while True:
+        last = memory.last_as_of
+        after = -1 if last is None else last - timeframe_ms(memory.timeframe)
+        frame = reader.bars(symbol, memory.timeframe, after_open_ms=after)
+        if not len(frame):
+            return
+        memory.append(frame)

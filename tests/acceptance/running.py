@@ -1,0 +1,120 @@
+"""A real ``conclave up`` for tests: started as a user would, looked at over HTTP, always ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Running:
+    """A started system and its VAR_DIR."""
+
+    process: subprocess.Popen[bytes]
+    var_dir: Path
+    output: Path
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        return dict(json.loads((self.var_dir / "run.json").read_text()))
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.plan['host']}:{self.plan['port']}"
+
+    @property
+    def token(self) -> str:
+        return (self.var_dir / "api_token").read_text().strip()
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=15.0)
+
+    def authorised(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, timeout=15.0, headers=headers)
+
+    def until(self, seconds: float, seen: Any, what: str) -> Any:
+        """Poll ``seen()`` until it returns something true."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if found := seen():
+                    return found
+            except (httpx.HTTPError, OSError, ValueError, KeyError):
+                pass
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        text = self.output.read_text()[-3000:]
+        raise AssertionError(f"no {what} within {seconds} s; output:\n{text}")
+
+    def ready(self, seconds: float = 120.0) -> Running:
+        """Wait until a signal can be asked for."""
+
+        def live() -> bool:
+            with self.client() as client:
+                body = client.get("/health/ready").json()
+            return body.get("phase") == "live"
+
+        self.until(seconds, live, "live system")
+        return self
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this run, Ray's workers included."""
+        return [p for p in psutil.process_iter() if _belongs(p, str(self.var_dir))]
+
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        """The replica processes of a deployment."""
+        name = f"ServeReplica:conclave:{deployment}"
+        return [p for p in self.processes() if name in " ".join(p.cmdline())]
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
+        """End it and return the exit code; fails if it takes longer."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+def start(var_dir: Path, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Running:
+    """Start ``conclave up`` on free ports with its files under ``var_dir``."""
+    var_dir.mkdir(parents=True, exist_ok=True)
+    output = var_dir / "up.out"
+    environment = {
+        **os.environ, "VAR_DIR": str(var_dir), "API_PORT": "0", "RAY_DASHBOARD_PORT": "0",
+        **(env or {}),
+    }  # fmt: skip
+    with output.open("ab") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.cli", "up", *arguments],
+            stdout=sink, stderr=subprocess.STDOUT, env=environment, cwd=ROOT,
+        )  # fmt: skip
+    return Running(process, var_dir, output)
+
+
+def conclave(var_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one command against the same VAR_DIR."""
+    return subprocess.run(
+        [sys.executable, "-m", "serving.cli", *arguments],
+        capture_output=True, text=True, timeout=120, cwd=ROOT,
+        env={**os.environ, "VAR_DIR": str(var_dir)},
+    )  # fmt: skip
+
+
+def _belongs(process: psutil.Process, var_dir: str) -> bool:
+    try:
+        return process.environ().get("VAR_DIR") == var_dir
+    except psutil.Error:
+        return False

@@ -146,7 +146,7 @@ class _Scene:
         )
 
     def stale(self) -> str:
-        return f"the newest bar closed {self.quality.age_ms / 1000:.0f} s ago"
+        return f"the newest bar closed {_ago(self.quality.age_ms)} ago"
 
     def spread(self) -> str:
         widest = max(self.modelled_spread, self.quality.spread_bps or 0.0)
@@ -195,3 +195,11 @@ _CLAUSES: dict[Reason, Callable[[_Scene], str]] = {
     ),
     Reason.CONFORMAL_BREAK: _Scene.coverage,
 }
+
+
+def _ago(age_ms: int) -> str:
+    seconds = age_ms / 1000.0
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

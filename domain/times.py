@@ -8,6 +8,7 @@ from domain.errors import UsageError
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
+LAST_MS = 253_402_300_799_999  # the end of the year 9999
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"m": MINUTE_MS, "h": 60 * MINUTE_MS, "d": DAY_MS}
 
@@ -40,7 +41,7 @@ def parse_iso(text: str) -> int:
 
     Raises
     ------
-    UsageError : if the text is no date.
+    UsageError : if the text is no date, or one before 1970.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -50,7 +51,10 @@ def parse_iso(text: str) -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return round((moment - _EPOCH) / timedelta(milliseconds=1))
+    at = round((moment - _EPOCH) / timedelta(milliseconds=1))
+    if not 0 <= at <= LAST_MS:
+        raise UsageError("date", "must lie between the years 1970 and 9999", text)
+    return at
 
 
 def parse_timerange(text: str) -> tuple[int | None, int | None]:

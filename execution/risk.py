@@ -16,6 +16,7 @@ from domain.decision import Reason
 from domain.market import BookSnapshot
 from domain.times import DAY_MS
 from domain.trading import ZERO, EquityMark, ModeChange, Portfolio, RiskMode
+from execution.money import dec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class RiskLimits:
     total_stop : fall from the high-water mark (fraction) that halts the account.
     max_spread_bps : basis points, to enter.
     min_liquidity : quote units in the book's top five levels, where a book is present.
+    drawdown_start : fall from the high-water mark (fraction) at which sizes lose a quarter; each
+        further 1 % takes another, so that nothing is entered 3 % below it.
+    recovery_risk : largest loss at the stop (fraction of equity) from such a fall until equity is
+        above every mark before it, arming notwithstanding; goes with ``drawdown_start``.
     """
 
     max_symbol_exposure: float | None = 0.5
@@ -37,10 +42,17 @@ class RiskLimits:
     total_stop: float | None = 0.08
     max_spread_bps: float | None = 10.0
     min_liquidity: float | None = 50_000.0
+    drawdown_start: float | None = 0.05
+    recovery_risk: float = 0.005
 
 
-EXERCISE = RiskLimits(daily_loss=None, total_stop=None, max_spread_bps=None, min_liquidity=None)
-"""Filters, breaker and total stop off; exposure stays on."""
+EXERCISE = RiskLimits(
+    daily_loss=None, total_stop=None, max_spread_bps=None, min_liquidity=None, drawdown_start=None
+)
+"""Filters, breaker, total stop and drawdown reduction off; exposure stays on."""
+
+_DRAWDOWN_STEP = Decimal("0.01")  # of the fall; each takes a quarter of the size
+_QUARTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,8 @@ class RiskState:
         self.mode = RiskMode.ACTIVE
         self.change: ModeChange | None = None
         self.peak = ZERO
+        self._summit = ZERO  # as peak, but arming leaves it
+        self._recovering = False
         self._equity = ZERO
         self._day = -1
         self._day_start = ZERO
@@ -96,6 +110,9 @@ class RiskState:
             self._day, self._tripped = day, False
         self._equity = mark.equity
         self.peak = max(self.peak, mark.equity)
+        if mark.equity > self._summit:
+            self._summit, self._recovering = mark.equity, False
+        self._recovering |= self._quarters_lost > 0
         limit = self.limits.daily_loss
         self._tripped |= limit is not None and self.day_loss > limit
 
@@ -107,7 +124,29 @@ class RiskState:
     @property
     def fall(self) -> float:
         """Fall from the high-water mark, as a fraction."""
-        return float(1 - self._equity / self.peak) if self.peak > 0 else 0.0
+        return float(self._fall)
+
+    @property
+    def _fall(self) -> Decimal:
+        return 1 - self._equity / self.peak if self.peak > 0 else ZERO
+
+    @property
+    def _quarters_lost(self) -> int:
+        # In decimals: 6 % less 5 % must be a whole step.
+        start = self.limits.drawdown_start
+        if start is None or self._fall < dec(start):
+            return 0
+        return min(_QUARTERS, 1 + int((self._fall - dec(start)) / _DRAWDOWN_STEP))
+
+    @property
+    def size_factor(self) -> float:
+        """The share of an entry's size that the drawdown leaves: 1, .75, .5, .25 or 0."""
+        return 1 - self._quarters_lost / _QUARTERS
+
+    @property
+    def risk_cap(self) -> float | None:
+        """Largest loss at the stop while a drawdown is not made good, fraction; None = no cap."""
+        return self.limits.recovery_risk if self._recovering else None
 
     @property
     def must_halt(self) -> bool:
@@ -116,7 +155,7 @@ class RiskState:
         return stop is not None and self.mode is RiskMode.ACTIVE and self.fall >= stop
 
     def state_checks(self) -> tuple[Check, ...]:
-        """Return the checks that need no order: mode, daily loss, total stop."""
+        """Return the checks that need no order: mode, daily loss, drawdown, total stop."""
         code = {RiskMode.KILLED: Reason.KILLED, RiskMode.HALTED: Reason.BREAKER}
         active = self.mode is RiskMode.ACTIVE
         mode = Check(
@@ -128,6 +167,11 @@ class RiskState:
             margin = daily - self.day_loss
             margin = min(margin, -1e-12) if self._tripped else margin
             checks.append(Check("daily_loss", Reason.BREAKER, self.day_loss, daily, margin))
+        if (start := self.limits.drawdown_start) is not None:
+            end = float(dec(start) + (_QUARTERS - 1) * _DRAWDOWN_STEP)
+            margin = end - self.fall
+            margin = margin if self.size_factor else min(margin, -1e-12)
+            checks.append(Check("drawdown", Reason.BREAKER, self.fall, end, margin))
         if (stop := self.limits.total_stop) is not None:
             margin = stop - self.fall
             checks.append(

@@ -19,15 +19,18 @@ class SizingSettings:
 
     Attributes
     ----------
-    mode : ``risk`` loses ``risk_fraction`` of equity at the stop; ``fixed`` is a fixed notional.
+    mode : ``risk`` loses ``risk_fraction`` of equity at the stop; ``fixed`` is a fixed notional,
+        ``quantity`` a fixed quantity.
     risk_fraction : fraction of equity.
     fixed_notional, min_notional, max_notional : quote units.
+    fixed_quantity : base units.
     default_stop : distance assumed for a decision without a stop, fraction of price.
     """
 
-    mode: Literal["risk", "fixed"] = "risk"
+    mode: Literal["risk", "fixed", "quantity"] = "risk"
     risk_fraction: float = 0.0025
     fixed_notional: float = 500.0
+    fixed_quantity: float = 1.0
     min_notional: float = 10.0
     max_notional: float = 1000.0
     default_stop: float = 0.01
@@ -61,6 +64,7 @@ def size(
     stop: Decimal | None,
     instrument: Instrument,
     factor: float = 1.0,
+    risk_cap: float | None = None,
 ) -> Sized:
     """Return the quantity for an entry.
 
@@ -68,17 +72,22 @@ def size(
     ----------
     equity : of the account, quote units.
     price, stop : the price it was decided at and its stop, quote units.
-    factor : the gate's share in [0, 1].
+    factor : the share of gate and drawdown in [0, 1].
+    risk_cap : largest loss at the stop in every mode, fraction of equity; None = no cap.
     """
-    wanted = dec(settings.fixed_notional)
-    if settings.mode == "risk":
-        distance = dec(settings.default_stop) if stop is None else abs(price - stop) / price
-        most = dec(settings.max_notional)
+    distance = dec(settings.default_stop) if stop is None else abs(price - stop) / price
+    most, share = dec(settings.max_notional), dec(factor)
+    if risk_cap is not None and distance > 0:
+        most = min(most, equity * dec(risk_cap) / distance)
+    if settings.mode == "quantity":  # not by way of a notional: its rounding could cost a step
+        wanted = min(dec(settings.fixed_quantity) * share, most / price)
+    elif settings.mode == "fixed":
+        wanted = min(dec(settings.fixed_notional) * share, most) / price
+    else:
         at_risk = equity * dec(settings.risk_fraction)
-        wanted = most if distance == 0 else at_risk / distance
-    wanted = min(wanted * dec(factor), dec(settings.max_notional))
+        wanted = min((most if distance == 0 else at_risk / distance) * share, most) / price
     floor = max(dec(settings.min_notional), instrument.min_notional)
-    qty = min(to_step(wanted / price, instrument.step), instrument.max_qty)
+    qty = min(to_step(wanted, instrument.step), instrument.max_qty)
     if qty * price < floor or qty < instrument.min_qty:
         return Sized(ZERO, max(qty * price, ZERO), floor, Reason.BELOW_MIN_NOTIONAL)
     return Sized(qty, qty * price, floor)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from domain.errors import ConclaveError, SettingError
 
 TOKEN_FILE = "api_token"  # noqa: S105 - a file name
+PROBES = ("/health/live", "/health/ready")  # whoever keeps processes alive has no token
+_READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Unauthorized(ConclaveError):
@@ -44,18 +47,41 @@ def token_of(var_dir: Path, configured: str | None) -> str:
         ) from error
 
 
-def demand(header: str | None, token: str) -> None:
-    """Let the bearer of ``token`` pass.
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Says which requests need the token: everything that changes something, and more off loopback.
 
-    Raises
-    ------
-    Unauthorized : without it.
+    Attributes
+    ----------
+    loopback : whether only this machine can reach the API; then reading is free.
     """
-    scheme, _, given = (header or "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(
-        given.strip().encode(), token.encode()
-    ):
-        raise Unauthorized(
-            "this route", "needs the API token",
-            hint="Send `Authorization: Bearer …`; the token is in VAR_DIR/api_token.",
-        )  # fmt: skip
+
+    token: str
+    loopback: bool
+
+    def demand(self, method: str, path: str, header: bytes) -> None:
+        """Let free requests and the bearer of the token pass.
+
+        Parameters
+        ----------
+        header : the value of ``Authorization``, as sent.
+
+        Raises
+        ------
+        Unauthorized : without the token where it is needed.
+        """
+        if path in PROBES or (self.loopback and _reads(method, path)):
+            return
+        scheme, _, given = header.partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(
+            given.strip(), self.token.encode()
+        ):
+            raise Unauthorized(
+                f"{method} {path[:80]}", "needs the API token",
+                hint="Send `Authorization: Bearer …`; the token is in VAR_DIR/api_token "
+                "unless API_TOKEN sets one.",
+            )  # fmt: skip
+
+
+def _reads(method: str, path: str) -> bool:
+    return method in _READING or (method == "POST" and path == "/v1/signals")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from data.memory import MarketMemory
 from domain.decision import Decision
-from domain.errors import DataRefused, SettingError, UsageError
+from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame, Instrument, MarketState, market_of, symbol_on
 from domain.opinion import Opinion
 from domain.ports import Agent, Clock, OpinionSource, Strategy
@@ -82,13 +82,7 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
     ------
     DataRefused : if a file must not be used, or holds no bar of the range.
     UsageError : if files do not go together, or the strategy does not exist.
-    SettingError : for a rule this backtest cannot follow.
     """
-    if settings.execution.fixed_quantity is not None:
-        raise SettingError(
-            "execution.fixed_quantity", "is not available in this version",
-            settings.execution.fixed_quantity, "Use execution.fixed_notional.",
-        )  # fmt: skip
     bars = load_bars(request.data, clock)
     traded = require_bars(bars, *request.span)
     executed = bars if request.exec_data is None else load_bars(request.exec_data, clock)
@@ -109,16 +103,18 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
 
 
 def run(setup: Setup, progress: Progress) -> BacktestResult:
-    """Trade every bar of the range; memory does not grow with what was said, only with money."""
+    """Trade every bar of the range; memory does not grow with what was said, only with money.
+
+    Agents know the bars before the range. A strategy that asks nobody starts with the range, as
+    it does in other engines and in a replay.
+    """
     total = len(setup.traded)
-    start, end = int(setup.traded.ts[0]), int(setup.traded.ts[-1]) + 1
-    frame = setup.bars.frame
-    states: Iterable[MarketState] = plain_states(frame, start_ms=start, end_ms=end)
+    states: Iterable[MarketState] = plain_states(setup.traded)
     opinions: OpinionSource | None = None
     if setup.agents:
-        states = opinions = BatchedOpinions(setup.agents, _remembered(setup, start, end))
+        states = opinions = BatchedOpinions(setup.agents, _remembered(setup))
     return run_backtest(
-        frame, setup.strategy, setup.instrument, rules=setup.rules, states=states,
+        setup.traded, setup.strategy, setup.instrument, rules=setup.rules, states=states,
         opinions=opinions, exec_frame=setup.executed.frame, funding=setup.funding,
         ledger=MoneyLedger(), sha256=setup.bars.sha256,
         progress=lambda done: progress(done, total),
@@ -207,9 +203,10 @@ def _with_fees(market: Market, symbol: str) -> Instrument:
     return replace(market.instruments[symbol], taker_bps=costs.taker_bps, maker_bps=costs.maker_bps)
 
 
-def _remembered(setup: Setup, start: int, end: int) -> Sequence[MarketState]:
+def _remembered(setup: Setup) -> Sequence[MarketState]:
     """States with features, of all that follows the last gap before the range."""
     frame, needs = setup.bars.frame, widest(setup.agents)
+    start, end = int(setup.traded.ts[0]), int(setup.traded.ts[-1]) + 1
     first = int(frame.ts.searchsorted(start))
     since = int(frame.bars_since_gap()[first])
     memory = MarketMemory(frame.symbol, frame.timeframe, keep=None)
@@ -250,5 +247,6 @@ def _conventions(
         "fills": f"next open, half of {costs.spread_bps:g} bp spread and {costs.slippage_bps:g} bp "
         "slippage a side worse",
         "funding": funding,
+        "before": "agents know the bars before the range; other strategies start with it",
         "start": f"flat with {settings.execution.initial_cash:,.0f} USDT",
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from sqlalchemy import Engine
@@ -212,16 +212,24 @@ def risk_limits(settings: Settings) -> RiskLimits:
         total_stop=risk.total_stop_drawdown if risk.total_stop else None,
         max_spread_bps=risk.max_spread_bps if risk.spread_liquidity_filter else None,
         min_liquidity=risk.min_liquidity if risk.spread_liquidity_filter else None,
+        drawdown_start=risk.drawdown_start if risk.drawdown_reduction else None,
+        recovery_risk=risk.recovery_risk_per_trade,
     )
 
 
 def sizing(settings: Settings) -> SizingSettings:
     """Translate settings into how much is traded."""
-    risk, fixed = settings.risk, settings.execution.fixed_notional
+    risk, execution = settings.risk, settings.execution
+    mode: Literal["risk", "fixed", "quantity"] = "risk"
+    if execution.fixed_notional is not None:
+        mode = "fixed"
+    elif execution.fixed_quantity is not None:
+        mode = "quantity"
     return SizingSettings(
-        mode="risk" if fixed is None else "fixed",
+        mode=mode,
         risk_fraction=risk.risk_per_trade,
-        fixed_notional=500.0 if fixed is None else fixed,
+        fixed_notional=execution.fixed_notional or 500.0,
+        fixed_quantity=execution.fixed_quantity or 1.0,
         min_notional=risk.min_order_notional,
         max_notional=risk.max_order_notional,
     )

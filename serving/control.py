@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from domain.errors import ConclaveError, ServiceUnreachable, UsageError
+from serving.processes import alive
 from storage.inbox import Inbox
 from storage.leases import Lease
 
@@ -41,19 +42,22 @@ class Control:
     _renewed: float = 0.0
 
     def take_lease(self, info: Mapping[str, Any]) -> None:
-        """Become the one desk.
+        """Become the one desk, after the lease of one that died has run out.
 
         Raises
         ------
         ServiceUnreachable : if another desk is running.
         """
-        if not self.lease.acquire(info):
+        patience = time.monotonic() + LEASE_TTL_MS / 1000.0 + 2.0
+        while not self.lease.acquire(info):
             holder = self.lease.holder()
-            pid = None if holder is None else holder.info.get("pid")
-            raise ServiceUnreachable(
-                "desk", "is already running on this database", f"pid {pid}",
-                "Stop it first, or give this one its own VAR_DIR.",
-            )  # fmt: skip
+            pid = 0 if holder is None else int(holder.info.get("pid") or 0)
+            if alive(pid) or time.monotonic() > patience:
+                raise ServiceUnreachable(
+                    "desk", "is already running on this database", f"pid {pid}",
+                    "Stop it first, or give this one its own VAR_DIR.",
+                )  # fmt: skip
+            time.sleep(0.25)
         self._renewed = time.monotonic()
 
     def release_lease(self) -> None:
@@ -84,7 +88,11 @@ class Control:
             return f"{KILL_FILE} ({error.strerror})"  # there is something of that name: be safe
 
     def serve(self, handlers: Mapping[str, Handler]) -> None:
-        """Carry out what waits in the inbox, oldest first, and answer."""
+        """Carry out what waits in the inbox, oldest first, and answer.
+
+        A request that breaks the desk is answered before the desk falls, or it would fall again
+        over the same request whenever it is restarted.
+        """
         for request in self.inbox.pending():
             handler = handlers.get(request.kind)
             try:
@@ -93,10 +101,16 @@ class Control:
                 result = handler(request.body)
             except ConclaveError as error:
                 log.warning("request_refused", kind=request.kind, error=str(error))
-                result = {
-                    "error": {"code": error.code, "message": error.message, "hint": error.hint}
-                }
+                result = _refusal(error.code, error.message, error.hint)
+            except Exception:
+                result = _refusal("internal", f"{request.kind}: broke the desk; it was logged", "")
+                self.inbox.answer(request.id, result)
+                raise
             self.inbox.answer(request.id, result)
+
+
+def _refusal(code: str, message: str, hint: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "hint": hint}}
 
 
 @dataclass(slots=True)
@@ -118,7 +132,7 @@ class Confirmation:
         ------
         UsageError : if it is not the one given out, or too old.
         """
-        good = bool(self._code) and secrets.compare_digest(given, self._code)
+        good = bool(self._code) and secrets.compare_digest(given.encode(), self._code.encode())
         if not good or time.monotonic() > self._until:
             raise UsageError(
                 "confirm", "must be the code of the first step, within two minutes", given,

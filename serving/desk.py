@@ -107,6 +107,7 @@ class Desk:
             finally:
                 self.leave.set()
                 await housekeeping
+                self.loop.shutdown(self.market_clock.now())
         finally:
             self.fold.save()
             self.reports.close()

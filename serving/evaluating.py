@@ -1,4 +1,4 @@
-"""From settings and a file to a scoreboard or a look-ahead check: who is asked, and by what rules."""
+"""From settings and a file to a scoreboard or a look-ahead check: who is asked, by what rules."""
 
 from __future__ import annotations
 

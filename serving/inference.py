@@ -9,6 +9,7 @@ from typing import Any
 from domain.errors import DataRefused
 from domain.market import parse_symbol
 from serving.bootstrap import Feed, build_desk_on
+from serving.logs import configure_logging
 from serving.plan import RunPlan
 from serving.schema import signal_of
 from serving.settings import Settings
@@ -27,6 +28,9 @@ def infer(settings: Settings, profile: str, symbols: list[str]) -> list[dict[str
     DataRefused : if no bars of a symbol are stored.
     ServiceUnreachable : if a desk is running.
     """
+    configure_logging(
+        settings.data.logs_dir, "inference", console=False, secrets=settings.secret_values()
+    )
     wanted = [parse_symbol(symbol) for symbol in symbols]
     plan = RunPlan(
         source="live", world=settings.data.exchange, profile=profile, speed=None, local=True,

@@ -22,6 +22,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from domain.canonical import plain
 from domain.ports import Clock
 from domain.times import iso
+from serving.settings import Settings
 from serving.system import SystemClock
 
 HIDDEN = "***"
@@ -138,6 +139,27 @@ def configure_logging(
     if problem:
         get_logger(__name__).warning("logs_dir_not_writable", path=str(logs_dir), problem=problem)
     return lambda: _close(handlers)
+
+
+def start_logging(
+    settings: Settings, process: str, *, console: bool | TextIO = False
+) -> Callable[[], None]:
+    """Configure the logs of a process of the system: folder, level, rotation, secrets to hide.
+
+    Parameters
+    ----------
+    process, console : as of :func:`configure_logging`, whose result is returned.
+    """
+    serving = settings.serving
+    return configure_logging(
+        settings.data.logs_dir,
+        process,
+        console=console,
+        level=serving.log_level,
+        secrets=settings.secret_values(),
+        max_mb=serving.log_max_mb,
+        backups=serving.log_backups,
+    )
 
 
 class _File(RotatingFileHandler):

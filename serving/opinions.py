@@ -64,6 +64,8 @@ class ServeOpinions:
             rows = tuple(
                 {body["agent"]: opinion_from(body) for body in row} for row in answer["opinions"]
             )
+            if len(rows) != len(states):
+                raise ValueError(f"{len(rows)} answers to {len(states)} questions")
             gathered = Gathered(rows, answer["absent"])
         except (httpx.HTTPError, KeyError, ValueError, TypeError) as error:
             if self.via == "serve":

@@ -9,8 +9,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from domain.errors import SettingError
 
@@ -48,27 +51,27 @@ def spawn(
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Ask a child to end, and make it end after ``seconds``."""
+    """Ask a child to end, make it end after ``seconds``, and leave nothing it started behind."""
     if process.poll() is not None:
         return
+    started = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        kill_group(process.pid)
+        process.kill()
         process.wait(5)
-
-
-def kill_group(pid: int) -> None:
-    """End a child and everything it started."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
+    _, left = psutil.wait_procs(started, timeout=2.0)
+    for orphan in left:
+        with suppress(psutil.NoSuchProcess):
+            orphan.kill()
+    psutil.wait_procs(left, timeout=2.0)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists (and is no zombie waiting to be collected)."""
+    """Whether a process exists (and is no zombie waiting to be collected); 0 is none."""
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Security
 from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from domain.canonical import plain
 from domain.errors import NotFound, UsageError
 from domain.times import iso
-from serving.auth import demand
 from serving.metrics import exposition
 from serving.page import render
 from serving.schema import (
     ControlRequest,
     ErrorReply,
+    OpinionsRequest,
     Page,
     Signal,
     SignalRequest,
@@ -29,7 +30,7 @@ from serving.service import CouncilService
 from serving.wire import opinion_to
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply} for status in (400, 401, 404, 413, 422, 503)
+    status: {"model": ErrorReply} for status in (400, 401, 404, 405, 413, 415, 422, 500, 503)
 }
 router = APIRouter(responses=_ERRORS)
 
@@ -40,14 +41,13 @@ def service_of(request: Request) -> CouncilService:
     return service
 
 
-def with_token(request: Request) -> None:
-    """Let only the bearer of the API token pass."""
-    demand(request.headers.get("authorization"), service_of(request).token)
-
-
+# serving.api.Envelope asks for the token; this only tells readers of /docs.
+_TOKEN = [Security(HTTPBearer(auto_error=False))]
 Service = Annotated[CouncilService, Depends(service_of)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(max_length=20, description="`next` of the page before")]
+Cursor = Annotated[str | None, Query(max_length=18, description="`next` of the page before")]
+Id = Annotated[str, Path(max_length=64, pattern=r"^[\w.:-]+$")]
+Followed = Annotated[str | None, Query(max_length=40, description="e.g. BTC-USDT")]
 
 
 @router.post("/v1/signals")
@@ -58,7 +58,7 @@ async def ask_signal(body: SignalRequest, service: Service) -> Signal:
 
 @router.get("/v1/signals")
 def list_signals(
-    service: Service, symbol: str | None = None, limit: Limit = 100, cursor: Cursor = None
+    service: Service, symbol: Followed = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Page:
     """List decisions, newest first."""
     wanted = None if symbol is None else symbol_in(symbol)
@@ -68,7 +68,7 @@ def list_signals(
 
 
 @router.get("/v1/signals/{signal_id}")
-def one_signal(signal_id: str, service: Service) -> Signal:
+def one_signal(signal_id: Id, service: Service) -> Signal:
     """Return one decision."""
     found = service.reader.decision(signal_id)
     if found is None:
@@ -77,7 +77,7 @@ def one_signal(signal_id: str, service: Service) -> Signal:
 
 
 @router.get("/v1/signals/{signal_id}/why")
-def why_signal(signal_id: str, service: Service) -> dict[str, Any]:
+def why_signal(signal_id: Id, service: Service) -> dict[str, Any]:
     """Explain a decision: votes, weights, exact contributions, costs, margins, outcome."""
     return service.why(signal_id)
 
@@ -89,7 +89,7 @@ def list_agents(service: Service) -> Page:
 
 
 @router.get("/v1/agents/weights")
-def list_weights(service: Service, symbol: str | None = None) -> Page:
+def list_weights(service: Service, symbol: Followed = None) -> Page:
     """List what each agent weighs now and the record that earned it."""
     return _page(service.weights(None if symbol is None else symbol_in(symbol)))
 
@@ -102,7 +102,7 @@ def list_trades(service: Service, limit: Limit = 100, cursor: Cursor = None) -> 
 
 
 @router.get("/v1/trades/{trade_id}")
-def one_trade(trade_id: str, service: Service) -> dict[str, Any]:
+def one_trade(trade_id: Id, service: Service) -> dict[str, Any]:
     """Return one closed trade."""
     found = service.reader.trade(trade_id)
     if found is None:
@@ -148,13 +148,13 @@ def risk_state(service: Service) -> dict[str, Any]:
     return service.risk()
 
 
-@router.post("/v1/risk/kill", dependencies=[Depends(with_token)])
+@router.post("/v1/risk/kill", dependencies=_TOKEN)
 async def kill(body: ControlRequest, service: Service) -> dict[str, Any]:
     """Close everything at the market and refuse all entries until armed."""
     return await service.ask_desk("kill", {"by": "api", "why": body.why})
 
 
-@router.post("/v1/risk/arm", dependencies=[Depends(with_token)])
+@router.post("/v1/risk/arm", dependencies=_TOKEN)
 async def arm(body: ControlRequest, service: Service) -> dict[str, Any]:
     """Leave HALTED or KILLED, in two steps: the first call returns the code for the second."""
     return await service.ask_desk("arm", {"by": "api", "why": body.why, "confirm": body.confirm})
@@ -197,14 +197,10 @@ def status_page(service: Service) -> HTMLResponse:
     )
 
 
-@router.post("/internal/opinions", include_in_schema=False, dependencies=[Depends(with_token)])
-async def internal_opinions(request: Request, service: Service) -> dict[str, Any]:
+@router.post("/internal/opinions", include_in_schema=False)
+async def internal_opinions(body: OpinionsRequest, service: Service) -> dict[str, Any]:
     """Ask the agents about bars that the desk has just appended."""
-    body = await request.json()
-    try:
-        wanted = [(str(item["symbol"]), int(item["as_of"])) for item in body["items"]]
-    except (KeyError, TypeError, ValueError):
-        raise UsageError("items", "must be a list of symbol and as_of (ms)") from None
+    wanted = [(item.symbol, item.as_of) for item in body.items]
     gathered = await service.opine(service.states(wanted))
     return {
         "opinions": [
@@ -221,6 +217,8 @@ def _page(items: list[dict[str, Any]], cursor: int | None = None) -> Page:
 def _seq(cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    if not cursor.isdecimal():
-        raise UsageError("cursor", "must be the `next` of an earlier page", cursor)
+    if not (cursor.isascii() and cursor.isdecimal()):
+        raise UsageError(
+            "cursor", "must be the `next` of an earlier page", cursor, "Leave it out to start."
+        )
     return int(cursor)

@@ -13,7 +13,7 @@ from domain.canonical import plain
 from domain.decision import Decision
 from domain.market import parse_symbol
 from domain.opinion import Opinion, Outcome
-from domain.times import iso
+from domain.times import LAST_MS, iso
 from domain.trading import ClosedTrade, Fill, Portfolio, Position
 
 
@@ -101,8 +101,21 @@ class SignalRequest(Strict):
 class ControlRequest(Strict):
     """Why somebody kills or arms the system."""
 
-    why: str = Field(default="", max_length=400)
+    why: str = Field(default="", max_length=400, pattern=r"^[^\x00]*$")  # PostgreSQL keeps no NUL
     confirm: str | None = Field(default=None, max_length=64, description="code of the first step")
+
+
+class StateRequest(Strict):
+    """A followed symbol's state at the close of a bar."""
+
+    symbol: str = Field(max_length=40)
+    as_of: int = Field(ge=0, le=LAST_MS, description="UTC ms")
+
+
+class OpinionsRequest(Strict):
+    """States that the desk wants opinions about."""
+
+    items: list[StateRequest] = Field(max_length=1000)
 
 
 class Page(BaseModel):

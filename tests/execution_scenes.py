@@ -32,7 +32,7 @@ SPOT = Instrument(
     Decimal(5), 10.0, 10.0,
 )  # fmt: skip
 FIXED = SizingSettings(mode="fixed", fixed_notional=500.0)
-NO_LIMITS = RiskLimits(None, None, None, None, None, None)
+NO_LIMITS = RiskLimits(None, None, None, None, None, None, None)
 
 
 def walk(n: int, seed: int = 7, symbol: str = PERP.symbol, sigma: float = 0.002) -> BarFrame:

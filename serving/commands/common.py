@@ -25,8 +25,8 @@ from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.settings import Settings, load_settings
 from serving.system import environment
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Profile = Annotated[
     str | None,

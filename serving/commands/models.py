@@ -1,6 +1,93 @@
+"""``conclave models``: which models there are, and which are in use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
 import typer
+from rich.table import Table
 
-app = typer.Typer()
+from serving.commands.common import Config, Json, Set, out, print_json, settings_from
+
+app = typer.Typer(help="List, promote and roll back trained models.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="e.g. baseline/trend", show_default=False)]
 
 
-def register(app: typer.Typer) -> None: ...
+@app.command("list")
+def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
+    """List every version, shipped or trained here, and mark those in use.
+
+    Example: conclave models list --json
+    """
+    from serving.registry import SHIPS, listing
+
+    rows = listing(settings_from(None, config, sets).data.models_dir)
+    if json:
+        print_json({"items": [row.as_json() for row in rows]})
+        return
+    table = Table(
+        "model", "version", "", "market", "seen until", box=None, pad_edge=False,
+        collapse_padding=True,
+    )  # fmt: skip
+    for row in rows:
+        state = "[green]in use[/]" if row.in_use else "promoted" if row.promoted else ""
+        place = "shipped" if row.place == SHIPS else ""
+        market, until = ("", row.problem) if row.card is None else (
+            f"{row.card.symbol} {row.card.timeframe}", row.as_json()["seen_until"][:10]
+        )  # fmt: skip
+        table.add_row(row.name, row.version, " ".join(filter(None, (state, place))), market, until)
+    out.print(table if rows else "No models. Try: conclave train trend --model baseline --data …")
+
+
+@app.command()
+def promote(
+    name: Name,
+    version: Annotated[
+        str | None, typer.Argument(help="default: the newest trained here", show_default=False)
+    ] = None,
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Put a version trained here into use, once every byte of it has been verified.
+
+    Example: conclave models promote baseline/trend
+    """
+    from agents import artifacts
+    from domain.errors import NotFound
+    from serving.registry import require_name
+
+    root = settings_from(None, config, sets).data.models_dir
+    require_name(root, name)
+    known = artifacts.versions(root, name)
+    if not known:
+        raise NotFound(
+            name, "has no version trained here to promote", hint="The shipped one is in use."
+        )
+    chosen = version or known[-1]
+    before = artifacts.promoted(root, name)
+    artifacts.promote(root, name, chosen)
+    if json:
+        print_json({"name": name, "version": chosen, "before": before})
+    else:
+        out.print(f"[green]{name}[/] {chosen} is in use; before: {before or 'what ships'}")
+
+
+@app.command()
+def rollback(name: Name, json: Json = False, config: Config = None, sets: Set = None) -> None:
+    """Return to the version promoted before, or to what ships.
+
+    Example: conclave models rollback baseline/trend
+    """
+    from agents import artifacts
+    from serving.registry import require_name
+
+    root = settings_from(None, config, sets).data.models_dir
+    require_name(root, name)
+    before = artifacts.promoted(root, name)
+    now = artifacts.rollback(root, name)
+    if json:
+        print_json({"name": name, "version": now, "before": before})
+    else:
+        out.print(f"[green]{name}[/] {now or 'what ships'} is in use; before: {before}")

@@ -117,10 +117,10 @@ def doctor(json: Json = False, config: Config = None, sets: Set = None) -> None:
     else:
         table = Table("", "check", "found", "what to do", box=None)
         for finding in findings:
-            mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+            mark = {True: "[green]ok[/]", False: "[red]no[/]", None: "[dim]–[/]"}[finding.ok]
             table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.hint)
         out.print(table)
-    bad = [finding.name for finding in findings if not finding.ok]
+    bad = [finding.name for finding in findings if finding.ok is False]
     if bad:
         raise CheckFailed("doctor", f"{len(bad)} of {len(findings)} checks failed", bad)
 

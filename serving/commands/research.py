@@ -1,4 +1,4 @@
-"""``evaluate``, ``backtest``, ``lookahead``: what the forecasts are worth, and can it be believed."""
+"""``evaluate``, ``backtest``, ``lookahead``: what forecasts are worth, and can it be believed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,6 @@ def evaluate(
             f"• Control: with outcomes shuffled by days, {name} gains {left['gain_mean']:+.1f} "
             f"({left['gain_min']:+.1f} to {left['gain_max']:+.1f}); it must not gain."
         )
-    _tell_trial(trial)
 
 
 def backtest(
@@ -149,7 +148,6 @@ def backtest(
         print_json(body)
         return
     out.print(backtest_view(body, setup.conventions))
-    _tell_trial(trial)
 
 
 def lookahead(
@@ -236,8 +234,4 @@ def _keep(settings: Settings, kind: str, body: Mapping[str, Any], trial: str) ->
 
     folder = settings.data.var_dir / "reports" / kind
     path = write_report(folder, {**body, "trial": trial}, SystemClock().now())
-    err.print(f"report: {path}", style="dim", markup=False, soft_wrap=True)
-
-
-def _tell_trial(trial: str) -> None:
-    out.print(f"trial: {trial}", style="dim", markup=False)
+    err.print(f"report: {path}\ntrial: {trial}", style="dim", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ _Column = tuple[str, str, str]  # title, key, format
 _DIRECTION: tuple[_Column, ...] = (
     ("rows", "n", ",d"), ("Brier", "brier", ".6f"), ("gain", "brier_skill_1e4", "+.2f"),
     ("DM t", "dm_t", "+.1f"), ("AUC", "auc", ".4f"), ("right", "accuracy", ".2%"),
-    ("weight", "weight_mean", ".1%"),
+    ("slope", "calibration_slope", ".2f"), ("weight", "weight_mean", ".1%"),
 )  # fmt: skip
 _RANGE: tuple[_Column, ...] = (
     ("pinball", "pinball_bps", ".3f"), ("in p10–p90", "coverage_80", ".1%"),
@@ -43,7 +43,8 @@ def board_view(board: Mapping[str, Any]) -> RenderableType:
         head, "",
         _scores("direction", _DIRECTION, rows), "",
         _scores("range and risk", _RANGE, rows),
-        "[dim]gain = (¼ − Brier) × 10⁴, DM t = gain over its standard error (Newey–West, 60 bars)\n"
+        "[dim]gain = (¼ − Brier) × 10⁴, DM t = gain over its standard error (Newey–West, lag 60)\n"
+        "slope of the outcome on the forecast: 1 is ideal, below it too sure\n"
         "pinball (mean of p10, p50, p90) and interval score in bp; risk = a fall beyond 0.5 %\n"
         "dim rows are baselines; – = not forecast, or only rows the model was trained on[/]", "",
         *(f"• {line}" for line in plain_words(board)),
@@ -105,7 +106,7 @@ def _direction_words(row: Row) -> str:
 
 
 def _scores(title: str, columns: Sequence[_Column], rows: Iterable[tuple[str, Row, str]]) -> Table:
-    table = Table(title, box=None, padding=(0, 1), title_justify="left")
+    table = Table(title, box=None, pad_edge=False)
     for name, _, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row, style in rows:
@@ -203,9 +204,9 @@ def _decided(decisions: Mapping[str, Any]) -> str:
 
 
 def _why_no_trades(body: Mapping[str, Any]) -> list[str]:
-    if body["trades"]:
+    if body["decisions"]["LONG"] or body["decisions"]["SHORT"]:
         return []
     return [
-        "• Not one trade: no forecast promised more than a round trip costs. On real bars that is "
-        "nearly always the honest answer."
+        "• Not one trade, for the reasons above. On real bars NO_TRADE is nearly always the honest "
+        "answer."
     ]

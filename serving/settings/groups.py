@@ -75,7 +75,11 @@ class DataSettings(Group):
     )
     timeframe: str = Field("5m", description="length of a bar: " + " ".join(TIMEFRAMES))
     pred_horizon_steps: int = Field(5, ge=1, le=288, description="forecast horizon, bars")
-    exchange: str = Field("binance", pattern=r"^[a-z0-9]+$", description="exchange, its ccxt id")
+    exchange: str = Field(
+        "binance",
+        pattern=r"^[a-z0-9]+$",
+        description="exchange the stored bars are from, its ccxt id",
+    )
     var_dir: Folder = Field(Path("var"), description="folder of everything the system writes")
     raw_dir: Folder = Field(
         default_factory=lambda got: _under(got, "data/01_raw"),
@@ -118,7 +122,9 @@ class DataSettings(Group):
 class FeatureSettings(Group):
     """What the agents see of the past."""
 
-    encoder_length: int = Field(60, ge=1, le=4096, description="past bars a sequence model reads")
+    encoder_length: int = Field(
+        60, ge=1, le=4096, description="past bars in a training window of a sequence model"
+    )
 
 
 class ModelSettings(Group):
@@ -132,7 +138,9 @@ class ModelSettings(Group):
         description="agents that think inside the council's process; "
         "the others are Ray Serve deployments",
     )
-    auto_promote: bool = Field(False, description="whether a better model is promoted by itself")
+    auto_promote: bool = Field(
+        False, description="whether training promotes a better model by itself"
+    )
     trials_log: Folder | None = Field(
         None, description="file to which every look at the test year is added; none = not logged"
     )
@@ -177,8 +185,14 @@ class DecisionSettings(Group):
 class ExecutionSettings(Group):
     """How decisions become trades, and what they cost."""
 
-    paper_mode: bool = Field(True, description="whether orders are simulated")
-    live_mode: bool = Field(False, description="whether orders go to the exchange")
+    paper_mode: bool = Field(
+        True, description="whether orders are simulated; must be true in this version"
+    )
+    live_mode: bool = Field(
+        False,
+        description="whether orders go to the exchange; must be false in this version, "
+        "which has no exchange connection",
+    )
     market: Literal["perp", "spot"] = Field("perp", description="where orders go: perp or spot")
     strategy: Literal["council", "ema_cross"] = Field("council", description="who decides")
     fees_bps: NotNegative | None = Field(
@@ -199,25 +213,13 @@ class ExecutionSettings(Group):
     stop_atr: Positive | None = Field(2.0, description="distance of the stop, ATRs; none = off")
     target_atr: Positive | None = Field(3.0, description="distance of the target, ATRs; none = off")
     funding: bool = Field(True, description="whether perpetual positions pay funding")
-    strict_journal: bool = Field(
-        True, description="whether entries wait until closed trades are journalled"
-    )
 
 
 class RiskSettings(Group):
     """What may be risked. Limits are on mark-to-market equity."""
 
-    kelly: bool = Field(True, description="whether the size follows the Kelly fraction")
-    kelly_fraction: Fraction = Field(0.25, description="share of the full Kelly fraction")
-    kelly_window: int = Field(50, ge=10, description="closed trades that make the Kelly fraction")
-    risk_per_trade: Fraction = Field(
-        0.0025, description="loss at the stop before the Kelly window is full, fraction of equity"
-    )
-    max_risk_per_trade: Fraction = Field(
-        0.015, description="largest loss at the stop, fraction of equity"
-    )
-    target_daily_vol: float = Field(
-        0.02, gt=0, lt=1, description="20-day daily volatility above which sizes shrink, fraction"
+    risk_per_trade: float = Field(
+        0.0025, gt=0, le=0.015, description="loss at the stop, fraction of equity, at most 0.015"
     )
     min_order_notional: Positive = Field(10.0, description="smallest order, USDT")
     max_order_notional: Positive = Field(1_000.0, description="largest order, USDT")
@@ -227,16 +229,22 @@ class RiskSettings(Group):
     max_exposure_total: Positive | None = Field(
         1.0, description="largest exposure of all, fraction of equity; none = off"
     )
-    max_correlation: Fraction = Field(
-        0.7, description="correlation above which positions count as one"
+    drawdown_reduction: bool = Field(
+        True, description="whether sizes shrink in a drawdown and stay small until it is made good"
     )
-    leverage: float = Field(1.0, ge=1, le=20, description="leverage, times")
-    drawdown_reduction: bool = Field(True, description="whether sizes shrink in a drawdown")
-    drawdown_start: Fraction = Field(
-        0.05, description="fall from the high-water mark at which sizes shrink, fraction"
+    drawdown_start: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="fall from the high-water mark at which sizes lose a quarter, "
+        "and one more for each further 0.01, fraction",
     )
-    recovery_risk_per_trade: Fraction = Field(
-        0.005, description="largest loss at the stop until a new high-water mark, fraction"
+    recovery_risk_per_trade: float = Field(
+        0.005,
+        gt=0,
+        le=0.015,
+        description="largest loss at the stop from then until a new high-water mark, "
+        "fraction of equity, at most 0.015",
     )
     total_stop: bool = Field(True, description="whether a deep drawdown halts the account")
     total_stop_drawdown: float = Field(
@@ -258,8 +266,12 @@ class RiskSettings(Group):
 class NotifySettings(Group):
     """Who is told."""
 
-    telegram_bot_token: SecretStr | None = Field(None, description="the bot's token; secret")
-    telegram_chat_id: str | None = Field(None, description="the chat that is written to")
+    telegram_bot_token: SecretStr | None = Field(
+        None, description="the bot's token; secret; messages come with a later version"
+    )
+    telegram_chat_id: str | None = Field(
+        None, description="the chat that is written to; messages come with a later version"
+    )
 
     @field_validator("telegram_chat_id", mode="before")
     @classmethod
@@ -289,14 +301,15 @@ class ServingSettings(Group):
     ray: bool = Field(True, description="whether agents run on Ray Serve")
     agent_deadline_s: float = Field(2.0, gt=0, le=60, description="patience with agents, seconds")
     object_store_mb: int = Field(128, ge=75, description="Ray's object store, MiB")
-    rate_limit_per_minute: int = Field(600, ge=1, description="requests a client may send a minute")
-    write_limit_per_minute: int = Field(60, ge=1, description="writes a client may send a minute")
     max_ongoing_requests: int = Field(256, ge=256, description="requests the API works on at once")
-    max_streams: int = Field(100, ge=1, le=100, description="event streams open at once")
     throughput_optimized: bool = Field(
         False, description="whether Ray Serve trades isolation for speed (clusters)"
     )
-    ha_proxy: bool = Field(False, description="whether Ray Serve routes by HAProxy (clusters)")
+    ha_proxy: bool = Field(
+        False,
+        description="whether Ray Serve routes by HAProxy (clusters; its statistics answer on "
+        "port 8404 of every address)",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"
     )

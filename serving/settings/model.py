@@ -133,11 +133,19 @@ def contradictions(settings: Settings) -> list[SettingError]:
         (
             execution.live_mode and execution.paper_mode,
             "LIVE_MODE", "cannot be on together with PAPER_MODE", True,
-            "Set PAPER_MODE=false to trade live, or LIVE_MODE=false.",
+            "Set LIVE_MODE=false: this version trades on paper only.",
+        ),
+        (
+            execution.live_mode and not execution.paper_mode,
+            "LIVE_MODE",
+            "must be false: live trading needs an exchange connection, "
+            "which this version does not have",
+            True, "Set LIVE_MODE=false and PAPER_MODE=true.",
         ),
         (
             not (execution.live_mode or execution.paper_mode),
-            "PAPER_MODE", "must be on unless LIVE_MODE is", False, "Set PAPER_MODE=true.",
+            "PAPER_MODE", "must be true: this version trades on paper only", False,
+            "Set PAPER_MODE=true.",
         ),
         (
             not is_loopback(serving.api_host) and serving.api_token is None,
@@ -163,11 +171,6 @@ def contradictions(settings: Settings) -> list[SettingError]:
             risk.min_order_notional > risk.max_order_notional,
             "risk.min_order_notional", "must not exceed risk.max_order_notional",
             risk.min_order_notional, f"The largest order is {risk.max_order_notional:g} USDT.",
-        ),
-        (
-            risk.risk_per_trade > risk.max_risk_per_trade,
-            "risk.risk_per_trade", "must not exceed risk.max_risk_per_trade",
-            risk.risk_per_trade, f"The most is {risk.max_risk_per_trade:g} of equity.",
         ),
         (
             risk.drawdown_reduction

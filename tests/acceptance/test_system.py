@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
+from itertools import pairwise
 
 import httpx
 import pytest
 
+from domain.times import parse_iso
 from tests.acceptance.running import Running, conclave
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -188,3 +190,43 @@ def test_ledger_when_verified_while_running_then_it_is_clean(system: Running) ->
     assert told.returncode == 0
     assert body["ok"]
     assert body["rows"] > 1000
+
+
+def _instants(system: Running) -> list[int]:
+    with system.client() as client:
+        items = client.get("/v1/signals?limit=1000").json()["items"]
+    live = [item["as_of"] for item in items if item["origin"] == "bar"]
+    return sorted(parse_iso(instant) for instant in live)
+
+
+def test_desk_when_killed_then_it_is_restarted_and_no_bar_is_lost_or_doubled(
+    system: Running,
+) -> None:
+    served(system).close()
+    desk = [p for p in system.processes() if "serving.desk_process" in p.cmdline()]
+    assert len(desk) == 1
+    before = _instants(system)
+    desk[0].kill()
+
+    def carried_on() -> bool:
+        return len(_instants(system)) >= len(before) + 5
+
+    system.until(60, carried_on, "decisions after the desk's restart")
+    after = _instants(system)
+    assert after[: len(before)] == before
+    assert {b - a for a, b in pairwise(after)} == {300_000}
+
+
+@pytest.mark.slow
+def test_ray_when_its_host_is_killed_then_the_desk_decides_by_itself_and_serve_comes_back(
+    system: Running,
+) -> None:
+    served(system).close()
+    before = _instants(system)
+    host = [p for p in system.processes() if "serving.ray_host" in p.cmdline()]
+    host[0].kill()
+
+    served(system).close()
+    after = _instants(system)
+    assert len(after) > len(before)
+    assert {b - a for a, b in pairwise(after)} == {300_000}

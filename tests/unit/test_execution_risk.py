@@ -4,6 +4,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.decision import Reason
 from domain.errors import SettingError
@@ -72,6 +74,53 @@ def test_total_stop_when_hit_then_it_halts_and_arming_starts_the_mark_anew():
     assert not state.must_halt
 
 
+@pytest.mark.parametrize(
+    ("equity", "factor", "cap"),
+    [
+        (9_501, 1.0, None), (9_500, 0.75, 0.005), (9_401, 0.75, 0.005), (9_400, 0.5, 0.005),
+        (9_300, 0.25, 0.005), (9_201, 0.25, 0.005), (9_200, 0.0, 0.005), (8_000, 0.0, 0.005),
+    ],
+)  # fmt: skip
+def test_drawdown_when_each_percent_is_reached_then_a_quarter_of_the_size_goes(equity, factor, cap):
+    state = RiskState(RiskLimits(daily_loss=None, total_stop=None), "paper")
+    marked(state, START, 10_000)
+    marked(state, START + 1, equity)
+    assert (state.size_factor, state.risk_cap) == (factor, cap)
+    assert names(state.state_checks()) == (["drawdown"] if factor == 0 else [])
+    check = next(c for c in state.state_checks() if c.name == "drawdown")
+    assert (check.value, check.limit) == (state.fall, 0.08)
+    assert check.margin == pytest.approx(0.08 - state.fall, abs=1e-11)
+
+
+def test_drawdown_when_equity_comes_back_then_risk_stays_capped_until_a_new_high():
+    state = RiskState(RiskLimits(daily_loss=None), "paper")
+    for at, equity in enumerate((10_000, 9_500, 9_990, 10_000)):
+        marked(state, START + at, equity)
+    assert (state.size_factor, state.risk_cap) == (1.0, 0.005)
+    marked(state, START + 10, 10_001)
+    assert state.risk_cap is None
+
+
+def test_drawdown_when_the_account_is_armed_then_sizes_are_whole_and_risk_stays_capped():
+    state = RiskState(RiskLimits(daily_loss=None), "paper")
+    marked(state, START, 10_000)
+    marked(state, START + 1, 9_200)
+    state.fold(ModeChange("paper", START + 1, RiskMode.HALTED, "risk", "stop"))
+    state.fold(ModeChange("paper", START + 2, RiskMode.ACTIVE, "me", "seen"))
+    marked(state, START + 3, 9_300)
+    assert (state.size_factor, state.risk_cap) == (1.0, 0.005)
+    marked(state, START + 4, 10_001)
+    assert state.risk_cap is None
+
+
+def test_drawdown_when_switched_off_then_sizes_stay_whole():
+    state = RiskState(RiskLimits(drawdown_start=None), "paper")
+    marked(state, START, 10_000)
+    marked(state, START + 1, 9_000)
+    assert (state.size_factor, state.risk_cap) == (1.0, None)
+    assert "drawdown" not in [check.name for check in state.state_checks()]
+
+
 def test_risk_state_when_rows_are_another_accounts_then_they_pass():
     state = RiskState(RiskLimits(), "paper")
     state.fold(ModeChange("live", START, RiskMode.KILLED, "me", "x"))
@@ -135,6 +184,45 @@ def test_size_when_fixed_then_it_is_rounded_down_to_the_step():
     sized = size(fixed, Decimal(10_000), Decimal(90_000), None, PERP)
     assert sized.qty == Decimal("0.005")
     assert size(fixed, Decimal(10_000), Decimal(90_000), None, PERP, 0.5).qty == Decimal("0.002")
+
+
+@pytest.mark.parametrize(
+    ("price", "factor", "most", "qty"),
+    [
+        ("93333.3", 1.0, 1_000_000, "1"),  # a whole coin, though no notional names it exactly
+        ("90000", 0.5, 1_000_000, "0.5"),
+        ("90000", 1.0, 1_000, "0.011"),  # clipped at the largest order
+    ],
+)
+def test_size_when_by_quantity_then_it_is_that_quantity(price, factor, most, qty):
+    one = SizingSettings(mode="quantity", fixed_quantity=1.0, max_notional=most)
+    sized = size(one, Decimal(1_000_000), Decimal(price), None, PERP, factor)
+    assert sized.qty == Decimal(qty)
+    assert sized.notional == Decimal(qty) * Decimal(price)
+
+
+@pytest.mark.parametrize("mode", ["risk", "fixed", "quantity"])
+def test_size_when_risk_is_capped_then_no_mode_loses_more_at_the_stop(mode):
+    large = SizingSettings(
+        mode, risk_fraction=0.015, fixed_notional=5_000, fixed_quantity=0.1, max_notional=10_000
+    )
+    stop = Decimal(48_500)  # 3 % away
+    free = size(large, Decimal(10_000), PRICE, stop, PERP)
+    capped = size(large, Decimal(10_000), PRICE, stop, PERP, 1.0, 0.005)
+    assert free.qty == Decimal("0.1")
+    assert capped.qty == Decimal("0.033")  # 50 USDT at risk; one step more would be 51
+    half = size(large, Decimal(10_000), PRICE, stop, PERP, 0.5, 0.005)
+    assert half.qty == Decimal("0.033")  # a share of what is wanted, below the cap's
+
+
+@given(
+    st.floats(0.001, 0.015), st.floats(0.0, 1.0), st.floats(0.0005, 0.015),
+    st.integers(40_000, 49_999),
+)  # fmt: skip
+def test_size_when_any_cap_is_given_then_the_loss_at_the_stop_keeps_it(risk, factor, cap, stop):
+    sizing = SizingSettings(risk_fraction=risk, max_notional=1_000_000)
+    sized = size(sizing, Decimal(10_000), PRICE, Decimal(stop), PERP, factor, cap)
+    assert sized.qty * (PRICE - stop) <= Decimal(repr(cap)) * 10_000
 
 
 def test_sizing_settings_when_the_bounds_cross_then_they_are_refused():

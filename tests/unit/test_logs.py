@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.times import parse_iso
-from serving.logs import Redactor, configure_logging, get_logger, log_context
+from serving.logs import Redactor, configure_logging, get_logger, log_context, start_logging
+from serving.settings import load_settings
 
 BOT = "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsawx"
 
@@ -276,3 +277,26 @@ def test_redactor_when_nothing_is_secret_then_values_stay() -> None:
     event = {"event": "at 12:30:45 http://127.0.0.1:8000/x", "n": 3, "ok": True, "none": None}
 
     assert Redactor(["hunter22"])(None, "info", dict(event)) == event
+
+
+@pytest.mark.parametrize(("level", "lines"), [("debug", 2), ("warning", 1)])
+def test_logs_when_started_from_settings_then_level_size_and_secrets_are_those(
+    tmp_path: Path, level: str, lines: int
+) -> None:
+    env = {
+        "LOGS_DIR": str(tmp_path), "API_TOKEN": "correct-horse", "CONCLAVE_LOG_LEVEL": level,
+        "CONCLAVE_LOG_MAX_MB": "0.001", "CONCLAVE_LOG_BACKUPS": "1",
+    }  # fmt: skip
+    close = start_logging(load_settings(env=env, profile=None), "up")
+    try:
+        get_logger("x").debug("small")
+        get_logger("x").warning("told", what="correct-horse")
+        assert len(rows(tmp_path / "up.jsonl")) == lines
+        for _ in range(30):
+            get_logger("x").warning("long", text="x" * 100)
+    finally:
+        close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["up.jsonl", "up.jsonl.1"]
+    assert all(path.stat().st_size <= 1_049 for path in tmp_path.iterdir())
+    assert "correct-horse" not in "".join(path.read_text() for path in tmp_path.iterdir())

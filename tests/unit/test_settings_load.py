@@ -227,10 +227,10 @@ def test_profile_when_exercise_then_only_what_is_documented_is_off() -> None:
     expected = load().describe()
     expected["execution"] |= {
         "strategy": "ema_cross", "market": "perp", "fixed_notional": 500.0, "stop_atr": None,
-        "target_atr": None, "strict_journal": False,
+        "target_atr": None,
     }  # fmt: skip
     expected["risk"] |= {
-        "kelly": False, "drawdown_reduction": False, "total_stop": False, "daily_breaker": False,
+        "drawdown_reduction": False, "total_stop": False, "daily_breaker": False,
         "spread_liquidity_filter": False,
     }  # fmt: skip
 
@@ -249,7 +249,9 @@ def test_profile_when_oracle_then_one_coin_a_flip_costs_five_basis_points_a_side
 
     assert (s.execution.fixed_quantity, s.execution.fees_bps) == (1.0, 5.0)
     assert (s.execution.spread_bps, s.execution.slippage_bps) == (0.0, 0.0)
-    assert s.risk.max_exposure_total is None
+    assert (s.execution.funding, s.execution.stop_atr) == (False, None)
+    assert not any((s.risk.drawdown_reduction, s.risk.total_stop, s.risk.daily_breaker))
+    assert (s.risk.max_exposure_symbol, s.risk.max_exposure_total) == (None, None)
 
 
 def test_base_file_when_compared_with_the_code_then_it_has_not_drifted() -> None:

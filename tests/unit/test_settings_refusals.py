@@ -176,6 +176,8 @@ def test_source_of_when_the_name_is_unknown_then_the_right_one_is_suggested() ->
         ({"CONCLAVE_AGENTS": "risk,risk"}, "models.agents (environment)", "each agent once"),
         ({"CONCLAVE_INTERVAL_RULE": ".7"}, "decision.interval_rule (environment)", "must be one"),
         ({"CONCLAVE_MAX_SPREAD_BPS": "0"}, "risk.max_spread_bps (environment)", "must be > 0"),
+        ({"CONCLAVE_RISK_PER_TRADE": "0.02"}, "risk.risk_per_trade (environment)", "≤ 0.015"),
+        ({"CONCLAVE_DRAWDOWN_START": "0"}, "risk.drawdown_start (environment)", "must be > 0"),
     ],
 )
 def test_value_when_it_is_out_of_range_then_it_is_refused(
@@ -195,7 +197,11 @@ def test_value_when_a_word_is_mistyped_then_the_right_one_is_suggested() -> None
     ("env", "what", "rule"),
     [
         ({"LIVE_MODE": "true"}, "LIVE_MODE", "cannot be on together with PAPER_MODE"),
-        ({"PAPER_MODE": "false"}, "PAPER_MODE", "must be on unless LIVE_MODE is"),
+        (
+            {"LIVE_MODE": "true", "PAPER_MODE": "false"}, "LIVE_MODE",
+            "live trading needs an exchange connection, which this version does not have",
+        ),
+        ({"PAPER_MODE": "false"}, "PAPER_MODE", "must be true: this version trades on paper only"),
         ({"API_HOST": "0.0.0.0"}, "API_HOST", "may leave loopback only with an API_TOKEN"),
         ({"API_PORT": "8265"}, "API_PORT", "must differ from RAY_DASHBOARD_PORT"),
         ({"SYMBOLS": "BTC/USDT,BTC/USDT:USDT"}, "SYMBOLS", "must not meet in one market on perp"),
@@ -204,7 +210,6 @@ def test_value_when_a_word_is_mistyped_then_the_right_one_is_suggested() -> None
             "execution.fixed_notional", "cannot be set together",
         ),
         ({"CONCLAVE_MIN_ORDER_NOTIONAL": "2000"}, "risk.min_order_notional", "must not exceed"),
-        ({"CONCLAVE_RISK_PER_TRADE": "0.02"}, "risk.risk_per_trade", "must not exceed"),
         ({"CONCLAVE_DRAWDOWN_START": "0.2"}, "risk.drawdown_start", "must not exceed"),
     ],
 )  # fmt: skip
@@ -218,10 +223,15 @@ def test_settings_when_they_contradict_each_other_then_they_are_refused(
     assert error.hint
 
 
-def test_settings_when_live_mode_replaces_paper_mode_then_they_are_accepted() -> None:
-    s = load_settings(env={"LIVE_MODE": "true", "PAPER_MODE": "false"}, profile=None)
-
-    assert s.execution.live_mode
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CONCLAVE_KELLY", "CONCLAVE_LEVERAGE", "CONCLAVE_MAX_CORRELATION", "CONCLAVE_MAX_STREAMS",
+        "CONCLAVE_STRICT_JOURNAL", "CONCLAVE_RATE_LIMIT_PER_MINUTE", "CONCLAVE_LATENCY",
+    ],
+)  # fmt: skip
+def test_environment_when_nothing_would_honour_a_name_then_it_is_no_setting(name: str) -> None:
+    assert refusal(**{name: "1"}).rule == "is no setting"
 
 
 def test_settings_when_the_api_leaves_loopback_with_a_token_then_they_are_accepted() -> None:

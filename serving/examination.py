@@ -1,0 +1,71 @@
+"""What ``conclave doctor`` tries on this machine, beside what it only looks at."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sqlalchemy.engine import make_url
+
+from domain.errors import ServiceUnreachable
+from serving.bootstrap import configured_agents
+from serving.doctor import Finding, diagnose
+from serving.plan import RUN_FILE, RunPlan, load_plan
+from serving.processes import alive
+from serving.settings import Settings
+from serving.system import SystemClock
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check; nothing is made or changed by looking.
+
+    Returns
+    -------
+    One finding a check; ``ok`` is None where nothing was checked.
+    """
+    return diagnose(
+        settings,
+        clock=SystemClock(),
+        database=partial(_database, settings),
+        models=partial(_models, settings),
+        is_ours=partial(_is_ours, _running(settings)),
+    )
+
+
+def _database(settings: Settings) -> str:
+    from pathlib import Path
+
+    from storage.engine import open_database
+    from storage.migrate import current, revisions
+
+    url = make_url(settings.database_url())
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite and not Path(str(url.database)).exists():
+        return "none yet: the first run makes it"
+    engine = open_database(settings.database_url())
+    try:
+        found = current(engine)
+    finally:
+        engine.dispose()
+    newest = revisions()[-1]
+    if found == newest:
+        return f"{url.get_backend_name()}, schema {found}"
+    return (
+        f"{url.get_backend_name()}, schema {found or 'missing'}: the next run brings it to {newest}"
+    )
+
+
+def _models(settings: Settings) -> str:
+    agents = configured_agents(settings)
+    return ", ".join(f"{name} {agent.version}" for name, agent in agents.items())
+
+
+def _running(settings: Settings) -> RunPlan | None:
+    try:
+        plan = load_plan(settings.data.var_dir / RUN_FILE)
+    except ServiceUnreachable:
+        return None
+    return plan if plan.pid and alive(plan.pid) else None
+
+
+def _is_ours(plan: RunPlan | None, port: int) -> bool:
+    return plan is not None and port in (plan.port, plan.ray_dashboard_port)

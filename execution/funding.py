@@ -20,6 +20,11 @@ def base_rate(symbol: str, stamp: int) -> float:  # noqa: ARG001 - the shape of 
     return BASE_RATE
 
 
+def no_funding(symbol: str, stamp: int) -> float:  # noqa: ARG001 - the shape of FundingRate
+    """Return 0 for every stamp: funding switched off."""
+    return 0.0
+
+
 def rates_of(stamps: Sequence[int], rates: Sequence[float]) -> FundingRate:
     """Return a lookup of one symbol's published rates; :data:`BASE_RATE` where one is missing.
 

@@ -133,8 +133,11 @@ class Planner:
     ) -> tuple[tuple[Check, ...], Sized, list[_No]]:
         stop = None if decision.stop is None else Decimal(repr(decision.stop)) * now.scale
         shrunk = decision.gate.action == "shrink"
-        factor = decision.gate.size_factor if shrunk else 1.0
-        sized = size(self._sizing, now.portfolio.equity, price, stop, now.instrument, factor)
+        factor = (decision.gate.size_factor if shrunk else 1.0) * self._risk.size_factor
+        sized = size(
+            self._sizing, now.portfolio.equity, price, stop, now.instrument, factor,
+            self._risk.risk_cap,
+        )  # fmt: skip
         symbol = now.instrument.symbol
         others = {s: p for s, p in now.portfolio.positions.items() if s != symbol}
         checks = self._risk.entry_checks(

@@ -28,7 +28,7 @@ from domain.market import BarFrame, Instrument, MarketState, symbol_on
 from domain.ports import Agent, AsyncAgent, MarketSource, Needs, Strategy
 from domain.times import iso, timeframe_ms
 from execution.fills import CostModel
-from execution.funding import FundingRate, base_rate, rates_of
+from execution.funding import FundingRate, base_rate, no_funding, rates_of
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
@@ -108,12 +108,13 @@ class Market:
     routes: Mapping[str, str]
     instruments: Mapping[str, Instrument]
     costs: Mapping[str, CostModel]
+    charges_funding: bool = True
 
     def round_trip(self, bar_ms: int, horizon_bars: int, state: MarketState) -> Costs:
         """Return what a round trip would cost in a market state."""
         symbol = self.routes[state.symbol]
         funding = 0.0
-        if self.instruments[symbol].market == "perp":
+        if self.charges_funding and self.instruments[symbol].market == "perp":
             rate = 1e-4 if state.funding_rate is None else abs(state.funding_rate)
             funding = rate * 1e4 * horizon_bars * bar_ms / (FUNDING_HOURS * 3_600_000)
         costs = self.costs[symbol].round_trip(funding)
@@ -148,7 +149,7 @@ def market_for(
                 execution.fees_bps, execution.fees_bps, execution.spread_bps, execution.slippage_bps
             )
         costs[route] = model
-    return Market(routes, instruments, costs)
+    return Market(routes, instruments, costs, execution.funding)
 
 
 # Strategy and loop
@@ -367,7 +368,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         strategy,
         PaperBroker(
             market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
-            funding=feed.funding,
+            funding=feed.funding if settings.execution.funding else no_funding,
         ),
         SqlLedger(engine, plan.world),
         market.instruments,

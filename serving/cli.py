@@ -6,63 +6,115 @@ Exit codes: 0 ok · 1 check failed or difference found · 2 usage or setting · 
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-import typer
-from typer._click.exceptions import ClickException  # Typer brings its own click
+if TYPE_CHECKING:
+    import typer
 
-from domain.errors import ConclaveError
-from serving.commands import data, ledger, market, models, operate, research, training
-from serving.commands.common import err
-
-app = typer.Typer(
-    name="conclave",
-    help="A council of forecasters that decides LONG, SHORT or NO_TRADE, "
-    "and says how far it can be trusted.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-market.register(app)
-operate.register(app)
-research.register(app)
-app.add_typer(data.app, name="data")
-app.add_typer(training.app, name="train")
-app.add_typer(models.app, name="models")
-app.add_typer(ledger.app, name="ledger")
+INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with its code; errors are one line, never a traceback."""
-    sys.exit(run(argv))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? instead
+    code = run(argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _lost_output(error, code)
+    sys.exit(code)
 
 
 def run(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     try:
-        code = app(args=argv, standalone_mode=False, prog_name="conclave")
-    except ConclaveError as error:
-        _complain(error.message, error.hint)
-        return error.exit_code
+        from domain.errors import ConclaveError
+
+        try:
+            return _dispatch(argv)
+        except ConclaveError as error:
+            _complain(error.message, error.hint)
+            return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0  # whoever read the output has seen enough
+    except OSError as error:  # what no command foresaw: mostly a disk that is full or gone
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}", "")
+        return 1
+
+
+def application() -> typer.Typer:
+    """Return the command line with all its commands."""
+    import typer
+
+    from serving.commands import data, ledger, market, models, operate, research, training
+
+    app = typer.Typer(
+        name="conclave",
+        help="A council of forecasters that decides LONG, SHORT or NO_TRADE, "
+        "and says how far it can be trusted.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    market.register(app)
+    operate.register(app)
+    research.register(app)
+    app.add_typer(data.app, name="data")
+    app.add_typer(training.app, name="train")
+    app.add_typer(models.app, name="models")
+    app.add_typer(ledger.app, name="ledger")
+    return app
+
+
+def _dispatch(argv: list[str] | None) -> int:
+    import typer
+    from typer._click.exceptions import (  # Typer brings its own click
+        ClickException,
+        NoArgsIsHelpError,
+    )
+
+    try:
+        code = application()(args=argv, standalone_mode=False, prog_name="conclave")
     except typer.Exit as error:
         return error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        return 130
-    except ClickException as error:
-        _complain(error.format_message(), "See conclave --help.")
+    except typer.Abort:
+        return INTERRUPTED
+    except NoArgsIsHelpError as error:
+        typer.echo(error.format_message(), err=True)
         return 2
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except ClickException as error:
+        _complain(error.format_message().replace("Value error, ", ""), "See conclave --help.")
+        return 2
     return code if isinstance(code, int) else 0
 
 
 def _complain(message: str, hint: str) -> None:
+    from serving.commands.common import err
+
     err.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
     if hint:
         err.print(hint, style="dim", markup=False, soft_wrap=True)
+
+
+def _lost_output(error: OSError, code: int) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more
+    if isinstance(error, BrokenPipeError):
+        return code
+    if code == 0:
+        _complain(f"standard output: {error.strerror}", "")
+    return code or 1
 
 
 if __name__ == "__main__":

@@ -29,13 +29,11 @@ def main(argv: list[str] | None = None) -> None:
 
 async def _run(path: Path) -> None:
     from serving.bootstrap import build_desk, settings_of
-    from serving.logs import configure_logging
+    from serving.logs import start_logging
 
     plan = load_plan(path)
     settings = settings_of(plan)
-    configure_logging(
-        settings.data.logs_dir, "desk", console=False, secrets=settings.secret_values()
-    )
+    start_logging(settings, "desk")
     desk = build_desk(plan, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

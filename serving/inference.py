@@ -9,32 +9,28 @@ from typing import Any
 from domain.errors import DataRefused
 from domain.market import parse_symbol
 from serving.bootstrap import Feed, build_desk_on
-from serving.logs import configure_logging
+from serving.logs import start_logging
 from serving.plan import RunPlan
 from serving.schema import signal_of
 from serving.settings import Settings
-
-WARM_UP_DAYS = 30
 
 
 def infer(settings: Settings, profile: str, symbols: list[str]) -> list[dict[str, Any]]:
     """Take in what is new in the bar store, decide on each symbol's newest bar, return the signals.
 
-    The first pass opines on and scores the last 30 days, so that the weights are earned. The
-    desk's lease is taken for the time; late bars are scored and never traded.
+    The first pass opines on and scores ``warm_up_days`` of history, so that the weights are
+    earned. The desk's lease is taken for the time; late bars are scored and never traded.
 
     Raises
     ------
     DataRefused : if no bars of a symbol are stored.
     ServiceUnreachable : if a desk is running.
     """
-    configure_logging(
-        settings.data.logs_dir, "inference", console=False, secrets=settings.secret_values()
-    )
+    start_logging(settings, "inference")
     wanted = [parse_symbol(symbol) for symbol in symbols]
     plan = RunPlan(
         source="live", world=settings.data.exchange, profile=profile, speed=None, local=True,
-        warm_up_days=WARM_UP_DAYS, pid=os.getpid(),
+        warm_up_days=settings.data.warm_up_days, pid=os.getpid(),
     )  # fmt: skip
     desk = build_desk_on(plan, settings, _stored(settings, wanted))
     asyncio.run(desk.run())
@@ -56,7 +52,7 @@ def _stored(settings: Settings, symbols: list[str]) -> Feed:
         settings.data.var_dir / "data", settings.data.raw_dir, settings.data.processed_dir
     )
     frames = [store.load(symbol, settings.data.timeframe) for symbol in symbols]
-    keep = WARM_UP_DAYS * 86_400_000 // frames[0].step_ms + 1
+    keep = settings.data.warm_up_days * 86_400_000 // frames[0].step_ms + 1
     recent = [frame.slice(max(0, len(frame) - keep), len(frame)) for frame in frames]
     return Feed(
         source=ReplaySource([frame.slice(len(frame) - 1, len(frame)) for frame in recent]),

@@ -12,7 +12,7 @@ from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame, market_of
 from domain.ports import Clock
 from domain.times import iso, parse_timerange
-from execution.funding import BASE_RATE, FundingRate, base_rate, rates_of
+from execution.funding import BASE_RATE, FundingRate, base_rate, no_funding, rates_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ def funding_for(
             raise UsageError("--funding", "goes with a perpetual; spot pays none", symbol)
         return base_rate, "none (spot)"
     if not charged:
-        return _no_funding, "off (execution.funding)"
+        return no_funding, "off (execution.funding)"
     path = given or matching_funding(bars.path)
     if path is None:
         return base_rate, f"{BASE_RATE:.2%} per 8 h (no funding file)"
@@ -97,7 +97,3 @@ def funding_for(
     if found.symbol != symbol:
         raise DataRefused(path.name, f"must hold funding of {symbol}", found.symbol)
     return rates_of(found.ts.tolist(), found.rate.tolist()), path.name
-
-
-def _no_funding(symbol: str, stamp: int) -> float:  # noqa: ARG001 - the shape of FundingRate
-    return 0.0

@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
                     plan=str(arguments.plan),
                     remote=list(remote),
                     in_process=[n for n in settings.models.agents if n not in remote],
+                    max_ongoing_requests=settings.serving.max_ongoing_requests,
                 )
             ),
             name=APP_NAME,

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 import structlog
@@ -25,7 +25,7 @@ from serving.bootstrap import (
 )
 from serving.commands.common import err, out, settings_from
 from serving.control import LEASE_TTL_MS
-from serving.logs import configure_logging
+from serving.logs import start_logging
 from serving.plan import RunPlan
 from serving.planning import Wish, default_profile, make_plan, source_of
 from serving.processes import alive, choose_port, port_free
@@ -47,7 +47,8 @@ def start(wish: Wish) -> int:
     profile = wish.profile or default_profile(kind)
     sets = [f"{name}={value}" for name, value in wish.overrides]
     settings = settings_from(profile, wish.config_files, sets)
-    configure_logging(settings.data.logs_dir, "up", console=False, secrets=settings.secret_values())
+    wish = replace(wish, local=wish.local or not settings.serving.ray)
+    start_logging(settings, "up")
     token_of(settings.data.var_dir, None)  # the first write: says clearly if it cannot
     engine = open_storage(settings)
     _refuse_second(Lease(engine, DESK_LEASE, "up", LEASE_TTL_MS, SystemClock()))
@@ -59,6 +60,10 @@ def start(wish: Wish) -> int:
         return asyncio.run(_local(plan, settings, screen))
     env = {**environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": api_token(settings)}  # fmt: skip
+    if settings.serving.throughput_optimized:
+        env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
+    if settings.serving.ha_proxy:
+        env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     supervisor = Supervisor(plan, path, settings.data.logs_dir, env, screen.say)
     supervisor.install_signals()
     code = supervisor.run(screen.tick)

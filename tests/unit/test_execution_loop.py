@@ -199,6 +199,17 @@ def test_total_stop_when_equity_falls_then_the_account_halts_and_closes():
     assert decisions[3].reasons == ("breaker",)
 
 
+@pytest.mark.parametrize(("start", "qty"), [(None, "0.113"), (0.05, "0.056")])
+def test_entry_when_the_account_is_six_percent_down_then_half_the_size_is_left(start, qty):
+    limits = replace(NO_LIMITS, drawdown_start=start)
+    large = replace(FIXED, fixed_notional=5_000, max_notional=10_000)
+    bars = [flat(0), bar(1, (50_000.0, 50_000.0, 44_000.0, 44_000.0))]
+    bars += [flat(n, 44_000.0) for n in range(2, 10)]
+    ledger, _, _ = trades_of({0: "LONG", 8: "LONG"}, bars, limits=limits, sizing=large)
+    entries = [fill for _, fill in ledger.records(Fill) if fill.intent == "entry"]
+    assert [fill.qty for fill in entries] == [Decimal("0.1"), Decimal(qty)]
+
+
 def test_entry_when_the_next_bar_is_missing_then_it_is_withdrawn_as_stale():
     ledger, trades, _ = trades_of({0: "LONG"}, [flat(0), flat(5), flat(6)])
     assert refusals(ledger) == ["stale_data"]

@@ -252,7 +252,8 @@ class FolderStore:
         """
         folder = self.current(agent)
         if folder is None:
-            hint = f"Run `conclave train {agent.split('/')[-1]}` and promote the result."
+            target = "volatility" if agent == "risk" else agent.split("/")[-1]
+            hint = f"Run `conclave train {target}` and promote the result."
             raise ModelError(agent, "needs a promoted or shipped model", None, hint)
         return load(Path(folder))
 

@@ -15,6 +15,21 @@ ConclaveError                 exit code, machine code and hint for whoever reads
 
 from __future__ import annotations
 
+from reprlib import Repr
+
+
+class _Short(Repr):
+    """Values as errors show them: whole where a person can read them, cut where nobody could."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxstring = self.maxother = self.maxlong = 400
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 20
+
+
+_SHORT = _Short()
+
 
 class ConclaveError(Exception):
     """Say what is wrong, which rule it breaks, the value seen, and what to do.
@@ -38,7 +53,7 @@ class ConclaveError(Exception):
     def message(self) -> str:
         """The error in one line, without the hint."""
         text = f"{self.what}: {self.rule}" if self.rule else self.what
-        return text if self.value is None else f"{text} (got {self.value!r})"
+        return text if self.value is None else f"{text} (got {_SHORT.repr(self.value)})"
 
     def __str__(self) -> str:
         return f"{self.message}. {self.hint}" if self.hint else self.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from domain.errors import UsageError
@@ -10,6 +11,7 @@ MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 LAST_MS = 253_402_300_799_999  # the end of the year 9999
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DATE = re.compile(r"([0-9]{8}(T[0-9]{4,6}Z?)?)?")
 _UNITS = {"m": MINUTE_MS, "h": 60 * MINUTE_MS, "d": DAY_MS}
 
 
@@ -65,8 +67,11 @@ def parse_timerange(text: str) -> tuple[int | None, int | None]:
     UsageError : if it is not a range of dates or A ≥ B.
     """
     left, dash, right = text.partition("-")
-    if not dash or not (left or right):
-        raise UsageError("timerange", "must be A-B, A- or -B", text, "Try 20250101-20250701.")
+    if not dash or not (left or right) or not all(_DATE.fullmatch(side) for side in (left, right)):
+        raise UsageError(
+            "timerange", "must be A-B, A- or -B with dates as YYYYMMDD", text,
+            "Try 20250101-20250701.",
+        )  # fmt: skip
     start = parse_iso(left) if left else None
     end = parse_iso(right) if right else None
     if start is not None and end is not None and start >= end:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from domain.errors import ConclaveError, SettingError
 
 TOKEN_FILE = "api_token"  # noqa: S105 - a file name
 PROBES = ("/health/live", "/health/ready")  # whoever keeps processes alive has no token
+_LEAST = 16
+_TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]{16,}")
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -32,19 +36,33 @@ def token_of(var_dir: Path, configured: str | None) -> str:
         return configured
     path = var_dir / TOKEN_FILE
     try:
-        var_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text(encoding="ascii").strip()
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            token = secrets.token_urlsafe(32)
-            file.write(token + "\n")
-        return token
+        if not path.exists():
+            var_dir.mkdir(parents=True, exist_ok=True)
+            _make(path)
+        token = path.read_bytes().strip()
     except OSError as error:
         raise SettingError(
             "VAR_DIR", "must be a writable folder", str(var_dir), f"{error.strerror}."
         ) from error
+    if not _TOKEN.fullmatch(token):  # an empty one would let everybody in
+        raise SettingError(
+            "api_token", f"must hold one word of at least {_LEAST} letters and digits", str(path),
+            "Remove the file; a new one is made.",
+        )  # fmt: skip
+    return token.decode("ascii")
+
+
+def _make(path: Path) -> None:
+    """Make the file whole or not at all, whoever else is making it."""
+    mine = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        handle = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        with suppress(FileExistsError):
+            os.link(mine, path)
+    finally:
+        mine.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

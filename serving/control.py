@@ -22,6 +22,7 @@ LEASE_TTL_MS = 10_000
 RENEW_SECONDS = 2.5
 CODE_SECONDS = 120.0
 KILL_FILE = "KILL"
+REASON_CHARACTERS = 400
 
 Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -81,7 +82,8 @@ class Control:
     def killed_by_file(self) -> str | None:
         """Return what is written in the kill file (or its name), None if there is no such file."""
         try:
-            return self.kill_file.read_text(encoding="utf-8", errors="replace").strip() or KILL_FILE
+            with self.kill_file.open(encoding="utf-8", errors="replace") as file:
+                return clean_text(file.read(REASON_CHARACTERS), REASON_CHARACTERS) or KILL_FILE
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -107,6 +109,12 @@ class Control:
                 self.inbox.answer(request.id, result)
                 raise
             self.inbox.answer(request.id, result)
+
+
+def clean_text(text: str, most: int) -> str:
+    """Return a text as one line of at most ``most`` characters, without control characters."""
+    line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    return "".join(character for character in line if character.isprintable())[:most]
 
 
 def _refusal(code: str, message: str, hint: str) -> dict[str, Any]:

@@ -284,9 +284,10 @@ class Desk:
         if state is None or state.as_of != int(body["as_of"]):
             raise UsageError("as_of", "is a bar that this desk remembers", body["as_of"])
         opinions = [opinion_from(opinion) for opinion in body["opinions"]]
-        decision = self.loop.decide(
-            state, opinions, body["absent"], self.market_clock.now(), origin="on_demand"
-        )
+        last = state.as_of == memory.last_as_of
+        # An earlier bar is answered as of then: its age today says nothing.
+        now = self.market_clock.now() if last else state.as_of
+        decision = self.loop.decide(state, opinions, body["absent"], now, origin="on_demand")
         return {"id": decision.id}
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from domain.canonical import short_hash
 from domain.errors import ServiceUnreachable, SettingError
@@ -38,7 +41,7 @@ class RunPlan:
     config_files: tuple[str, ...] = ()
     overrides: tuple[tuple[str, str], ...] = ()
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
     ray_dashboard_port: int = 8265
     local: bool = False
     pid: int = 0
@@ -46,7 +49,8 @@ class RunPlan:
     @property
     def address(self) -> str:
         """Where the API answers."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     @property
     def simulated(self) -> bool:
@@ -73,20 +77,28 @@ def load_plan(path: Path) -> RunPlan:
 
     Raises
     ------
-    ServiceUnreachable : if there is none, so nothing was ever started here.
+    ServiceUnreachable : if there is none, so nothing was ever started here, or it is damaged.
     """
     try:
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return TypeAdapter(RunPlan).validate_json(path.read_bytes())
+    except OSError:
         raise ServiceUnreachable(
             "conclave", "has not been started with this VAR_DIR", str(path.parent), "Try: make run"
         ) from None
-    for name in ("data", "config_files"):
-        body[name] = tuple(body[name])
-    body["overrides"] = tuple((key, value) for key, value in body["overrides"])
-    return RunPlan(**body)
+    except ValidationError:
+        raise ServiceUnreachable(
+            "run.json", "is damaged, so nobody knows where this run answers", str(path),
+            "Start the system anew: make run",
+        ) from None  # fmt: skip
 
 
-def replay_world(sha256s: list[str], timerange: tuple[int | None, int | None], rules: str) -> str:
-    """Name a replay: the same files, range and rules continue the same session."""
-    return f"replay-{short_hash([sorted(sha256s), list(timerange), rules], 10)}"
+def replay_world(
+    contents: Sequence[str], timerange: tuple[int | None, int | None], rules: str
+) -> str:
+    """Name a replay: the same bars of the same markets, range and rules continue a session.
+
+    Parameters
+    ----------
+    contents : what each file holds: symbol, timeframe and hash; the order does not matter.
+    """
+    return f"replay-{short_hash([sorted(contents), list(timerange), rules], 10)}"

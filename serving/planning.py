@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.files import file_sha256, identify, matching_funding
+from data.files import matching_funding
 from domain.canonical import plain
-from domain.errors import UsageError
-from domain.times import parse_timerange
+from domain.errors import DataRefused, UsageError
+from domain.market import market_of
+from domain.times import parse_timerange, timeframe_ms
+from serving.market_files import BarsFile, funding_for, load_bars, require_bars
 from serving.plan import RunPlan, SourceKind, replay_world
 from serving.settings import Settings
+from serving.system import SystemClock
 from sim.worlds import DEMO_SEED
 
 Source = Literal["auto", "live", "replay", "demo"]
@@ -78,11 +82,11 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
     paths = tuple(path.absolute() for path in wish.data)
     funding = wish.funding
     if kind == "replay":
-        for path in paths:
-            identify(path)
-        funding = funding or matching_funding(paths[0])
+        files = _judged(paths, settings.data.timeframe, (start, end))
+        funding = _funding(files, wish.funding)
         rules = plain(settings.model_dump(mode="json", exclude={"serving", "notify", "data"}))
-        world = replay_world([file_sha256(path) for path in paths], (start, end), str(rules))
+        contents = [f"{f.frame.symbol} {f.frame.timeframe} {f.sha256}" for f in files]
+        world = replay_world(contents, (start, end), str(rules))
     else:
         world = f"demo-{DEMO_SEED}"
     if wish.fresh:
@@ -108,6 +112,40 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
     )
 
 
+def _judged(
+    paths: tuple[Path, ...], timeframe: str, span: tuple[int | None, int | None]
+) -> list[BarsFile]:
+    """Read every file now: what must not be used is refused here, not by a process in its log."""
+    files = []
+    for path in paths:
+        file = load_bars(path, SystemClock())
+        if timeframe_ms(file.frame.timeframe) != timeframe_ms(timeframe):
+            raise DataRefused(
+                path.name, f"must hold bars of TIMEFRAME={timeframe}", file.frame.timeframe,
+                f"Add --set TIMEFRAME={file.frame.timeframe}.",
+            )  # fmt: skip
+        require_bars(file, *span)
+        files.append(file)
+    symbols = [file.frame.symbol for file in files]
+    if len(set(symbols)) < len(symbols):
+        raise UsageError("--data", "must be one file per symbol", symbols)
+    return files
+
+
+def _funding(files: list[BarsFile], given: Path | None) -> Path | None:
+    perpetuals = [file for file in files if market_of(file.frame.symbol) == "perp"]
+    if given is not None and len(perpetuals) != 1:
+        raise UsageError(
+            "--funding", "goes with exactly one perpetual", [file.path.name for file in files],
+            "Leave it out: 0.01 % per 8 h is assumed where no rates are known.",
+        )  # fmt: skip
+    if len(perpetuals) != 1:
+        return None  # a run knows one file of rates, and one pair's are not another's
+    path = given or matching_funding(perpetuals[0].path)
+    funding_for(perpetuals[0], perpetuals[0].frame.symbol, path, charged=True)
+    return None if path is None else path.absolute()
+
+
 def _speed(text: str | None, kind: SourceKind) -> float | None:
     if text is None:
         return DEMO_SPEED if kind == "demo" else None
@@ -117,6 +155,6 @@ def _speed(text: str | None, kind: SourceKind) -> float | None:
         speed = float(text)
     except ValueError:
         speed = 0.0
-    if not speed > 0:
+    if not (speed > 0 and math.isfinite(speed)):
         raise UsageError("--speed", "must be a positive number or max", text, "Try --speed 60")
     return speed

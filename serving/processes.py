@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -86,14 +87,22 @@ def alive(pid: int) -> bool:
 
 
 def port_free(host: str, port: int) -> bool:
-    """Whether a server could listen there."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    """Whether no other program listens there."""
+    try:
+        _bound(host, port)
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    return True
+
+
+def _bound(host: str, port: int) -> int:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        probe.bind(address)
+        return int(probe.getsockname()[1])
 
 
 def choose_port(host: str, port: int, setting: str) -> int:
@@ -101,18 +110,24 @@ def choose_port(host: str, port: int, setting: str) -> int:
 
     Raises
     ------
-    SettingError : if it is taken.
+    SettingError : if it is taken, not allowed, or the host is not this machine's.
     """
-    if port == 0:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind((host, 0))
-            return int(probe.getsockname()[1])
-    if not port_free(host, port):
+    try:
+        return _bound(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingError(
+                setting, "this port is taken by another program", port,
+                f"Stop that program, or choose another: {setting}=0 takes any free port.",
+            ) from None  # fmt: skip
+        if error.errno == errno.EACCES:
+            raise SettingError(
+                setting, "ports below 1024 are the administrator's", port, "Choose a larger one."
+            ) from None
         raise SettingError(
-            setting, "this port is taken by another program", port,
-            f"Stop that program, or choose another: {setting}=0 takes any free port.",
-        )  # fmt: skip
-    return port
+            "API_HOST", f"must be an address of this machine ({error.strerror})", host,
+            "Try 127.0.0.1, or 0.0.0.0 with an API_TOKEN.",
+        ) from None  # fmt: skip
 
 
 @dataclass(slots=True)

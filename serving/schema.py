@@ -101,7 +101,7 @@ class SignalRequest(Strict):
 class ControlRequest(Strict):
     """Why somebody kills or arms the system."""
 
-    why: str = Field(default="", max_length=400, pattern=r"^[^\x00]*$")  # PostgreSQL keeps no NUL
+    why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
     confirm: str | None = Field(default=None, max_length=64, description="code of the first step")
 
 

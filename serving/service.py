@@ -193,10 +193,13 @@ class CouncilService:
             info = holder.info
             if info.get("via") == "in_process" and not self.plan.local:
                 problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
-        if self.risk()["mode"] != RiskMode.ACTIVE:
-            problems.append(f"Risk mode is {self.risk()['mode']}: no new positions.")
+        status = "degraded" if problems else "ok"
+        mode = self.risk()["mode"]
+        if mode != RiskMode.ACTIVE:
+            status = status if problems else mode.lower()
+            problems.append(f"Risk mode is {mode}: no new positions.")
         return {
-            "status": "ok" if not problems else "degraded",
+            "status": status,
             "problems": problems,
             "source": self.plan.source,
             "world": self.plan.world,

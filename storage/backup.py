@@ -29,7 +29,7 @@ def backup(engine: Engine, target: Path) -> VerifyReport:
     if engine.dialect.name != "sqlite":
         raise UsageError("backup", "copies SQLite files only", engine.dialect.name, "Use pg_dump.")
     _refuse_existing(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target)
     with engine.connect() as connection:
         _copy(connection.connection.driver_connection, target)
     return _checked(target)
@@ -47,10 +47,18 @@ def restore(source: Path, target: Path) -> VerifyReport:
         raise UsageError("backup", "must be a file", str(source))
     _refuse_existing(target)
     open_database(sqlite_url(source)).dispose()  # says clearly if it is no database
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(source)) as connection:
-        _copy(connection, target)
-    return _checked(target)
+    _make_folder(target)
+    unproven = target.with_name(f"{target.name}.restoring")
+    unproven.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(source)) as connection:
+            _copy(connection, unproven)
+        report = _checked(unproven)
+        unproven.rename(target)
+    finally:  # what does not verify must not stand where the desk would take it for its ledger
+        for name in ("", "-wal", "-shm"):
+            unproven.with_name(unproven.name + name).unlink(missing_ok=True)
+    return report
 
 
 def export_lines(engine: Engine) -> Iterator[str]:
@@ -89,6 +97,15 @@ def _checked(path: Path) -> VerifyReport:
     if not report.ok:
         raise LedgerError(f"copy {path}", "does not verify", report.problem)
     return report
+
+
+def _make_folder(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            "target", f"must lie in a folder that can be written ({error.strerror})", str(target)
+        ) from error
 
 
 def _refuse_existing(target: Path) -> None:

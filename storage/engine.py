@@ -184,6 +184,11 @@ def explain(error: sqlite3.Error, path: Path) -> ConclaveError | None:
     if "no such table" in str(error) or "no such column" in str(error):
         hint = "Run storage.migrate.upgrade on it: every command but doctor does."
         return LedgerError("database", f"lacks the schema ({error})", str(path), hint)
+    if "already exists" in str(error):
+        return LedgerError(
+            "database", f"holds another program's tables ({error})", str(path),
+            "Choose another DATABASE_URL or VAR_DIR.",
+        )  # fmt: skip
     if "decode" in str(error):
         return LedgerError("database", f"holds text that is no text ({error})", str(path))
     return None

@@ -21,8 +21,10 @@ from rich.progress import (
 
 from domain.canonical import canonical_json
 from domain.errors import ConclaveError, ServiceUnreachable, UsageError
+from serving.auth import token_of
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.settings import Settings, load_settings
+from serving.settings.model import is_loopback
 from serving.system import environment
 
 out = Console(highlight=False, soft_wrap=True)
@@ -106,9 +108,15 @@ def current_plan(settings: Settings) -> RunPlan:
     return load_plan(settings.data.var_dir / RUN_FILE)
 
 
-def api(plan: RunPlan, token: str | None = None, timeout: float = 10.0) -> httpx.Client:
-    """Return a client for the API of a run."""
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+def api(
+    plan: RunPlan, settings: Settings, *, writes: bool = False, timeout: float = 10.0
+) -> httpx.Client:
+    """Return a client for the API of a run, with the token where the API asks for it."""
+    headers = {}
+    if writes or not is_loopback(plan.host):
+        configured = settings.serving.api_token
+        given = None if configured is None else configured.get_secret_value()
+        headers["Authorization"] = f"Bearer {token_of(settings.data.var_dir, given)}"
     return httpx.Client(base_url=plan.address, headers=headers, timeout=timeout)
 
 
@@ -129,13 +137,21 @@ def call(
             "the API", f"does not answer ({type(error).__name__})", str(client.base_url),
             "Start the system with `make run`, or add --local where the command has it.",
         ) from None  # fmt: skip
-    answer: dict[str, Any] = reply.json()
-    if reply.is_success:
+    try:
+        answer = reply.json()
+    except ValueError:
+        answer = None
+    if reply.is_success and isinstance(answer, dict):
         return answer
-    told = answer.get("error", {})
+    told = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(told, dict):
+        raise ServiceUnreachable(
+            "the API", f"gave an answer that is not Conclave's (HTTP {reply.status_code})",
+            str(client.base_url), "Another program may have taken the port of a run that ended.",
+        )  # fmt: skip
     raise _error(reply.status_code, told)
 
 
 def _error(status: int, told: Mapping[str, Any]) -> ConclaveError:
-    kind = ServiceUnreachable if status == 503 else UsageError
-    return kind(told.get("message", f"HTTP {status}"), hint=told.get("hint", ""))
+    kind = {500: ConclaveError, 503: ServiceUnreachable}.get(status, UsageError)
+    return kind(str(told.get("message", f"HTTP {status}")), hint=str(told.get("hint", "")))

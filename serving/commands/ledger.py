@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from domain.canonical import plain
-from domain.errors import CheckFailed
-from serving.commands.common import Config, Json, Set, out, print_json, settings_from
+from domain.errors import CheckFailed, UsageError
+from serving.commands.common import Config, Json, Set, err, out, print_json, settings_from
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -53,9 +53,21 @@ def export(
     from storage.backup import export_lines
 
     engine = _database(config, sets)
-    with target.open("w", encoding="utf-8") as file:
-        rows = sum(1 for line in export_lines(engine) if file.write(line + "\n"))
-    out.print(f"{rows:,} rows in {target}")
+    plain_file = not target.is_symlink() and (target.is_file() or not target.exists())
+    partial = target.with_name(f"{target.name}.partial") if plain_file else target
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            rows = sum(1 for line in export_lines(engine) if file.write(line + "\n"))
+        if plain_file:
+            partial.replace(target)
+    except OSError as error:
+        raise UsageError(
+            "target", f"cannot be written: {error.strerror}", str(target), "Choose another file."
+        ) from error
+    finally:
+        if plain_file:
+            partial.unlink(missing_ok=True)
+    err.print(f"{rows:,} rows in {target}", markup=False)
 
 
 @app.command()

@@ -103,9 +103,9 @@ def signal(
         signals = infer(settings_from(profile, config, sets), profile or "strict", [symbol])
         _show(signals[0], json)
         return
-    plan = current_plan(settings_from(profile, config, sets))
+    settings = settings_from(profile, config, sets)
     body = {"symbol": symbol} if as_of is None else {"symbol": symbol, "as_of": as_of}
-    with api(plan) as client:
+    with api(current_plan(settings), settings) as client:
         _show(call(client, "POST", "/v1/signals", body), json)
 
 
@@ -189,7 +189,7 @@ def _tell_why(body: dict[str, Any]) -> None:
         out.print(f"absent: {name} ({reason})", markup=False)
     margins = Table("threshold", "margin (≥ 0 passes)", box=None)
     for name, margin in body["margins"].items():
-        margins.add_row(name, "not measured" if margin is None else f"{margin:+.4g}")
+        margins.add_row(name, _margin(name, margin))
     out.print(margins)
     costs = body["costs"]
     if costs:
@@ -203,8 +203,16 @@ def _tell_why(body: dict[str, Any]) -> None:
     else:
         out.print(
             f"outcome: {1e4 * outcome['log_return']:+.1f} bp by {outcome['due']}, "
-            f"Brier {outcome['brier']:.4f}"
+            f"Brier {'–' if outcome['brier'] is None else format(outcome['brier'], '.4f')}"
         )
+
+
+def _margin(name: str, value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    if name.endswith("_ms"):
+        return f"{value / 1000:+,.0f} s"
+    return f"{value:+,.4g}" if abs(value) < 1000 else f"{value:+,.0f}"
 
 
 def _bps(value: float | None) -> str:

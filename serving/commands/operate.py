@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from domain.errors import CheckFailed, ServiceUnreachable
+from domain.errors import CheckFailed, ConclaveError, SettingError
 from serving.commands.common import (
     Config,
     Json,
@@ -21,7 +22,7 @@ from serving.commands.common import (
     print_json,
     settings_from,
 )
-from serving.settings import Settings
+from serving.control import KILL_FILE, REASON_CHARACTERS, clean_text
 
 Why = Annotated[str, typer.Option("--why", help="written into the ledger")]
 
@@ -39,8 +40,9 @@ def status(json: Json = False, config: Config = None, sets: Set = None) -> int:
 
     Example: conclave status --json
     """
-    plan = current_plan(settings_from(None, config, sets))
-    with api(plan) as client:
+    settings = settings_from(None, config, sets)
+    plan = current_plan(settings)
+    with api(plan, settings) as client:
         body: dict[str, Any] = {
             "address": plan.address,
             "profile": plan.profile,
@@ -63,18 +65,18 @@ def kill(why: Why = "", json: Json = False, config: Config = None, sets: Set = N
     Example: conclave kill --why "news"
     """
     settings = settings_from(None, config, sets)
+    reason = _reason(why)
     try:
-        plan = current_plan(settings)
-        with api(plan, _token(settings), timeout=5.0) as client:
-            body = call(client, "POST", "/v1/risk/kill", {"why": why or "command line"})
-    except ServiceUnreachable as error:
-        path = settings.data.var_dir / "KILL"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text((why or "command line") + "\n", encoding="utf-8")
-        err.print(f"{error.message}; wrote {path}: the desk obeys it as soon as it lives.")
+        with api(current_plan(settings), settings, writes=True, timeout=5.0) as client:
+            body = call(client, "POST", "/v1/risk/kill", {"why": reason})
+    except ConclaveError as error:  # whatever went wrong on the way there, the file works
+        path = _write_kill(settings.data.var_dir, reason)
+        err.print(f"{error.message}; wrote {path} instead", markup=False, soft_wrap=True)
         body = {"mode": "KILLED", "changed": True, "file": str(path)}
     if json:
         print_json(body)
+    elif "file" in body:
+        out.print("the desk closes everything as soon as it sees the file", style="red")
     else:
         out.print(f"risk mode {body['mode']}: positions are closed, entries refused", style="red")
 
@@ -91,9 +93,8 @@ def arm(
     Example: conclave arm · conclave arm --confirm 3fa91c
     """
     settings = settings_from(None, config, sets)
-    plan = current_plan(settings)
-    request = {"why": why or "command line"}
-    with api(plan, _token(settings)) as client:
+    request = {"why": _reason(why)}
+    with api(current_plan(settings), settings, writes=True) as client:
         body = call(client, "POST", "/v1/risk/arm", {**request, "confirm": confirm})
         if "confirm" in body and not json and sys.stdin.isatty():
             if not typer.confirm("Allow new positions again?"):
@@ -125,10 +126,23 @@ def doctor(json: Json = False, config: Config = None, sets: Set = None) -> None:
         raise CheckFailed("doctor", f"{len(bad)} of {len(findings)} checks failed", bad)
 
 
-def _token(settings: Settings) -> str:
-    from serving.bootstrap import api_token
+def _reason(why: str) -> str:
+    """One line that every store takes: a long or odd reason must not stop a kill."""
+    return clean_text(why, REASON_CHARACTERS) or "command line"
 
-    return api_token(settings)
+
+def _write_kill(var_dir: Path, reason: str) -> Path:
+    path = var_dir / KILL_FILE
+    try:
+        var_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(reason + "\n", encoding="utf-8")
+    except OSError as error:
+        if not path.exists():  # the desk obeys anything of that name
+            raise SettingError(
+                "VAR_DIR", "must be a writable folder, or nobody can be told to stop",
+                str(var_dir), f"{error.strerror}. End the processes instead.",
+            ) from error  # fmt: skip
+    return path
 
 
 def _tell_status(body: dict[str, Any]) -> None:

@@ -32,7 +32,12 @@ def _split(value: Any) -> Any:
 
 
 def _path(value: Path) -> Path:
-    return value.expanduser()
+    if value == Path():
+        raise ValueError("must name a folder")
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError("must not start with ~ and a user that does not exist") from None
 
 
 def _agents(names: tuple[str, ...]) -> tuple[str, ...]:

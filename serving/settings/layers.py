@@ -90,7 +90,7 @@ def _yaml_body(path: Path, label: str, problems: Problems) -> Mapping[Any, Any]:
         body = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         problems.append(SettingError(label, f"cannot be read: {error.strerror}", str(path)))
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
         problems.append(SettingError(label, f"is no valid YAML: {_yaml_reason(error)}"))
     else:
         if body is None or isinstance(body, Mapping):

@@ -141,7 +141,9 @@ _SIGNS = (
 
 
 def _close_value(value: Any, entry: dict[str, Any]) -> str:
+    if not isinstance(value, str):
+        return ""
     expected = str(entry.get("ctx", {}).get("expected", ""))
     known = [part.strip(" '") for part in expected.replace(" or ", ",").split(",")]
-    close = difflib.get_close_matches(str(value), [name for name in known if name], n=1)
+    close = difflib.get_close_matches(value, [name for name in known if name], n=1)
     return f'Did you mean "{close[0]}"?' if close else ""

@@ -16,7 +16,7 @@ def view(**changes: Any) -> dict[str, Any]:
         "desk": {"phase": "live", "done": None},
     }  # fmt: skip
     health |= changes.pop("health", {})
-    risk = {"mode": "ACTIVE", "by": None, "why": None, "checks": []}
+    risk: dict[str, Any] = {"mode": "ACTIVE", "by": None, "why": None, "checks": []}
     return {
         "world": "demo-7", "profile": "demo", "simulated": True, "as_of": None, "decisions": [],
         "weights": [], "portfolio": None, "equity": [], "risk": risk, "trades": [],

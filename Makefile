@@ -23,7 +23,7 @@ setup-dev: ## make .venv with what testing needs
 	@sh scripts/setup.sh dev
 
 run: setup ## start everything on paper (ARGS="--profile balanced" passes flags to `conclave up`)
-	@$(PY) -m serving.cli up $(ARGS)
+	@$(PY) -m serving.cli up $(ARGS) || [ $$? -eq 130 ] # Ctrl-C is a normal end
 
 test: setup-dev ## the tests, without slow, soak, browser and postgres
 	@TRIALS_LOG= $(PYTEST) -q -m "$(QUICK)" $(ARGS)

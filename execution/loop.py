@@ -9,12 +9,11 @@ exception from the ledger a loop must be thrown away and resumed, never used on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from domain.decision import Action, Decision, ExitReason, Origin, Reason
+from domain.decision import Decision, ExitReason, Origin, Reason
 from domain.errors import UsageError
 from domain.market import Bar, Instrument, MarketState
 from domain.opinion import Opinion, Outcome
@@ -33,7 +32,7 @@ from execution import books
 from execution.account import Account
 from execution.exits import horizon_over
 from execution.history import History
-from execution.messages import Absorbed, LoopSettings, absorbed, execution_bar
+from execution.messages import Absorbed, LoopSettings, absorbed, execution_bar, stamped
 from execution.money import dec
 from execution.orders import Desk, closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
@@ -92,6 +91,8 @@ class TradingLoop:
         self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
         self._equity_at = 0
         self._decided: dict[str, Decision] = {}  # on bars, warm-up included
+        self.witness: Callable[[Any], None] | None = None
+        """Called with every record that is new on the ledger, in order, after it is stored."""
         self._head = 0
 
     # What it knows
@@ -318,14 +319,7 @@ class TradingLoop:
     ) -> Decision:
         prepared = self._strategy.prepare_state(state, opinions, absent)
         draft = self._strategy.generate_signal(prepared, now)
-        settings = self.settings
-        draft = replace(
-            draft, origin=origin, source=settings.source, git_commit=settings.git_commit
-        )
-        if origin != "warm_up":
-            return draft
-        reasons = (*draft.reasons, Reason.WARM_UP.value)
-        return replace(draft, action=Action.NO_TRADE, reasons=reasons)
+        return stamped(draft, origin, self.settings)
 
     def _mark(self, records: list[Any], at: int) -> list[Order]:
         # One mark per instant: with several symbols the first to decide makes it.
@@ -450,6 +444,9 @@ class TradingLoop:
         numbers = self._ledger.append(records)
         # A row that was there before (an opinion asked for twice) has been learned from.
         rows = [row for row in zip(numbers, records, strict=True) if row[0] > self._head]
+        if self.witness is not None:
+            for _, record in rows:
+                self.witness(record)
         self._head = max(self._head, *numbers)
         self._teach(rows)
 

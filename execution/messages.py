@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
-from domain.canonical import plain
+from domain.decision import Action, Decision, Origin, Reason
 from domain.errors import UsageError
 from domain.market import Bar
 from domain.opinion import Outcome
 from domain.times import iso
-from domain.trading import ClosedTrade, Event, Fill, Posting, Refusal
+from domain.trading import ClosedTrade, Fill, Posting, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,6 @@ class Absorbed:
     postings: tuple[Posting, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     outcome: Outcome | None = None
-    events: tuple[Event, ...] = ()
     repeated: bool = False
 
 
@@ -58,15 +57,24 @@ def absorbed(bar: Bar, records: Sequence[Any]) -> Absorbed:
     def of(kind: type[Any]) -> tuple[Any, ...]:
         return tuple(record for record in records if isinstance(record, kind))
 
-    fills, trades, outcomes, refusals = of(Fill), of(ClosedTrade), of(Outcome), of(Refusal)
-    events = (
-        *(Event("fill", fill.at, plain(fill)) for fill in fills),
-        *(Event("trade", trade.closed_at, plain(trade)) for trade in trades),
-        *(Event("risk", refusal.at, plain(refusal), "warning") for refusal in refusals),
-    )
+    outcomes = of(Outcome)
     return Absorbed(
-        bar, fills, trades, of(Posting), refusals, outcomes[0] if outcomes else None, events
+        bar,
+        of(Fill),
+        of(ClosedTrade),
+        of(Posting),
+        of(Refusal),
+        outcomes[0] if outcomes else None,
     )
+
+
+def stamped(draft: Decision, origin: Origin, settings: LoopSettings) -> Decision:
+    """Write origin, source and commit on a draft; warm-up never acts."""
+    draft = replace(draft, origin=origin, source=settings.source, git_commit=settings.git_commit)
+    if origin != "warm_up":
+        return draft
+    reasons = (*draft.reasons, Reason.WARM_UP.value)
+    return replace(draft, action=Action.NO_TRADE, reasons=reasons)
 
 
 def execution_bar(routes: Mapping[str, str], bar: Bar, given: Bar | None) -> Bar | None:

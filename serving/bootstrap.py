@@ -47,6 +47,7 @@ from serving.reports import SignalReports
 from serving.service import CouncilService
 from serving.settings import Settings, load_settings
 from serving.system import SystemClock, environment, git_commit
+from serving.telling import Teller
 from sim.backtest import BacktestRules
 from sim.opinions import widest
 from sim.worlds import DemoSource
@@ -364,13 +365,14 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
     strategy = build_strategy(settings, round_trip, feed.source.label, commit)
     agents = configured_agents(settings)
+    ledger = SqlLedger(engine, plan.world)
     loop = TradingLoop(
         strategy,
         PaperBroker(
             market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
             funding=feed.funding if settings.execution.funding else no_funding,
         ),
-        SqlLedger(engine, plan.world),
+        ledger,
         market.instruments,
         LoopSettings(
             routes=market.routes,
@@ -403,7 +405,8 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
             Inbox(engine, plan.world),
             var_dir / KILL_FILE,
         ),
-        events=EventLog(engine, plan.world),
+        ledger=ledger,
+        teller=Teller(EventLog(engine, plan.world)),
         reports=SignalReports(var_dir / "reports" / "signals"),
         pacer=Pacer(plan.speed),
         market_clock=MarketClock(wall=clock if feed.wall_clock else None),

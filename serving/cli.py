@@ -13,6 +13,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import typer
 
 INTERRUPTED = 130
@@ -20,11 +22,18 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with its code; errors are one line, never a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts = _Interrupts()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupts)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? instead
-    code = run(argv)
+    try:
+        code = run(argv)
+    except Exception:
+        if not interrupts.seen:
+            raise
+        code = INTERRUPTED  # libraries wrap what interrupts them
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -76,6 +85,19 @@ def application() -> typer.Typer:
     app.add_typer(models.app, name="models")
     app.add_typer(ledger.app, name="ledger")
     return app
+
+
+class _Interrupts:
+    """Leave in order at the first signal, at once at the second."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if self.seen:
+            os._exit(INTERRUPTED)
+        self.seen = True
+        raise KeyboardInterrupt
 
 
 def _dispatch(argv: list[str] | None) -> int:

@@ -24,19 +24,19 @@ from domain.market import Bar, BarFrame, MarketState
 from domain.opinion import Opinion
 from domain.ports import Agent, MarketSource, Needs
 from domain.times import iso
-from domain.trading import Event, RiskMode
+from domain.trading import RiskMode
 from execution.loop import TradingLoop
-from execution.messages import Absorbed
 from serving.control import Confirmation, Control
 from serving.folds import Fold
 from serving.market_clock import MarketClock
 from serving.opinions import Opinions
 from serving.pacing import Pacer
 from serving.reports import SignalReports
-from serving.schema import portfolio_of, signal_of
+from serving.schema import portfolio_of
 from serving.service import follow
+from serving.telling import Teller
 from serving.wire import opinion_from
-from storage.events import EventLog
+from storage.ledger import SqlLedger
 from storage.queries import Reader
 
 log = structlog.get_logger("desk")
@@ -45,6 +45,7 @@ WARM_UP_BATCH = 512  # bars opined on at a time
 HOUSEKEEPING_SECONDS = 0.01
 TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
 SNAPSHOT_EVERY = 500  # decisions between two saved folds
+TOLD_AGAIN = 500  # newest ledger rows whose events are written again after a restart
 
 
 @dataclass(slots=True)
@@ -80,7 +81,8 @@ class Desk:
     agents: Mapping[str, Agent]
     opinions: Opinions
     control: Control
-    events: EventLog
+    ledger: SqlLedger
+    teller: Teller
     reports: SignalReports
     pacer: Pacer
     market_clock: MarketClock
@@ -118,6 +120,9 @@ class Desk:
     async def _catch_up(self) -> None:
         self.progress.phase = "catching up"
         self.fold.resume(self.loop)
+        self.loop.witness = self.teller.hear
+        self.teller.hear_again(self.ledger.records_since(self.ledger.head()[0] - TOLD_AGAIN))
+        self.teller.tell()
         for symbol, memory in self.memories.items():
             follow(self.reader, symbol, memory)
             self.market_clock.reach(memory.last_as_of or 0)
@@ -176,7 +181,7 @@ class Desk:
         self.market_clock.reach(bars[0].close_ms)
         states = []
         for bar in bars:
-            self._announce_fills(self.loop.absorb(bar, self._exec_bar(bar)))
+            self.loop.absorb(bar, self._exec_bar(bar))
             memory = self.memories[bar.symbol]
             memory.append(bar)
             state = self._state(memory)
@@ -202,20 +207,15 @@ class Desk:
         for state, opinions in zip(states, gathered.opinions, strict=True):
             decision = self.loop.decide(state, list(opinions.values()), gathered.absent, now)
             self._announce(decision)
+        self.teller.tell()
         self._tell()
 
     def _announce(self, decision: Decision) -> None:
         self.progress.decided += 1
         self.progress.as_of = iso(decision.as_of)
         self.reports.write(decision)
-        body = signal_of(decision).model_dump()
-        self.events.append(Event("decision", decision.as_of, body), f"decision {decision.id}")
         if self.progress.decided % SNAPSHOT_EVERY == 0:
             self.fold.save()
-
-    def _announce_fills(self, absorbed: Absorbed) -> None:
-        if absorbed.events:
-            self.events.extend(absorbed.events)
 
     # What it tells, and what it is told
 
@@ -252,7 +252,7 @@ class Desk:
         change = self.loop.kill(str(body["by"]), str(body["why"]), self.market_clock.now())
         if change is not None:
             log.warning("killed", by=change.by, why=change.why)
-            self.events.append(Event("risk", change.at, plain(change), "warning"))
+        self.teller.tell()
         self._tell(force=True)
         return {"mode": self.loop.mode.value, "changed": change is not None}
 
@@ -273,8 +273,7 @@ class Desk:
             }
         self.confirmation.check(str(code))
         change = self.loop.arm(str(body["by"]), str(body["why"]), self.market_clock.now())
-        if change is not None:
-            self.events.append(Event("risk", change.at, plain(change), "warning"))
+        self.teller.tell()
         self._tell(force=True)
         return {"mode": self.loop.mode.value, "changed": change is not None}
 

@@ -24,6 +24,7 @@ from serving.commands.common import (
     settings_from,
 )
 from serving.planning import Wish
+from serving.processes import leaving_at_once
 
 
 class SourceName(StrEnum):
@@ -64,22 +65,22 @@ def up(
 
     Examples: conclave up · conclave up --source replay --data FILE --timerange 20250101-20250201
     """
-    from serving.running import start
-
-    return start(
-        Wish(
-            source=source.value,
-            data=tuple(data or ()),
-            funding=funding,
-            timerange=timerange,
-            speed=speed,
-            profile=profile,
-            config_files=tuple(config or ()),
-            overrides=tuple(pairs(sets).items()),
-            local=local,
-            fresh=fresh,
-        )
+    wish = Wish(
+        source=source.value,
+        data=tuple(data or ()),
+        funding=funding,
+        timerange=timerange,
+        speed=speed,
+        profile=profile,
+        config_files=tuple(config or ()),
+        overrides=tuple(pairs(sets).items()),
+        local=local,
+        fresh=fresh,
     )
+    with leaving_at_once():
+        from serving.running import start
+
+        return start(wish)
 
 
 def signal(

@@ -1,0 +1,62 @@
+"""What people are told: a projection of ledger rows, one event a row, told again after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from domain.canonical import plain
+from domain.decision import Decision
+from domain.trading import ClosedTrade, Event, Fill, ModeChange, Refusal
+from serving.schema import fill_of, signal_of, trade_of
+from storage.events import EventLog
+
+
+def event_of(record: Any) -> tuple[str, Event] | None:
+    """Return (key, event) for a ledger row that people want to hear of, else None."""
+    if isinstance(record, Decision):
+        if record.origin != "bar":
+            return None
+        return f"decision {record.id}", Event(
+            "decision", record.as_of, signal_of(record).model_dump()
+        )
+    if isinstance(record, Fill):
+        return f"fill {record.id}", Event("fill", record.at, fill_of(record))
+    if isinstance(record, ClosedTrade):
+        return f"trade {record.id}", Event("trade", record.closed_at, trade_of(record))
+    if isinstance(record, Refusal):
+        return f"refusal {record.key}", Event("risk", record.at, plain(record), "warning")
+    if isinstance(record, ModeChange):
+        return f"mode {record.key}", Event("risk", record.at, plain(record), "warning")
+    return None
+
+
+@dataclass(slots=True)
+class Teller:
+    """Collects events of one step and writes them in one transaction.
+
+    Keys are the rows' own, so telling a row again adds nothing: after a crash between the ledger's
+    append and this one, the newest rows are simply told again.
+    """
+
+    log: EventLog
+    _waiting: list[tuple[str, Event]] = field(default_factory=list)
+
+    def hear(self, record: Any) -> None:
+        """Take note of a row that was appended."""
+        found = event_of(record)
+        if found is not None:
+            self._waiting.append(found)
+
+    def hear_again(self, rows: Iterable[tuple[int, Any]]) -> None:
+        """Take note of stored rows."""
+        for _, record in rows:
+            self.hear(record)
+
+    def tell(self) -> None:
+        """Write what was heard."""
+        if self._waiting:
+            keys, events = zip(*self._waiting, strict=True)
+            self.log.extend(events, keys)
+            self._waiting.clear()

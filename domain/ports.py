@@ -160,8 +160,8 @@ class Ledger(Protocol):
 class SnapshotStore(Protocol):
     """Saved folds, so that a restart takes seconds. Always recomputable from the ledger."""
 
-    def save(self, kind: str, key: str, seq: int, body: Mapping[str, Any]) -> None:
-        """Keep a state that includes all rows up to ``seq``."""
+    def save(self, kind: str, key: str, seq: int, body: Mapping[str, Any]) -> bool:
+        """Keep a state that includes all rows up to ``seq``; False if the ledger ends before."""
         ...
 
     def latest(self, kind: str, key: str) -> tuple[int, dict[str, Any]] | None:

@@ -10,28 +10,33 @@ stamp=$venv/.ready-$extra
 say() { printf '%s\n' "$*" >&2; }
 die() { say "set-up: $*"; exit 2; }
 
+# A Python of a version that the packages exist for.
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+case $extra in runtime | dev) ;; *) die "knows runtime and dev, not $extra" ;; esac
+
 fresh() { [ -f "$stamp" ] && [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ]; }
 if fresh && "$venv/bin/python" -c '' 2>/dev/null; then exit 0; fi
 
 python=${PYTHON:-}
 if [ -z "$python" ]; then
   for name in python3.13 python3.12 python3.11 python3 python; do
-    if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
-      python=$name; break
-    fi
+    if fits "$name"; then python=$name; break; fi
   done
   [ -n "$python" ] || die "needs Python 3.11, 3.12 or 3.13 and found none. Install one, or point to it: make PYTHON=/path/to/python3.12 …"
 fi
-"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null ||
-  die "needs Python 3.11, 3.12 or 3.13; $python is $("$python" --version 2>&1 || true). Point to one: make PYTHON=/path/to/python3.12 …"
+if ! fits "$python"; then
+  found=$("$python" --version 2>/dev/null | head -n 1) || found=
+  die "needs Python 3.11, 3.12 or 3.13; $python ${found:+is }${found:-does not run}. Point to one: make PYTHON=/path/to/python3.12 …"
+fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
   die "$python has no venv module. On Debian or Ubuntu: apt install python3-venv"
 
+[ -w . ] || die "cannot write to $(pwd). Copy the project to a folder you own."
 free_mb=$(df -Pm . | awk 'NR==2 {print $4}')
 [ "$free_mb" -ge 2500 ] || die "needs 2.5 GB of free disk here and has $free_mb MB. Free some and run it again."
-[ -w . ] || die "cannot write to $(pwd). Copy the project to a folder you own."
 
-if ! "$venv/bin/python" -c '' 2>/dev/null; then
+if ! fits "$venv/bin/python"; then
   say "set-up: making $venv with $("$python" --version)"
   rm -rf "$venv"
   "$python" -m venv "$venv" || die "could not make $venv (see above)"

@@ -11,7 +11,13 @@ from typing import Any
 
 import structlog
 
-from domain.errors import ConclaveError, ServiceUnreachable, UsageError
+from domain.errors import (
+    ConclaveError,
+    DataRefused,
+    DuplicateRecord,
+    ServiceUnreachable,
+    UsageError,
+)
 from serving.processes import alive
 from storage.inbox import Inbox
 from storage.leases import Lease
@@ -101,11 +107,14 @@ class Control:
                 if handler is None:
                     raise UsageError("request", "is of a kind this desk knows", request.kind)
                 result = handler(request.body)
-            except ConclaveError as error:
+            except (UsageError, DataRefused, DuplicateRecord) as error:
                 log.warning("request_refused", kind=request.kind, error=str(error))
                 result = _refusal(error.code, error.message, error.hint)
-            except Exception:
-                result = _refusal("internal", f"{request.kind}: broke the desk; it was logged", "")
+            except Exception as error:
+                # What is in memory may be ahead of the ledger now: only a fresh start is right.
+                result = _refusal("internal", f"{request.kind}: the desk failed over it", "")
+                if isinstance(error, ConclaveError):
+                    result = _refusal(error.code, error.message, error.hint)
                 self.inbox.answer(request.id, result)
                 raise
             self.inbox.answer(request.id, result)

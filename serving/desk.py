@@ -42,9 +42,10 @@ from storage.queries import Reader
 log = structlog.get_logger("desk")
 
 WARM_UP_BATCH = 512  # bars opined on at a time
-HOUSEKEEPING_SECONDS = 0.01
+HOUSEKEEPING_SECONDS = 0.02
 TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
 SNAPSHOT_EVERY = 500  # decisions between two saved folds
+AGENTS_SECONDS = 90.0  # how long an unpaced replay waits for Serve
 TOLD_AGAIN = 500  # newest ledger rows whose events are written again after a restart
 
 
@@ -109,9 +110,10 @@ class Desk:
             finally:
                 self.leave.set()
                 await housekeeping
-                self.loop.shutdown(self.market_clock.now())
-        finally:
+            # Only after a good end: what failed may have left the fold ahead of the ledger.
+            self.loop.shutdown(self.market_clock.now())
             self.fold.save()
+        finally:
             self.reports.close()
             self.control.release_lease()
 
@@ -163,6 +165,13 @@ class Desk:
     # Bar by bar
 
     async def _market(self, housekeeping: asyncio.Task[None]) -> None:
+        if self.pacer.speed is None:  # nothing presses: let every agent take its seat first
+            self.progress.phase = "waiting for agents"
+            waiting = asyncio.create_task(self.opinions.arrived(AGENTS_SECONDS))
+            leaving = asyncio.create_task(self.leave.wait())
+            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            leaving.cancel()
         self.progress.phase = "live"
         known = {
             symbol: self.loop.absorbed_up_to(symbol) - memory.step_ms

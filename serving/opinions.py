@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,6 +31,10 @@ class Opinions(Protocol):
         """Return what was said and who is absent; never raises for an agent's failure."""
         ...
 
+    async def arrived(self, seconds: float) -> bool:
+        """Wait at most ``seconds`` for the agents to be there; return whether they are."""
+        ...
+
 
 @dataclass(slots=True)
 class InProcessOpinions:
@@ -41,6 +47,10 @@ class InProcessOpinions:
     async def ask(self, states: Sequence[MarketState]) -> Gathered:
         """Ask every agent here."""
         return await gather(self.agents, states, self.deadline_s)
+
+    async def arrived(self, seconds: float) -> bool:  # noqa: ARG002 - they are here
+        """Return True."""
+        return True
 
 
 @dataclass(slots=True)
@@ -76,3 +86,16 @@ class ServeOpinions:
             log.info("serve_reached")
         self.via = "serve"
         return gathered
+
+    async def arrived(self, seconds: float) -> bool:
+        """Poll Serve until it answers."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                reply = await self.client.get("/health/live", timeout=2.0)
+                if reply.is_success:
+                    return True
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(0.25)
+        return False

@@ -84,10 +84,11 @@ class MemorySnapshots:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
 
-    def save(self, kind: str, key: str, seq: int, body: Mapping[str, Any]) -> None:
-        """Keep a state that includes all rows up to ``seq``."""
+    def save(self, kind: str, key: str, seq: int, body: Mapping[str, Any]) -> bool:
+        """Keep a state that includes all rows up to ``seq``; it knows no ledger to compare with."""
         if seq >= self._kept.get((kind, key), (0, {}))[0]:
             self._kept[kind, key] = (seq, plain(body))
+        return True
 
     def latest(self, kind: str, key: str) -> tuple[int, dict[str, Any]] | None:
         """Return the newest (seq, body), or None."""

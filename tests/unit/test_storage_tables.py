@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from domain.errors import DuplicateRecord, NotFound, UsageError
-from domain.trading import Event
+from domain.trading import EquityMark, Event
 from storage.accounts import Account, ensure_account, list_accounts
 from storage.audit import Audit
 from storage.engine import open_database, sqlite_url
@@ -17,12 +18,14 @@ from storage.events import EventLog
 from storage.inbox import Inbox
 from storage.jobs import Jobs
 from storage.leases import Lease
+from storage.ledger import SqlLedger
 from storage.memory import MemoryOutbox, MemorySnapshots
 from storage.migrate import upgrade
 from storage.outbox import SqlOutbox
 from storage.proposals import Proposals
 from storage.snapshots import SqlSnapshots
 from storage.symbols import SymbolRow, Symbols
+from storage.verify import verify_chain
 
 FILL = Event("fill", 1_735_689_600_000, {"symbol": "BTC/USDT", "price": 0.1 + 0.2, "text": "ü"})
 
@@ -93,11 +96,19 @@ def test_lease_when_released_then_it_is_free_but_only_its_owner_can_release_it(
     assert Lease(engine, "another", "me", 100, clock).acquire()
 
 
+def reach(engine: Engine, rows: int) -> None:
+    """Make the ledger so long that states up to that row can be kept."""
+    money = Decimal(10_000)
+    marks = [EquityMark("paper", at, money, money, money) for at in range(rows)]
+    assert SqlLedger(engine, "binance").append(marks)[-1] == rows
+
+
 @pytest.mark.parametrize("make", ["sql", "memory"])
 def test_snapshots_when_saved_then_the_newest_comes_back_with_its_floats(
     engine: Engine, make: str
 ) -> None:
     store = SqlSnapshots(engine, "binance") if make == "sql" else MemorySnapshots()
+    reach(engine, 50)
     assert store.latest("council", "BTC/USDT") is None
     for seq in (10, 20, 30, 40):
         store.save("council", "BTC/USDT", seq, {"loss": [0.1 * seq, 1 / 3], "n": seq})
@@ -112,6 +123,7 @@ def test_snapshots_when_many_were_saved_then_the_last_three_of_each_are_kept(
 ) -> None:
     store = SqlSnapshots(engine, "binance")
     other = SqlSnapshots(engine, "demo-7")
+    reach(engine, 7)
     other.save("council", "BTC/USDT", 1, {})
     for seq in range(1, 8):
         store.save("council", "BTC/USDT", seq, {})
@@ -120,6 +132,17 @@ def test_snapshots_when_many_were_saved_then_the_last_three_of_each_are_kept(
     assert [tuple(row) for row in kept] == [
         ("binance", 5), ("binance", 6), ("binance", 7), ("demo-7", 1),
     ]  # fmt: skip
+
+
+def test_snapshots_when_the_state_is_ahead_of_the_ledger_then_nothing_is_kept(
+    engine: Engine,
+) -> None:
+    store = SqlSnapshots(engine, "binance")
+    reach(engine, 3)
+    assert store.save("council", "BTC/USDT", 3, {"n": 3})
+    assert not store.save("council", "BTC/USDT", 4, {"n": 4})
+    assert store.latest("council", "BTC/USDT") == (3, {"n": 3})
+    assert verify_chain(engine).ok
 
 
 def test_outbox_when_a_key_is_put_twice_then_it_is_queued_once(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,3 +68,28 @@ def trim(state: MarketState, needs: Needs) -> MarketState:
     if bars is state.bars and features is state.features:
         return state
     return replace(state, bars=bars, features=features)
+
+
+IN_SAMPLE = "in_sample"  # why an agent is absent about bars that its model was trained on
+
+
+def out_of_sample(
+    agents: Mapping[str, Any],
+    state: MarketState,
+    opinions: Iterable[Opinion],
+    absent: Mapping[str, str],
+) -> tuple[list[Opinion], dict[str, str]]:
+    """Leave out what models say about bars they were trained on; their agents are ``in_sample``.
+
+    Parameters
+    ----------
+    agents : name → agent; ``trained_until`` (ms of bar open), where it has one, ends its training.
+    """
+    opened = int(state.bars.ts[-1])
+    seen = {
+        name
+        for name, agent in agents.items()
+        if (until := getattr(agent, "trained_until", None)) is not None and opened < until
+    }
+    kept = [opinion for opinion in opinions if opinion.agent not in seen]
+    return kept, {**absent, **dict.fromkeys(sorted(seen), IN_SAMPLE)}

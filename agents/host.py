@@ -149,8 +149,10 @@ def _reason(
         unreachable = isinstance(error, ServiceUnreachable | ConnectionError)
         return "unreachable" if unreachable else "failed"
     opinions = call.result()
-    fits = len(opinions) == len(states) and all(
-        (opinion.symbol, opinion.as_of) == (state.symbol, state.as_of)
+    fits = isinstance(opinions, list) and len(opinions) == len(states)
+    fits = fits and all(
+        isinstance(opinion, Opinion)
+        and (opinion.symbol, opinion.as_of) == (state.symbol, state.as_of)
         for opinion, state in zip(opinions, states, strict=True)
     )
     if not fits:

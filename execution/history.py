@@ -36,7 +36,7 @@ class History:
     def push(self, bar: Bar) -> Outcome | None:
         """Add a bar; return the outcome of what was decided H contiguous bars ago, if any was."""
         bars = self._bars.setdefault(bar.symbol, deque(maxlen=self._size))
-        if bars and bars[-1].close_ms != bar.open_ms:
+        if bars and (bars[-1].close_ms, bars[-1].timeframe) != (bar.open_ms, bar.timeframe):
             bars.clear()
         bars.append(bar)
         if len(bars) < self._size or bars[0].close_ms not in self._asked.get(bar.symbol, ()):

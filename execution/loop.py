@@ -9,6 +9,7 @@ exception from the ledger a loop must be thrown away and resumed, never used on.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,6 @@ from domain.errors import UsageError
 from domain.market import Bar, Instrument, MarketState
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
-from domain.times import iso
 from domain.trading import (
     ClosedTrade,
     EquityMark,
@@ -32,7 +32,15 @@ from execution import books
 from execution.account import Account
 from execution.exits import horizon_over
 from execution.history import History
-from execution.messages import Absorbed, LoopSettings, absorbed, execution_bar, stamped
+from execution.messages import (
+    Absorbed,
+    LoopSettings,
+    absorbed,
+    execution_bar,
+    only_finite,
+    refuse_other_bar,
+    stamped,
+)
 from execution.money import dec
 from execution.orders import Desk, closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
@@ -91,6 +99,7 @@ class TradingLoop:
         self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
         self._equity_at = 0
         self._decided: dict[str, Decision] = {}  # on bars, warm-up included
+        self._answered: deque[tuple[str, int]] = deque(maxlen=256)  # asked on demand, lately
         self.witness: Callable[[Any], None] | None = None
         """Called with every record that is new on the ledger, in order, after it is stored."""
         self._head = 0
@@ -177,7 +186,7 @@ class TradingLoop:
         position = self._account.position(bar.symbol)
         if position is None or not horizon_over(position, bar.open_ms):
             return []
-        if self._closing(bar.symbol):
+        if closing(self._broker.open_orders(), bar.symbol):
             return []
         return [exit_order(self._desk, position, ExitReason.HORIZON, position.horizon_due)]
 
@@ -223,12 +232,16 @@ class TradingLoop:
         UsageError : if ``state.as_of`` is not the close of the last absorbed bar (``on_demand``:
             of an absorbed bar).
         """
+        opinions, absent = only_finite(opinions, absent)
         if origin == "on_demand":
             return self._answer(state, opinions, absent, now)
         known = self._decided.get(state.symbol)
         if known is not None and known.as_of == state.as_of:
             return known
-        self._refuse_other_bar(state, earlier=False)
+        refuse_other_bar(state, self.absorbed_up_to(state.symbol), earlier=False)
+        if (state.symbol, state.as_of) in self._answered:
+            said = self._said(state)
+            opinions = [said.get(opinion.key, opinion) for opinion in opinions]
         draft = self._draft(state, opinions, absent, now, origin)
         records: list[Any] = list(opinions)
         orders: list[Order] = []
@@ -251,9 +264,9 @@ class TradingLoop:
         absent: Mapping[str, str],
         now: int,
     ) -> Decision:
-        self._refuse_other_bar(state, earlier=True)
+        refuse_other_bar(state, self.absorbed_up_to(state.symbol), earlier=True)
         place: dict[str, Any] = {"symbol": state.symbol, "as_of": state.as_of}
-        said = {opinion.key: opinion for _, opinion in self._store.records(Opinion, **place)}
+        said = self._said(state)
         opinions = [said.get(opinion.key, opinion) for opinion in opinions]
         draft = self._draft(state, opinions, absent, now, "on_demand")
         for _, known in self._store.records(Decision, **place, origin="on_demand"):
@@ -266,12 +279,10 @@ class TradingLoop:
         self._commit(records)
         return decision
 
-    def _refuse_other_bar(self, state: MarketState, *, earlier: bool) -> None:
-        absorbed = self.absorbed_up_to(state.symbol)
-        if state.as_of != absorbed and not (earlier and state.as_of < absorbed):
-            raise UsageError(
-                "as_of", f"must be the last absorbed close, {iso(absorbed)}", iso(state.as_of)
-            )
+    def _said(self, state: MarketState) -> dict[str, Opinion]:
+        # What was said first stays said, should a later answer differ in its last bits.
+        rows = self._store.records(Opinion, symbol=state.symbol, as_of=state.as_of)
+        return {opinion.key: opinion for _, opinion in rows}
 
     def step(
         self,
@@ -343,7 +354,7 @@ class TradingLoop:
             scale = price / dec(state.bars.close[-1])
         situation = Situation(
             self._instruments[symbol], self.portfolio(state.as_of), price, scale,
-            symbol in leaving or self._closing(symbol),
+            symbol in leaving or closing(self._broker.open_orders(), symbol),
             pending_elsewhere(self._broker.open_orders(), symbol, self._marks),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
@@ -421,13 +432,15 @@ class TradingLoop:
 
     def _enter(self, record: Any) -> ClosedTrade | Outcome | None:
         if isinstance(record, Bar):
-            if record.symbol in self._traded:
+            if record.symbol in self._traded or self._account.position(record.symbol) is not None:
                 self._marks[record.symbol] = dec(record.close)
                 self._marked[record.symbol] = record.close_ms
             return self._history.push(record) if record.symbol in self._routes else None
         if isinstance(record, Decision):
             self._history.asked(record)
-            if record.origin != "on_demand":
+            if record.origin == "on_demand":
+                self._answered.append((record.symbol, record.as_of))
+            else:
                 self._decided[record.symbol] = record
         elif isinstance(record, EquityMark):
             self._equity_at = max(self._equity_at, record.at)
@@ -493,8 +506,6 @@ class TradingLoop:
         return [
             exit_order(self._desk, position, reason, at)
             for position in self._account.positions()
-            if not self._closing(position.symbol)
+            if position.symbol in self._instruments
+            and not closing(self._broker.open_orders(), position.symbol)
         ]
-
-    def _closing(self, symbol: str) -> bool:
-        return closing(self._broker.open_orders(), symbol)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from domain.decision import Action, Decision, Origin, Reason
 from domain.errors import UsageError
-from domain.market import Bar
-from domain.opinion import Outcome
+from domain.market import Bar, MarketState
+from domain.opinion import Opinion, Outcome
 from domain.times import iso
 from domain.trading import ClosedTrade, Fill, Posting, Refusal
 
@@ -68,6 +68,15 @@ def absorbed(bar: Bar, records: Sequence[Any]) -> Absorbed:
     )
 
 
+def only_finite(
+    opinions: Sequence[Opinion], absent: Mapping[str, str]
+) -> tuple[list[Opinion], dict[str, str]]:
+    """Leave out opinions with a NaN or infinity in them; their agents are absent, ``invalid``."""
+    good = [opinion for opinion in opinions if opinion.finite]
+    bad = {opinion.agent: "invalid" for opinion in opinions if not opinion.finite}
+    return good, {**absent, **bad}
+
+
 def stamped(draft: Decision, origin: Origin, settings: LoopSettings) -> Decision:
     """Write origin, source and commit on a draft; warm-up never acts."""
     draft = replace(draft, origin=origin, source=settings.source, git_commit=settings.git_commit)
@@ -75,6 +84,14 @@ def stamped(draft: Decision, origin: Origin, settings: LoopSettings) -> Decision
         return draft
     reasons = (*draft.reasons, Reason.WARM_UP.value)
     return replace(draft, action=Action.NO_TRADE, reasons=reasons)
+
+
+def refuse_other_bar(state: MarketState, absorbed: int, *, earlier: bool) -> None:
+    """Raise UsageError unless ``state`` is of the last absorbed bar, or ``earlier`` ones may be."""
+    if state.as_of != absorbed and not (earlier and state.as_of < absorbed):
+        raise UsageError(
+            "as_of", f"must be the last absorbed close, {iso(absorbed)}", iso(state.as_of)
+        )
 
 
 def execution_bar(routes: Mapping[str, str], bar: Bar, given: Bar | None) -> Bar | None:

@@ -134,7 +134,8 @@ class PaperBroker:
         """Fold stored rows, in the ledger's order, into a fresh broker; may come in pieces."""
         for record in records:
             if isinstance(record, Order):
-                if record.account == self._account.name:
+                # An order of a symbol that is no longer traded can never fill here.
+                if record.account == self._account.name and record.symbol in self._instruments:
                     self.submit(record)
             elif isinstance(record, Bar):
                 self._restore_bar(record)

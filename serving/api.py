@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from domain.errors import ConclaveError
@@ -225,7 +226,7 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         code, message, hint = "not_found", f"{path}: is no route of this API", "See /docs."
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "")
+        allowed = Headers(error.headers).get("allow", "")
         code, message = "method_not_allowed", f"{path}: does not take {request.method}"
         hint = f"It takes {allowed}." if allowed else "See /docs."
     elif (

@@ -54,7 +54,7 @@ def token_of(var_dir: Path, configured: str | None) -> str:
 
 def _make(path: Path) -> None:
     """Make the file whole or not at all, whoever else is making it."""
-    mine = path.with_name(f"{path.name}.{os.getpid()}")
+    mine = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         handle = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as file:

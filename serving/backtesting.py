@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agents.contract import IN_SAMPLE
 from data.memory import MarketMemory
 from domain.decision import Decision
 from domain.errors import DataRefused, UsageError
@@ -28,7 +29,7 @@ from serving.market_files import BarsFile, funding_for, load_bars, require_bars
 from serving.settings import Settings
 from serving.trials import Look
 from sim.backtest import BacktestResult, BacktestRules, plain_states, run_backtest
-from sim.opinions import BATCH, IN_SAMPLE, Progress, ask, widest
+from sim.opinions import BATCH, Progress, ask, widest
 from storage.memory import MemoryLedger
 
 R = TypeVar("R")

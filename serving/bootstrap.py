@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,7 +20,7 @@ from agents.host import LocalAgent
 from agents.registry import build_agents
 from consensus.council import Council
 from consensus.settings import CouncilSettings, DecisionRules
-from data.files import read_bars, read_funding
+from data.files import read_funding
 from data.instruments import instrument_for
 from data.memory import MarketMemory
 from data.sources.replay import ReplaySource
@@ -40,6 +42,7 @@ from serving.control import KILL_FILE, LEASE_TTL_MS, Control
 from serving.desk import Desk, Progress
 from serving.folds import Fold
 from serving.market_clock import MarketClock
+from serving.market_files import load_bars
 from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
 from serving.pacing import Pacer
 from serving.plan import RunPlan
@@ -64,6 +67,7 @@ from storage.snapshots import SqlSnapshots
 ACCOUNT, CURRENCY = "paper", "USDT"
 DESK_LEASE = "desk"
 FUNDING_HOURS = 8
+NO_SPREAD_LIMIT = 1e6  # bps; finite, so that a stored decision can be repeated from JSON
 DOTENV = Path(".env")
 
 
@@ -180,7 +184,7 @@ def decision_rules(settings: Settings) -> DecisionRules:
         delta=rules.delta,
         min_forecasters=settings.consensus.min_forecasters,
         interval_rule=rules.interval_rule,
-        max_spread_bps=settings.risk.max_spread_bps if filters else float("inf"),
+        max_spread_bps=settings.risk.max_spread_bps if filters else NO_SPREAD_LIMIT,
         min_liquidity=settings.risk.min_liquidity if filters else 0.0,
         stop_atr=settings.execution.stop_atr,
         target_atr=settings.execution.target_atr,
@@ -339,7 +343,10 @@ def feed_of(plan: RunPlan, settings: Settings) -> Feed:
         price = {symbol: float(frame.close[-1]) for symbol, frame in history.items()}
         return Feed(demo, list(history), list(history.values()), price, base_rate, False)
     if plan.source == "replay":
-        frames = [read_bars(Path(name)).between(plan.start_ms, plan.end_ms) for name in plan.data]
+        frames = [
+            load_bars(Path(name), SystemClock()).frame.between(plan.start_ms, plan.end_ms)
+            for name in plan.data
+        ]
         rate: FundingRate = base_rate
         if plan.funding is not None:
             found = read_funding(Path(plan.funding))
@@ -401,7 +408,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         agents=agents,
         opinions=_opinions(plan, settings, agents),
         control=Control(
-            Lease(engine, DESK_LEASE, f"{os.getpid()}", LEASE_TTL_MS, clock),
+            Lease(engine, DESK_LEASE, _owner(), LEASE_TTL_MS, clock),
             Inbox(engine, plan.world),
             var_dir / KILL_FILE,
         ),
@@ -426,6 +433,11 @@ def _opinions(plan: RunPlan, settings: Settings, agents: Mapping[str, Agent]) ->
         base_url=plan.address, headers={"Authorization": f"Bearer {api_token(settings)}"}
     )
     return ServeOpinions(client, here, deadline(plan, settings))
+
+
+def _owner() -> str:
+    # Two containers may both be pid 1: host and chance tell them apart.
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _with_strategy(needs: Needs, strategy: Strategy) -> Needs:

@@ -71,19 +71,19 @@ class Control:
         """Let another desk take over at once."""
         self.lease.release()
 
-    def keep_lease(self, info: Mapping[str, Any]) -> None:
-        """Renew the lease when it is time.
+    def keep_lease(self, info: Mapping[str, Any], *, now: bool = False) -> None:
+        """Renew the lease when it is time, or ``now``.
 
         Raises
         ------
         LeaseLost : if it is another's, or ran out while this process was stopped.
         """
-        now = time.monotonic()
-        if now - self._renewed < RENEW_SECONDS:
+        at = time.monotonic()
+        if at - self._renewed < RENEW_SECONDS and not now:
             return
         if not self.lease.renew(info) and not self.lease.acquire(info):
             raise LeaseLost("desk", "lost its lease to another desk")
-        self._renewed = now
+        self._renewed = at
 
     def killed_by_file(self) -> str | None:
         """Return what is written in the kill file (or its name), None if there is no such file."""

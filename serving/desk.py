@@ -15,11 +15,11 @@ from typing import Any
 
 import structlog
 
-from agents.contract import trim
+from agents.contract import out_of_sample, trim
 from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.errors import ServiceUnreachable, UsageError
+from domain.errors import UsageError
 from domain.market import Bar, BarFrame, MarketState
 from domain.opinion import Opinion
 from domain.ports import Agent, MarketSource, Needs
@@ -122,6 +122,7 @@ class Desk:
     async def _catch_up(self) -> None:
         self.progress.phase = "catching up"
         self.fold.resume(self.loop)
+        self.control.keep_lease(plain(self.progress), now=True)  # it may have taken long
         self.loop.witness = self.teller.hear
         self.teller.hear_again(self.ledger.records_since(self.ledger.head()[0] - TOLD_AGAIN))
         self.teller.tell()
@@ -134,6 +135,7 @@ class Desk:
             if (state := self._state(memory)) is not None
             and state.as_of > self.loop.decided_up_to(state.symbol)
         ]
+        self._house()  # a kill that was ordered meanwhile comes first
         if states:
             log.info("finishing_bar", symbols=[state.symbol for state in states])
             await self._decide(states)
@@ -147,13 +149,15 @@ class Desk:
                 continue
             log.info("warm_up", symbol=frame.symbol, bars=len(fresh))
             self.progress.phase = "warming up"
-            memory.append(fresh)
-            states = memory.states(int(fresh.ts[0]), None, self.needs.bars, self.needs.feature_rows)
-            for first in range(0, len(states), WARM_UP_BATCH):
-                batch = list(states[first : first + WARM_UP_BATCH])
+            for first in range(0, len(fresh), WARM_UP_BATCH):
+                part = fresh.slice(first, first + WARM_UP_BATCH)
+                memory.append(part)  # piece by piece: a live memory keeps no more than it needs
+                batch = list(
+                    memory.states(int(part.ts[0]), None, self.needs.bars, self.needs.feature_rows)
+                )
                 self.loop.warm_up(_spoken(self.agents, batch))
                 self.market_clock.reach(batch[-1].as_of)
-                self.progress.done = (first + len(batch)) / len(states)
+                self.progress.done = (first + len(part)) / len(fresh)
                 self.progress.as_of = iso(batch[-1].as_of)
                 self._house()
                 await asyncio.sleep(0)
@@ -213,8 +217,9 @@ class Desk:
         gathered = await self.opinions.ask(states)
         self.progress.via = self.opinions.via
         now = self.market_clock.now()
-        for state, opinions in zip(states, gathered.opinions, strict=True):
-            decision = self.loop.decide(state, list(opinions.values()), gathered.absent, now)
+        for state, row in zip(states, gathered.opinions, strict=True):
+            opinions, absent = out_of_sample(self.agents, state, row.values(), gathered.absent)
+            decision = self.loop.decide(state, opinions, absent, now)
             self._announce(decision)
         self.teller.tell()
         self._tell()
@@ -242,13 +247,12 @@ class Desk:
         )
 
     async def _keep_house(self) -> None:
-        while not self.leave.is_set():
-            try:
+        try:
+            while not self.leave.is_set():
                 self._house()
-            except ServiceUnreachable:
-                self.leave.set()
-                raise
-            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+                await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        finally:
+            self.leave.set()  # a desk that hears nothing must not go on
 
     def _house(self) -> None:
         self.control.keep_lease(plain(self.progress))
@@ -287,15 +291,16 @@ class Desk:
         return {"mode": self.loop.mode.value, "changed": change is not None}
 
     def _on_demand(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        memory = self.memories[str(body["symbol"])]
-        state = self._state(memory, int(body["as_of"]))
-        if state is None or state.as_of != int(body["as_of"]):
+        memory = self.memories.get(str(body["symbol"]))
+        state = None if memory is None else self._state(memory, int(body["as_of"]))
+        if memory is None or state is None or state.as_of != int(body["as_of"]):
             raise UsageError("as_of", "is a bar that this desk remembers", body["as_of"])
-        opinions = [opinion_from(opinion) for opinion in body["opinions"]]
+        said = [opinion_from(opinion) for opinion in body["opinions"]]
+        opinions, absent = out_of_sample(self.agents, state, said, body["absent"])
         last = state.as_of == memory.last_as_of
         # An earlier bar is answered as of then: its age today says nothing.
         now = self.market_clock.now() if last else state.as_of
-        decision = self.loop.decide(state, opinions, body["absent"], now, origin="on_demand")
+        decision = self.loop.decide(state, opinions, absent, now, origin="on_demand")
         return {"id": decision.id}
 
 
@@ -311,4 +316,4 @@ def _spoken(
         agent.opine([trim(state, agent.needs) for state in states]) for agent in agents.values()
     ]
     for state, opinions in zip(states, zip(*columns, strict=True), strict=True):
-        yield state, list(opinions), {}
+        yield state, *out_of_sample(agents, state, opinions, {})

@@ -21,13 +21,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
     try:
-        asyncio.run(_run(arguments.plan))
+        finished = asyncio.run(_run(arguments.plan))
     except ConclaveError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    sys.exit(0 if finished else 130)
 
 
-async def _run(path: Path) -> None:
+async def _run(path: Path) -> bool:
     from serving.bootstrap import build_desk, settings_of
     from serving.logs import start_logging
 
@@ -39,6 +40,7 @@ async def _run(path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, desk.leave.set)
     await desk.run()
+    return desk.progress.phase == "finished"
 
 
 if __name__ == "__main__":

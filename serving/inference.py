@@ -10,7 +10,7 @@ from domain.errors import DataRefused
 from domain.market import parse_symbol
 from serving.bootstrap import Feed, build_desk_on
 from serving.logs import start_logging
-from serving.plan import RunPlan
+from serving.plan import RunPlan, world_named
 from serving.schema import signal_of
 from serving.settings import Settings
 
@@ -29,9 +29,14 @@ def infer(settings: Settings, profile: str, symbols: list[str]) -> list[dict[str
     start_logging(settings, "inference")
     wanted = [parse_symbol(symbol) for symbol in symbols]
     plan = RunPlan(
-        source="live", world=settings.data.exchange, profile=profile, speed=None, local=True,
-        warm_up_days=settings.data.warm_up_days, pid=os.getpid(),
-    )  # fmt: skip
+        source="live",
+        world=world_named(settings.data.exchange, wanted, settings),
+        profile=profile,
+        speed=None,
+        local=True,
+        warm_up_days=settings.data.warm_up_days,
+        pid=os.getpid(),
+    )
     desk = build_desk_on(plan, settings, _stored(settings, wanted))
     asyncio.run(desk.run())
     signals = []
@@ -60,6 +65,6 @@ def _stored(settings: Settings, symbols: list[str]) -> Feed:
         history=[frame.slice(0, len(frame) - 1) for frame in recent],
         price={frame.symbol: float(frame.close[-1]) for frame in recent},
         funding=base_rate,
-        keep_market=False,
+        keep_market=True,  # the stored bars are all there is: nothing is invented
         wall_clock=True,
     )

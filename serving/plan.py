@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from domain.canonical import short_hash
 from domain.errors import ServiceUnreachable, SettingError
+from serving.settings import Settings
 
 SourceKind = Literal["demo", "replay", "live"]
 RUN_FILE = "run.json"
@@ -63,7 +65,10 @@ class RunPlan:
         temporary = path.with_suffix(".tmp")
         try:
             var_dir.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+            # Flags may hold secrets: for the owner's eyes only.
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(self), indent=1) + "\n")
             temporary.replace(path)
         except OSError as error:
             raise SettingError(
@@ -90,6 +95,17 @@ def load_plan(path: Path) -> RunPlan:
             "run.json", "is damaged, so nobody knows where this run answers", str(path),
             "Start the system anew: make run",
         ) from None  # fmt: skip
+
+
+def world_named(market: str, symbols: Sequence[str], settings: Settings) -> str:
+    """Name a world: other symbols, bars, horizon or execution market make another world.
+
+    What one of them learned or holds must never be mixed with another's.
+    """
+    data, execution = settings.data, settings.execution
+    kind = [sorted(symbols), data.timeframe, data.pred_horizon_steps, execution.market]
+    usual = [["BTC/USDT"], "5m", 5, "perp"]
+    return market if kind == usual else f"{market}-{short_hash(kind, 6)}"
 
 
 def replay_world(

@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from data.files import matching_funding
 from domain.canonical import plain
@@ -14,7 +14,7 @@ from domain.errors import DataRefused, UsageError
 from domain.market import market_of
 from domain.times import parse_timerange, timeframe_ms
 from serving.market_files import BarsFile, funding_for, load_bars, require_bars
-from serving.plan import RunPlan, SourceKind, replay_world
+from serving.plan import RunPlan, SourceKind, replay_world, world_named
 from serving.settings import Settings
 from serving.system import SystemClock
 from sim.worlds import DEMO_SEED
@@ -84,11 +84,13 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
     if kind == "replay":
         files = _judged(paths, settings.data.timeframe, (start, end))
         funding = _funding(files, wish.funding)
-        rules = plain(settings.model_dump(mode="json", exclude={"serving", "notify", "data"}))
+        left_out: Any = {"serving": True, "notify": True, "data": True, "models": {"trials_log"}}
+        rules = plain(settings.model_dump(mode="json", exclude=left_out))
+        rules["horizon"] = settings.data.pred_horizon_steps
         contents = [f"{f.frame.symbol} {f.frame.timeframe} {f.sha256}" for f in files]
         world = replay_world(contents, (start, end), str(rules))
     else:
-        world = f"demo-{DEMO_SEED}"
+        world = world_named(f"demo-{DEMO_SEED}", settings.data.symbols, settings)
     if wish.fresh:
         world = f"{world}-{os.getpid()}"
     return RunPlan(

@@ -149,13 +149,13 @@ def risk_state(service: Service) -> dict[str, Any]:
 
 
 @router.post("/v1/risk/kill", dependencies=_TOKEN)
-async def kill(body: ControlRequest, service: Service) -> dict[str, Any]:
+async def kill(service: Service, body: ControlRequest = ControlRequest()) -> dict[str, Any]:  # noqa: B008
     """Close everything at the market and refuse all entries until armed."""
     return await service.ask_desk("kill", {"by": "api", "why": body.why})
 
 
 @router.post("/v1/risk/arm", dependencies=_TOKEN)
-async def arm(body: ControlRequest, service: Service) -> dict[str, Any]:
+async def arm(service: Service, body: ControlRequest = ControlRequest()) -> dict[str, Any]:  # noqa: B008
     """Leave HALTED or KILLED, in two steps: the first call returns the code for the second."""
     return await service.ask_desk("arm", {"by": "api", "why": body.why, "confirm": body.confirm})
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 import structlog
 import uvicorn
+from rich.markup import escape
 
 from domain.errors import ServiceUnreachable
 from domain.trading import Event
@@ -221,7 +222,7 @@ class Screen:
         elif event.kind == "fill":
             yield f"  filled {body['side']} {body['qty']} {body['symbol']} at {body['price']}"
         elif event.kind == "risk":
-            yield f"  [yellow]risk: {body.get('why') or body.get('rule', '')}[/]"
+            yield f"  [yellow]risk: {escape(str(body.get('why') or body.get('rule', '')))}[/]"
 
     def _decision(self, body: object) -> Iterator[str]:
         assert isinstance(body, dict)
@@ -237,5 +238,5 @@ class Screen:
         self._passed = 0
         yield (
             f"{body['as_of'][:16]}Z {body['symbol']} [{color}]{body['decision']:<8}[/] "
-            f"P(up) {p_up}  {body['reason']}{more}"
+            f"P(up) {p_up}  {escape(str(body['reason']))}{more}"
         )

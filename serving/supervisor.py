@@ -10,12 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
+from domain.errors import ServiceUnreachable
 from serving.plan import RunPlan
 from serving.processes import Backoff, spawn, stop
 
+log = structlog.get_logger("supervisor")
+
 STOP_SECONDS = 20.0
 FINISHED = 0  # a child that ends with this is done, not broken
-REFUSED = range(2, 5)  # usage, settings, data, unreachable: trying again would not help
+REFUSED = (2, 3)  # usage, settings, data: trying again would not help
 
 
 @dataclass(slots=True)
@@ -72,7 +77,10 @@ class Supervisor:
                 code = self._desk_result()
                 if code is not None:
                     return code
-                on_tick()
+                try:
+                    on_tick()
+                except ServiceUnreachable as error:  # a busy database: the next tick tells it
+                    log.info("tick_skipped", why=str(error))
                 self.leave.wait(0.25)
             return 130
         finally:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.contract import IN_SAMPLE
 from data.labels import Labels, make_labels
 from data.memory import MarketMemory
 from domain.canonical import plain
@@ -23,7 +24,7 @@ from domain.opinion import Opinion, Outcome
 from domain.ports import Agent, Strategy
 from domain.times import iso
 from sim import baselines as base
-from sim.opinions import BATCH, IN_SAMPLE, CouncilRun, Progress, Recorder, ask, widest
+from sim.opinions import BATCH, CouncilRun, Progress, Recorder, ask, widest
 from sim.scoring import DAY_BARS, Floats, Forecasts, Truth, scores, shuffled_gain
 
 CONSENSUS = "consensus"

@@ -18,7 +18,7 @@ from domain.quantiles import REQUIRED_LEVELS, Quantiles, QuantileTable
 from sim.scoring import Forecasts
 
 BATCH = 2_048  # states an agent sees at a time; changes no opinion
-IN_SAMPLE = "in_sample"  # why an agent is absent before the end of its training
+
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
 

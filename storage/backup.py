@@ -40,12 +40,14 @@ def restore(source: Path, target: Path) -> VerifyReport:
 
     Raises
     ------
-    UsageError : if ``source`` is missing or ``target`` exists; move the old database away first.
+    UsageError : if ``source`` is missing, or ``target`` or its journal exist; move the old database
+        away first.
     LedgerError : if the backup is damaged or does not verify.
     """
     if not source.is_file():
         raise UsageError("backup", "must be a file", str(source))
     _refuse_existing(target)
+    _refuse_existing(target.with_name(f"{target.name}-wal"))  # SQLite would replay it into the copy
     open_database(sqlite_url(source)).dispose()  # says clearly if it is no database
     _make_folder(target)
     unproven = target.with_name(f"{target.name}.restoring")
@@ -110,4 +112,6 @@ def _make_folder(target: Path) -> None:
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
-        raise UsageError("target", "must not exist yet", str(target), "Choose another file.")
+        raise UsageError(
+            "target", "must not exist yet", str(target), "Move it away, or choose another file."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +83,7 @@ def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     """List what is stored."""
     stored = _store(settings_from(None, config, sets)).list()
     if json:
-        print_json({"items": stored})
+        print_json({"items": [{**asdict(item), "path": item.path.name} for item in stored]})
         return
     table = Table("symbol", "timeframe", "bars", "first open", "last open", box=None)
     for item in stored:

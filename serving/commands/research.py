@@ -157,7 +157,7 @@ def lookahead(
     timerange: TimeRange = None,
     agents: Agents = None,
     rows: Annotated[int, typer.Option(min=1, help="random bars to decide")] = DEFAULT_ROWS,
-    seed: Annotated[int, typer.Option(help="which bars, and which garbage")] = 7,
+    seed: Annotated[int, typer.Option(help="which bars, and which garbage", min=0)] = 7,
     json: Json = False,
     profile: Profile = None,
     config: Config = None,

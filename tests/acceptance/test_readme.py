@@ -28,7 +28,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKE_VARIABLES = {"ARGS", "PYTHON", "PIP_ARGS"}
-BARS_FILE = "BTCUSDT-binance-spot-5m-2024.parquet"
+BARS_FILE = "BTCUSDT-binance-spot-5m-2025.parquet"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -65,10 +65,10 @@ def unwrapped(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with generated bars under the README's file names, 2024-10-25 to 2024-12-05."""
+    """A folder with generated bars under the README's file names, 2025-02-01 to 2025-03-14."""
     folder = tmp_path_factory.mktemp("bars")
-    world = GeneratedWorld(DEMO, 3, "BTC/USDT", "5m", parse_iso("2024-10-25"))
-    frame = world.bars(parse_iso("2024-10-25"), 41 * 288)
+    world = GeneratedWorld(DEMO, 3, "BTC/USDT", "5m", parse_iso("2025-02-01"))
+    frame = world.bars(parse_iso("2025-02-01"), 41 * 288)
     names = ("ts", "open", "high", "low", "close", "volume")
     table = pa.table({name: getattr(frame, name) for name in names})
     pq.write_table(table, folder / BARS_FILE)

@@ -171,8 +171,11 @@ def test_kill_when_ordered_then_flat_and_refusing_until_armed_in_two_steps(
             return client.get("/v1/positions").json()["items"] == []
 
         system.until(20, flat, "flat account")
-        signal = client.post("/v1/signals", json={"symbol": "BTC/USDT"}).json()
-        assert signal["decision"] == "NO_TRADE" or "killed" in signal["reasons"]
+        assert client.get("/v1/risk/state").json()["mode"] == "KILLED"
+        orders = len(_entries(client))
+        bars = len(_instants(system))
+        system.until(40, lambda: len(_instants(system)) >= bars + 6, "six more bars")
+        assert len(_entries(client)) == orders, "an entry was sent while killed"
 
         step = officer.post("/v1/risk/arm", json={}).json()
         assert step["mode"] == "KILLED"
@@ -190,6 +193,11 @@ def test_ledger_when_verified_while_running_then_it_is_clean(system: Running) ->
     assert told.returncode == 0
     assert body["ok"]
     assert body["rows"] > 1000
+
+
+def _entries(client: httpx.Client) -> list[str]:
+    orders = client.get("/v1/orders?limit=1000").json()["items"]
+    return [order["id"] for order in orders if order["intent"] == "entry"]
 
 
 def _instants(system: Running) -> list[int]:
@@ -226,7 +234,12 @@ def test_ray_when_its_host_is_killed_then_the_desk_decides_by_itself_and_serve_c
     host = [p for p in system.processes() if "serving.ray_host" in p.cmdline()]
     host[0].kill()
 
+    def another() -> bool:
+        hosts = [p for p in system.processes() if "serving.ray_host" in p.cmdline()]
+        return bool(hosts) and hosts[0].pid != host[0].pid
+
+    system.until(60, another, "another Ray host")
     served(system).close()
-    after = _instants(system)
+    after = system.until(20, lambda: _instants(system), "decisions")
     assert len(after) > len(before)
     assert {b - a for a, b in pairwise(after)} == {300_000}

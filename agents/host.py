@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,11 @@ class Gathered:
 
 
 class LocalAgent:
-    """An agent in this process: inline without an executor, else in one of its threads."""
+    """An agent in this process: inline without an executor, else in one of its threads.
+
+    Inline it cannot be late, it only makes the others wait: where a deadline must hold, use
+    :func:`threaded`.
+    """
 
     def __init__(self, agent: Agent, executor: Executor | None = None) -> None:
         self.agent, self._executor = agent, executor
@@ -57,6 +61,11 @@ class LocalAgent:
             return self.agent.opine(small)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self.agent.opine, small)
+
+
+def threaded(agent: Agent) -> LocalAgent:
+    """Host an agent in a thread of its own, so that a slow one misses the deadline alone."""
+    return LocalAgent(agent, ThreadPoolExecutor(1, thread_name_prefix=agent.name))
 
 
 class HandleAgent:

@@ -15,7 +15,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from agents.host import AgentHost, HandleAgent, LocalAgent
+from agents.host import AgentHost, HandleAgent, threaded
 from domain.market import MarketState
 from domain.opinion import Opinion
 from serving.api import create_api
@@ -70,7 +70,7 @@ class CouncilIngress:
         self._plan = load_plan(Path(plan))
         settings = settings_of(self._plan)
         agents: dict[str, AgentHost] = {
-            name: LocalAgent(agent_named(name, settings)) for name in in_process
+            name: threaded(agent_named(name, settings)) for name in in_process
         }
         agents.update((name, HandleAgent(name, handle)) for name, handle in handles.items())
         self._service = council_service(self._plan, settings, agents)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import httpx
 from sqlalchemy import Engine
 
-from agents.host import LocalAgent
+from agents.host import threaded
 from agents.registry import build_agents
 from consensus.council import Council
 from consensus.settings import CouncilSettings, DecisionRules
@@ -425,7 +425,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
 
 def _opinions(plan: RunPlan, settings: Settings, agents: Mapping[str, Agent]) -> Opinions:
     here = InProcessOpinions(
-        {name: LocalAgent(agent) for name, agent in agents.items()}, deadline(plan, settings)
+        {name: threaded(agent) for name, agent in agents.items()}, deadline(plan, settings)
     )
     if plan.local:
         return here

@@ -52,7 +52,11 @@ Followed = Annotated[str | None, Query(max_length=40, description="e.g. BTC-USDT
 
 @router.post("/v1/signals")
 async def ask_signal(body: SignalRequest, service: Service) -> Signal:
-    """Ask the council about the last closed bar; never trades; a repeat returns the same id."""
+    """Ask the council about the last closed bar; never trades; a repeat returns the same id.
+
+    An earlier ``as_of`` (replay and demo) shows the agents that bar and nothing later, and pools
+    them with the weights of now.
+    """
     return signal_of(await service.signal(body))
 
 

@@ -103,11 +103,11 @@ def _ports(settings: Settings, *, local: bool) -> tuple[int, int]:
 
 async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     """Desk and API in this one process, without Ray."""
-    from agents.host import LocalAgent
+    from agents.host import threaded
     from serving.api import create_api
 
     desk = build_desk(plan, settings)
-    agents = {name: LocalAgent(agent) for name, agent in configured_agents(settings).items()}
+    agents = {name: threaded(agent) for name, agent in configured_agents(settings).items()}
     app = create_api(council_service(plan, settings, agents))
     server = uvicorn.Server(
         uvicorn.Config(app, host=plan.host, port=plan.port, log_config=None, access_log=False)

@@ -14,8 +14,8 @@ import numpy as np
 
 from agents.artifacts import Artifact
 from agents.contract import Floats, asleep, canonical, speak, too_young
-from agents.volatility import LOOKBACK, HarModel, ewma_sigma
-from agents.windows import Run, runs
+from agents.volatility import LOOKBACK, HarModel
+from agents.windows import runs
 from domain.errors import ModelError
 from domain.market import MarketState
 from domain.opinion import ADVERSE_MOVE, Opinion
@@ -87,15 +87,6 @@ class RiskModel:
             "plain": self.plain.to_json(),
             "plain_residuals": self.plain_residuals.tolist(),
         }
-
-    def ewma_quantiles(self, run: Run) -> Floats:
-        """Return the EWMA baseline's quantiles for a run's states, (n, 13)."""
-        return ewma_sigma(run, self.har.horizon_bars)[:, None] * self.ewma_residuals
-
-    def har_quantiles(self, run: Run, ranges: bool) -> Floats:
-        """Return the HAR baselines' quantiles for a run's states, (n, 13)."""
-        model, rows = (self.har, self.residuals) if ranges else (self.plain, self.plain_residuals)
-        return model.sigma(run)[:, None] * rows
 
 
 class RiskAgent:

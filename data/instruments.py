@@ -7,7 +7,7 @@ price where one is given, else ones that suit a price of about 1–100 USDT.
 
 from __future__ import annotations
 
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 
 from domain.errors import UsageError
 from domain.market import Instrument, Market, market_of, parse_symbol
@@ -69,21 +69,6 @@ def instrument_for(symbol: str, price: float | None = None) -> Instrument:
         taker_bps=TAKER_BPS[market],
         maker_bps=MAKER_BPS[market],
     )
-
-
-def round_price(price: Decimal | float, tick: Decimal) -> Decimal:
-    """Return the multiple of ``tick`` nearest to a price (ties to even), exactly."""
-    return (_exact(price) / tick).quantize(Decimal(1), ROUND_HALF_EVEN) * tick
-
-
-def round_qty_down(qty: Decimal | float, step: Decimal) -> Decimal:
-    """Return the largest multiple of ``step`` not beyond a quantity (towards zero), exactly."""
-    return (_exact(qty) / step).quantize(Decimal(1), ROUND_DOWN) * step
-
-
-def _exact(value: Decimal | float) -> Decimal:
-    # repr is the shortest decimal that means this float: 0.1 stays 0.1
-    return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
 
 
 def _scaled(price: float) -> tuple[str, str, str, str]:

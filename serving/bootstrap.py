@@ -287,7 +287,6 @@ def council_service(
         },
         memories=_memories(feed.symbols, settings.data.timeframe),
         timeframe=settings.data.timeframe,
-        horizon_bars=settings.data.pred_horizon_steps,
         strategy=settings.execution.strategy,
         account=ACCOUNT,
         deadline_s=deadline(plan, settings),

@@ -58,7 +58,6 @@ class CouncilService:
     agent_cards: Mapping[str, Mapping[str, Any]]
     memories: dict[str, MarketMemory]
     timeframe: str
-    horizon_bars: int
     strategy: str
     account: str
     deadline_s: float

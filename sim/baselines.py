@@ -25,9 +25,8 @@ from agents.risk import RiskModel
 from agents.volatility import LOOKBACK, ewma_sigma
 from agents.windows import Run, run_of, segments
 from domain.market import BarFrame
-from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import CANONICAL_LEVELS, REQUIRED_LEVELS, QuantileTable
-from sim.scoring import Floats, Forecasts, Truth
+from sim.scoring import Floats, Forecasts
 
 NAMES = ("half", "base_rate", "trailing", "ewma", "har", "har_ranges")
 TRAILING = 8_640  # observed returns, 30 days of five-minute bars
@@ -78,14 +77,6 @@ def shipped(artifact: Artifact | None) -> Fitted:
         return SHIPPED
     end_ms = max(card.end_ms, SHIPPED.end_ms)
     return replace(SHIPPED, end_ms=end_ms, risk=RiskModel.from_json(artifact.params()))
-
-
-def fit_rates(frame: BarFrame, truth: Truth, end_ms: int, horizon_bars: int) -> Fitted:
-    """Fit the base rates on labelled rows; the volatility models are left out."""
-    return Fitted(
-        frame.symbol, frame.timeframe, horizon_bars, end_ms,
-        float(truth.up.mean()), float((truth.drop > ADVERSE_MOVE).mean()),
-    )  # fmt: skip
 
 
 def baselines(

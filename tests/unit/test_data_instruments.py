@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.instruments import instrument_for, round_price, round_qty_down
+from data.instruments import instrument_for
 from domain.errors import UsageError
 
 D = Decimal
@@ -44,20 +44,3 @@ def test_instrument_for_when_unknown_without_a_price_then_generic_filters():
     assert instrument_for("BTC/EUR").tick == D("0.0001")  # the table is against USDT
     with pytest.raises(UsageError, match="positive"):
         instrument_for("NEWCOIN/USDT", 0.0)
-
-
-def test_round_price_when_between_ticks_then_the_nearest_and_ties_to_even():
-    assert round_price(100_000.14, D("0.10")) == D("100000.10")
-    assert round_price(D("0.25"), D("0.10")) == D("0.20")
-    assert round_price(D("0.35"), D("0.10")) == D("0.40")
-    assert round_price(0.1 + 0.2, D("0.1")) == D("0.3")
-
-
-@given(
-    st.decimals(0, 10**6, places=8), st.sampled_from([D("0.001"), D("0.00001"), D("1"), D("0.1")])
-)
-def test_round_qty_down_when_any_quantity_then_a_multiple_not_above_it(qty, step):
-    down = round_qty_down(qty, step)
-    assert down % step == 0
-    assert down <= qty < down + step
-    assert round_qty_down(-qty, step) == -down

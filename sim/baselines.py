@@ -31,7 +31,6 @@ from sim.scoring import Floats, Forecasts
 NAMES = ("half", "base_rate", "trailing", "ewma", "har", "har_ranges")
 TRAILING = 8_640  # observed returns, 30 days of five-minute bars
 _TRAILING_MIN = 288
-_COLUMNS = [CANONICAL_LEVELS.index(level) for level in REQUIRED_LEVELS]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +98,7 @@ def baselines(
     out = {name: Forecasts.silent(n) for name in NAMES}
     out["half"].p_up[:] = 0.5
     q = trailing_quantiles(frame, horizon_bars)[rows]
-    out["trailing"].quantiles[:] = q
+    out["trailing"].quantiles[:] = completed(REQUIRED_LEVELS, q)
     out["trailing"].p_up[:] = chance_up(REQUIRED_LEVELS, q)
     if fitted is None or not fitted.suits(frame, horizon_bars):
         return out
@@ -138,6 +137,15 @@ def chance_up(levels: tuple[float, ...], values: Floats) -> Floats:
     return out
 
 
+def completed(levels: tuple[float, ...], values: Floats) -> Floats:
+    """Return quantiles (n, k) on the canonical levels, (n, 13); NaN where a row is not finite."""
+    out = np.full((len(values), len(CANONICAL_LEVELS)), np.nan)
+    known = np.isfinite(values).all(axis=1)
+    if known.any():
+        out[known] = QuantileTable.of(levels, values[known]).ppf(CANONICAL_LEVELS)
+    return out
+
+
 def _volatility(
     out: dict[str, Forecasts], frame: BarFrame, rows: NDArray[np.int64], risk: RiskModel
 ) -> None:
@@ -155,7 +163,8 @@ def _volatility(
     sigma = _each_bar(frame, list(sigmas.values()), rows)
     for k, name in enumerate(sigmas):
         values = sigma[:, k, None] * residuals[name]
-        out[name].quantiles[:] = values[:, _COLUMNS]
+        out[name].quantiles[:] = values
+        out[name].sigma[:] = sigma[:, k]
         out[name].p_up[:] = chance_up(CANONICAL_LEVELS, values)
     out["ewma"].risk_down[:] = risk.ewma_down.chance(sigma[:, 0])
     out["har_ranges"].risk_down[:] = risk.down.chance(sigma[:, 2])

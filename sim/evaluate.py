@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from agents.contract import IN_SAMPLE
+from agents.volatility import LOOKBACK, day_sigma
+from agents.windows import run_of, segments
 from data.labels import Labels, make_labels
 from data.memory import MarketMemory
 from domain.canonical import plain
@@ -38,20 +41,17 @@ class Forecasted:
     ----------
     bars : the n bars that decide.
     labels : their outcomes; only ``labels.valid`` rows are scored.
+    truth : the same outcomes as scores want them.
     agents, baselines : name → n forecasts.
     consensus : n forecasts, or None without a council.
     """
 
     bars: BarFrame
     labels: Labels
+    truth: Truth
     agents: Mapping[str, Forecasts]
     consensus: Forecasts | None
     baselines: Mapping[str, Forecasts]
-
-    @property
-    def truth(self) -> Truth:
-        """Return the outcomes as scores want them."""
-        return Truth(self.labels.y, self.labels.drop, self.labels.rise)
 
 
 def evaluate(
@@ -142,15 +142,40 @@ def forecast(
         raise DataRefused(f"{frame.symbol} {frame.timeframe}", "has no bar in the range", span)
     first = len(past) - len(bars)
     labels = _part(make_labels(past, horizon), first)
-    asked = _Panel(agents, council, labels, outcomes, dict(training_end or {}), on_decision)
+    truth = Truth(
+        labels.y, labels.drop, labels.rise, labels.ts,
+        realised_variance(past, horizon)[first:], trailing_volatility(past, horizon)[first:],
+    )  # fmt: skip
+    told = truth if outcomes is None else outcomes
+    asked = _Panel(agents, council, labels, told, dict(training_end or {}), on_decision)
     asked.hear(_memory(past, first), int(bars.ts[0]), progress)
     return Forecasted(
         bars,
         labels,
+        truth,
         asked.columns(bars.ts),
         asked.published(),
         base.baselines(past, np.arange(first, len(past)), horizon, fitted),
     )
+
+
+def realised_variance(bars: BarFrame, horizon: int) -> Floats:
+    """Return RV = Σ r² over the next ``horizon`` bars, (n,); NaN where they are not contiguous."""
+    squares = np.diff(np.log(bars.close)) ** 2
+    squares[np.diff(bars.ts) != bars.step_ms] = np.nan
+    out = np.full(len(bars), np.nan)
+    if len(squares) >= horizon:
+        out[: len(squares) - horizon + 1] = sliding_window_view(squares, horizon).sum(axis=1)
+    return out
+
+
+def trailing_volatility(bars: BarFrame, horizon: int) -> Floats:
+    """Return σ25, the root mean square of the last day's horizon returns, (n,)."""
+    parts = [
+        day_sigma(run_of(bars.slice(start, stop), LOOKBACK), horizon)
+        for start, stop in segments(bars)
+    ]
+    return np.concatenate(parts)
 
 
 def scoreboard(seen: Forecasted) -> dict[str, Any]:
@@ -248,13 +273,13 @@ class _Panel:
         agents: Mapping[str, Agent],
         council: Callable[[], Strategy] | None,
         labels: Labels,
-        outcomes: Truth | None,
+        outcomes: Truth,
         training_end: Mapping[str, int],
         on_decision: Callable[[Decision], object] | None,
     ) -> None:
         n, self.on_decision = len(labels), on_decision
         self.agents, self.labels, self.training_end = agents, labels, training_end
-        self.told = outcomes or Truth(labels.y, labels.drop, labels.rise)
+        self.told = outcomes
         self.recorders = {name: Recorder(n) for name in agents}
         self.run = None if council is None else CouncilRun(council(), n, list(agents))
 

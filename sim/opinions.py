@@ -14,9 +14,10 @@ from domain.decision import Decision
 from domain.market import MarketState
 from domain.opinion import Opinion, Outcome
 from domain.ports import Agent, Needs, Strategy
-from domain.quantiles import REQUIRED_LEVELS, Quantiles, QuantileTable
+from domain.quantiles import CANONICAL_LEVELS, Quantiles, QuantileTable
 from sim.scoring import Forecasts
 
+SIGMA = "sigma"  # evidence key of a forecast standard deviation, log return over the horizon
 BATCH = 2_048  # states an agent sees at a time; changes no opinion
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
@@ -36,24 +37,28 @@ class Recorder:
                 columns.p_up[row] = opinion.p_up
             if opinion.risk_down is not None:
                 columns.risk_down[row] = opinion.risk_down
+            if opinion.risk_up is not None:
+                columns.risk_up[row] = opinion.risk_up
+            columns.sigma[row] = opinion.evidence.get(SIGMA, np.nan)
             if opinion.quantiles is not None:
                 groups.add(row, opinion.quantiles)
         groups.write(columns)
 
-    def publish(
-        self,
-        row: int,
-        p_up: float | None,
-        quantiles: Quantiles | None,
-        risk_down: float | None,
-    ) -> None:
+    def publish(self, row: int, decision: Decision) -> None:
         """Record what the council published on one row."""
-        if p_up is not None:
-            self.forecasts.p_up[row] = p_up
-        if risk_down is not None:
-            self.forecasts.risk_down[row] = risk_down
-        if quantiles is not None:
-            self.forecasts.quantiles[row] = [quantiles.at(level) for level in REQUIRED_LEVELS]
+        columns, quantiles = self.forecasts, decision.quantiles
+        if decision.prob_up is not None:
+            columns.p_up[row] = decision.prob_up
+        if decision.risk_down is not None:
+            columns.risk_down[row] = decision.risk_down
+        if decision.risk_up is not None:
+            columns.risk_up[row] = decision.risk_up
+        if quantiles is None:
+            return
+        if quantiles.levels == CANONICAL_LEVELS:
+            columns.quantiles[row] = quantiles.values
+        else:
+            columns.quantiles[row] = quantiles.table().ppf(CANONICAL_LEVELS)[0]
 
 
 class CouncilRun:
@@ -89,7 +94,7 @@ class CouncilRun:
         prepared = self.council.prepare_state(state, opinions, absent)
         decision = self.council.generate_signal(prepared, state.as_of)
         self._observe([*opinions, decision])
-        self.recorder.publish(row, decision.prob_up, decision.quantiles, decision.risk_down)
+        self.recorder.publish(row, decision)
         for name, weight in decision.weights.items():
             if name in self.weights:
                 self.weights[name][row] = weight
@@ -154,6 +159,6 @@ class _Groups:
             rows, values = np.array(row_list), np.array(self.values[levels])
             usable = np.isfinite(values).all(axis=1)
             rows, table = rows[usable], QuantileTable.of(levels, values[usable])
-            columns.quantiles[rows] = table.ppf(REQUIRED_LEVELS)
+            columns.quantiles[rows] = table.ppf(CANONICAL_LEVELS)
             silent = np.isnan(columns.p_up[rows])
             columns.p_up[rows[silent]] = 1.0 - table.cdf(0.0)[silent]

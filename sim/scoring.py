@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
-from domain.quantiles import REQUIRED_LEVELS
+from domain.quantiles import CANONICAL_LEVELS, REQUIRED_LEVELS
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Stamps = NDArray[np.int64]
 Scores = dict[str, float | int | None]
 
 HAC_LAG = 60  # bars; Newey-West lag of the Diebold-Mariano statistic
+_SCORED = [CANONICAL_LEVELS.index(level) for level in REQUIRED_LEVELS]
+
 DAY_BARS = 288  # block of the label shuffles, in five-minute bars
 
 
@@ -30,11 +33,17 @@ class Truth:
     ----------
     log_return : (n,) over the horizon.
     drop, rise : (n,) largest fall and rise within it, fractions ≥ 0.
+    ts : (n,) open of the deciding bar, UTC ms.
+    realised : (n,) RV, sum of the squared log returns of the horizon's bars.
+    volatility : (n,) σ25 of the trailing day, known at the decision, log return over the horizon.
     """
 
     log_return: Floats
     drop: Floats
     rise: Floats
+    ts: Stamps
+    realised: Floats
+    volatility: Floats
 
     def __len__(self) -> int:
         return len(self.log_return)
@@ -46,7 +55,10 @@ class Truth:
 
     def take(self, index: NDArray[np.int64]) -> Self:
         """Return the outcomes of other rows: a shuffle, or a part."""
-        return type(self)(self.log_return[index], self.drop[index], self.rise[index])
+        return type(self)(
+            self.log_return[index], self.drop[index], self.rise[index], self.ts[index],
+            self.realised[index], self.volatility[index],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +68,10 @@ class Forecasts:
     Attributes
     ----------
     p_up : (n,) P(r > 0), already 1 − F(0) where it gives quantiles only.
-    quantiles : (n, 3) of r at .1, .5 and .9, log return.
-    risk_down : (n,) P(drop > 0.5 %).
+    quantiles : (n, 13) of r on the canonical levels, log return, each row non-decreasing.
+    risk_down, risk_up : (n,) P(drop > 0.5 %), P(rise > 0.5 %).
+    risk_sigma : (n,) P(drop > one trailing σ of the horizon, ``Truth.volatility``).
+    sigma : (n,) standard deviation of r, where the forecaster says it; log return.
     weight : (n,) published weight.
     in_sample : (n,) rows before the end of its training; never scored.
     """
@@ -65,19 +79,23 @@ class Forecasts:
     p_up: Floats
     quantiles: Floats
     risk_down: Floats
+    risk_up: Floats
+    risk_sigma: Floats
+    sigma: Floats
     weight: Floats
     in_sample: Mask
 
     @classmethod
     def silent(cls, n: int) -> Self:
         """Return n rows without a forecast, to be filled in."""
+
+        def blank() -> Floats:
+            return np.full(n, np.nan)
+
         return cls(
-            np.full(n, np.nan),
-            np.full((n, len(REQUIRED_LEVELS)), np.nan),
-            np.full(n, np.nan),
-            np.full(n, np.nan),
-            np.zeros(n, dtype=np.bool_),
-        )
+            blank(), np.full((n, len(CANONICAL_LEVELS)), np.nan), blank(), blank(), blank(),
+            blank(), blank(), np.zeros(n, dtype=np.bool_),
+        )  # fmt: skip
 
     @property
     def awake(self) -> Mask:
@@ -225,7 +243,7 @@ def _direction(p_up: Floats, up: Mask, use: Mask) -> Scores:
 
 def _distribution(quantiles: Floats, r: Floats, use: Mask) -> Scores:
     rows = use & np.isfinite(quantiles).all(axis=1)
-    q, r = quantiles[rows], r[rows]
+    q, r = quantiles[rows][:, _SCORED], r[rows]
     if not len(q):
         return dict.fromkeys(("pinball_bps", "coverage_80", "interval_score_bps"))
     loss = proper.pinball(q, r[:, None], np.array(REQUIRED_LEVELS))

@@ -25,10 +25,11 @@ from domain.errors import DataRefused
 from domain.market import BarFrame, MarketState
 from domain.opinion import ADVERSE_MOVE, Opinion
 from domain.ports import Agent, Needs
-from domain.quantiles import Quantiles, QuantileTable
+from domain.quantiles import CANONICAL_LEVELS, Quantiles, QuantileTable
 from sim import baselines as base
 from sim.evaluate import evaluate, forecast, scoreboard, to_text
 from sim.scoring import (
+    Floats,
     Forecasts,
     Truth,
     calibration_slope,
@@ -56,14 +57,24 @@ def agents() -> dict[str, Agent]:
     return {"climatology": Climatology(), "technical": Technical()}
 
 
+def truth_of(log_return: Floats, drop: Floats | None = None, rise: Floats | None = None) -> Truth:
+    """What happened on consecutive five-minute bars, at a constant volatility."""
+    n = len(log_return)
+    still = np.zeros(n)
+    return Truth(
+        log_return, still if drop is None else drop, still if rise is None else rise,
+        DEMO_START_MS + STEP * np.arange(n), log_return**2, np.full(n, 0.002),
+    )  # fmt: skip
+
+
 def case(n: int, seed: int) -> tuple[Forecasts, Truth]:
     rng = np.random.default_rng(seed)
-    truth = Truth(
+    truth = truth_of(
         rng.normal(0, 0.002, n), np.abs(rng.normal(0, 0.004, n)), np.abs(rng.normal(0, 0.004, n))
     )
     columns = Forecasts.silent(n)
     columns.p_up[:] = rng.uniform(0.05, 0.95, n).round(2)
-    columns.quantiles[:] = np.sort(rng.normal(0, 0.002, (n, 3)), axis=1)
+    columns.quantiles[:] = np.sort(rng.normal(0, 0.002, (n, 13)), axis=1)
     columns.risk_down[:] = rng.uniform(0, 1, n).round(2)
     columns.weight[:] = 0.25
     return columns, truth
@@ -74,7 +85,8 @@ def case(n: int, seed: int) -> tuple[Forecasts, Truth]:
 def test_scores_when_compared_with_other_libraries_then_they_agree(n: int, seed: int) -> None:
     columns, truth = case(n, seed)
     found = scores(columns, truth)
-    p, y, r, q = columns.p_up, truth.up.astype(float), truth.log_return, columns.quantiles
+    p, y, r = columns.p_up, truth.up.astype(float), truth.log_return
+    q = columns.quantiles[:, [CANONICAL_LEVELS.index(level) for level in (0.1, 0.5, 0.9)]]
     assert found["n"] == n
     assert found["brier"] == pytest.approx(scoringrules.brier_score(y, p).mean())
     assert found["brier_skill_1e4"] == pytest.approx((0.25 - found["brier"]) * 1e4)
@@ -122,7 +134,7 @@ def test_scores_when_nothing_was_forecast_then_every_score_is_null() -> None:
 def test_scores_when_one_class_only_happened_then_auc_is_null_and_nothing_is_nan() -> None:
     columns, truth = case(100, 3)
     columns.p_up[:] = 0.5
-    up = Truth(np.abs(truth.log_return), np.zeros(100), np.zeros(100))
+    up = truth_of(np.abs(truth.log_return))
     found = scores(columns, up)
     assert found["auc"] is None
     assert found["risk_auc"] is None
@@ -269,7 +281,9 @@ def test_evaluate_when_an_agent_gives_quantiles_only_then_its_p_is_the_mass_abov
     spoke = columns.awake
     assert 0 < spoke.sum() < len(frame)
     np.testing.assert_allclose(columns.p_up[spoke], 1 - table.cdf(0.0)[0])
-    np.testing.assert_allclose(columns.quantiles[spoke], [[-0.002, 0.001, 0.003]] * spoke.sum())
+    np.testing.assert_allclose(
+        columns.quantiles[spoke][:, [2, 6, 10]], [[-0.002, 0.001, 0.003]] * spoke.sum()
+    )
 
 
 def test_evaluate_when_an_agent_was_trained_on_rows_then_it_is_not_asked_about_them() -> None:
@@ -339,7 +353,7 @@ def test_forecast_when_labels_are_shuffled_by_days_then_the_council_learns_no_sk
     known = np.flatnonzero(np.isfinite(truth.log_return))
 
     def scored(told: Truth) -> np.ndarray:
-        spread = Truth(*(np.full(n, np.nan) for _ in range(3)))
+        spread = truth_of(np.full(n, np.nan))
         for name in ("log_return", "drop", "rise"):
             getattr(spread, name)[known] = getattr(told, name)
         return learn(spread)[known]

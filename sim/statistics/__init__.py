@@ -1,0 +1,1 @@
+"""What figures are worth: pure statistics over arrays, no agents and no files."""

@@ -61,6 +61,7 @@ class Baseline:
         self._risk = _Risk(risk, k)
         self._one_har = self._risk.har.to_json() == self._width.har.to_json()
         self.trained_until = max(part.card.end_ms for part in parts)
+        self.trained_on = (trend.card.symbol, trend.card.timeframe)
 
     @classmethod
     def from_store(cls, store: FolderStore) -> Baseline:

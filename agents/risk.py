@@ -100,6 +100,7 @@ class RiskAgent:
         self.model = RiskModel.from_json(artifact.params())
         self.horizon_bars = self.model.har.horizon_bars
         self.trained_until = artifact.card.end_ms
+        self.trained_on = (artifact.card.symbol, artifact.card.timeframe)
 
     def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
         """Return one opinion per state; asleep in the first 288 bars after a gap."""

@@ -1,0 +1,111 @@
+"""What a reader must know before the figures: too few rows, one outcome only, models out of place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from domain.errors import DataRefused
+from domain.market import BarFrame
+from domain.opinion import ADVERSE_MOVE
+from domain.ports import Agent
+from domain.times import DAY_MS, iso
+from sim.scoring import Forecasts, Mask, Truth
+
+STALE_DAYS = 92  # a model older than a quarter is told apart
+FEW_ROWS = 2_880  # ten days of five-minute bars; below it hardly anything can be told
+
+
+def require_scorable(bars: BarFrame, valid: Mask, horizon: int, needed: int) -> None:
+    """Refuse bars none of which can be scored.
+
+    Parameters
+    ----------
+    valid : (n,) rows with a past of ``needed`` bars and a known outcome.
+
+    Raises
+    ------
+    DataRefused : saying how long the longest stretch without a gap is.
+    """
+    if valid.any():
+        return
+    longest = int(bars.bars_since_gap().max(initial=0))
+    raise DataRefused(
+        f"{bars.symbol} {bars.timeframe}",
+        f"needs {needed + horizon} bars without a gap to score one forecast",
+        f"{len(bars)} bars, at most {longest} of them without a gap",
+        "Give a longer file, or one with fewer holes: `conclave data check` lists them.",
+    )
+
+
+def notes_of(
+    bars: BarFrame,
+    agents: Mapping[str, Agent],
+    heard: Mapping[str, Forecasts],
+    truth: Truth,
+    valid: Mask,
+) -> list[str]:
+    """Return the warnings about an evaluation, in plain words, worst first.
+
+    Parameters
+    ----------
+    bars : the n bars that decide. ``valid`` (n,) says which of them are scored.
+    heard : what each agent said about them.
+    """
+    return [
+        *_about_outcomes(truth, valid),
+        *_about_silence(heard, valid),
+        *_about_models(bars, agents),
+    ]
+
+
+def _about_outcomes(truth: Truth, valid: Mask) -> Iterator[str]:
+    n, up = int(valid.sum()), truth.up[valid]
+    if not np.any(truth.log_return[valid]):
+        yield "The price never moved: nothing about a market can be learned from these bars."
+    elif up.all() or not up.any():
+        side = "up" if up.all() else "not up"
+        yield f"Every one of {n:,} outcomes is “{side}”: direction cannot be judged on one class."
+    if n < FEW_ROWS:
+        yield f"Only {n:,} rows are scored: differences here are noise unless they are enormous."
+    if not np.any(truth.drop[valid] > ADVERSE_MOVE):
+        yield "No fall beyond 0.5 % happened: the risk forecast cannot be ranked here."
+
+
+def _about_silence(heard: Mapping[str, Forecasts], valid: Mask) -> Iterator[str]:
+    n = int(valid.sum())
+    for name, columns in heard.items():
+        awake = int((columns.awake & valid).sum())
+        trained_on = int((columns.in_sample & valid).sum())
+        if trained_on == n:
+            yield f"{name}: its model was trained on every one of these bars, so it has no score."
+        elif not awake:
+            yield f"{name}: said nothing about any of these bars."
+        elif trained_on:
+            yield f"{name}: {trained_on:,} rows left out, its model was trained on them."
+
+
+def _about_models(bars: BarFrame, agents: Mapping[str, Agent]) -> Iterator[str]:
+    start, end = int(bars.ts[0]), int(bars.ts[-1])
+    for name, agent in agents.items():
+        place = getattr(agent, "trained_on", None)
+        if place is not None and place != (bars.symbol, bars.timeframe):
+            symbol, timeframe = place
+            yield (
+                f"{name}: its model was trained on {symbol} {timeframe}; on {bars.symbol} "
+                f"{bars.timeframe} it is a guess. --refit trains it on these bars."
+            )
+        until = getattr(agent, "trained_until", None)
+        if until is None:
+            continue
+        if start - until > STALE_DAYS * DAY_MS:
+            yield (
+                f"{name}: stale. Its model saw nothing after {iso(until)[:10]}, "
+                f"{(start - until) // DAY_MS} days before these bars begin."
+            )
+        elif end - until > STALE_DAYS * DAY_MS:
+            yield (
+                f"{name}: one model, trained up to {iso(until)[:10]}, for all "
+                f"{(end - max(start, until)) // DAY_MS} days. --refit trains it anew every quarter."
+            )

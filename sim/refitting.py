@@ -1,0 +1,154 @@
+"""Models fitted anew every quarter, each on what was known before it: purged walk-forward.
+
+The headline of every claim: a model that is fitted once and tested years later answers another
+question than the one a desk asks that trains on. Each fold's models see bars that opened before
+the fold, less an embargo of H bars, and labels that were known by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from data.splits import quarters
+from numpy.typing import NDArray
+
+from agents.contract import IN_SAMPLE, asleep
+from data.labels import Labels, training_rows
+from domain.canonical import short_hash
+from domain.errors import DataRefused
+from domain.market import BarFrame, MarketState
+from domain.opinion import Opinion
+from domain.ports import Agent, Needs
+from domain.times import iso
+
+MIN_ROWS = 5_000  # training rows below which nothing is fitted
+
+Trainer = Callable[[BarFrame, int], Agent]  # all bars, fit instant (ms) → agent that saw none later
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One step of the walk forward.
+
+    Attributes
+    ----------
+    start_ms, end_ms : bars that open in [start, end) are forecast.
+    fit_ms : bars that open before it, and labels known by it, are trained on; an embargo earlier.
+    """
+
+    start_ms: int
+    end_ms: int
+    fit_ms: int
+
+    def as_json(self) -> dict[str, str]:
+        """Return the instants as text."""
+        return {
+            "start": iso(self.start_ms), "end": iso(self.end_ms), "trained_until": iso(self.fit_ms)
+        }  # fmt: skip
+
+
+def folds_of(
+    labels: Labels, step_ms: int, start_ms: int, end_ms: int, min_rows: int = MIN_ROWS
+) -> list[Fold]:
+    """Return the calendar quarters of [start, end) that have enough rows to train on before them.
+
+    Parameters
+    ----------
+    labels : of all bars there are, those before the range included.
+
+    Raises
+    ------
+    DataRefused : if no quarter has.
+    """
+    embargo = labels.horizon * step_ms
+    found, most = [], 0
+    for start, end in quarters(start_ms, end_ms):
+        known = training_rows(labels.ts, start - embargo, labels.horizon, step_ms)
+        rows = int((labels.valid & known).sum())
+        most = max(most, rows)
+        if rows >= min_rows:
+            found.append(Fold(start, end, start - embargo))
+    if not found:
+        raise DataRefused(
+            "refit", f"needs {min_rows} valid rows before a quarter of the range", most,
+            "Give a file with more history before --timerange, or leave --refit out.",
+        )  # fmt: skip
+    return found
+
+
+class Refitted:
+    """An agent whose model is another one in every fold (:class:`domain.ports.Agent`).
+
+    Parameters
+    ----------
+    parts : folds in order, each with the agent fitted for it. Bars outside all folds are met with
+        silence.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Fold, Agent]]) -> None:
+        self._parts = list(parts)
+        agents = [agent for _, agent in self._parts]
+        self.name = agents[0].name
+        self.version = "refit-" + short_hash([agent.version for agent in agents], 12)
+        self.horizon_bars = int(getattr(agents[0], "horizon_bars", 0))
+        self.needs = Needs(
+            max(agent.needs.bars for agent in agents),
+            max(agent.needs.feature_rows for agent in agents),
+        )
+        self.trained_until = self._parts[0][0].start_ms
+        self._starts: NDArray[np.int64] = np.array([fold.start_ms for fold, _ in self._parts])
+
+    def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
+        """Return one opinion per state, each by the model of its fold."""
+        out: list[Opinion | None] = [None] * len(states)
+        groups: dict[int, list[int]] = {}
+        for row, state in enumerate(states):
+            groups.setdefault(self._fold(int(state.bars.ts[-1])), []).append(row)
+        for fold, rows in groups.items():
+            said = self._ask(fold, [states[row] for row in rows])
+            for row, opinion in zip(rows, said, strict=True):
+                out[row] = opinion
+        return [opinion for opinion in out if opinion is not None]
+
+    def _fold(self, opened: int) -> int:
+        at = int(np.searchsorted(self._starts, opened, side="right")) - 1
+        return at if at >= 0 and opened < self._parts[at][0].end_ms else -1
+
+    def _ask(self, fold: int, states: Sequence[MarketState]) -> list[Opinion]:
+        if fold >= 0:
+            return self._parts[fold][1].opine(states)
+        return [
+            asleep(self.name, self.version, state, self.horizon_bars, IN_SAMPLE) for state in states
+        ]
+
+
+def refit_agents(
+    agents: Mapping[str, Agent],
+    trainers: Mapping[str, Trainer],
+    frame: BarFrame,
+    folds: Sequence[Fold],
+    progress: Progress | None = None,
+) -> dict[str, Agent]:
+    """Train every agent that has a trainer once a fold; the others learn nothing ahead and stay.
+
+    Parameters
+    ----------
+    trainers : name → trainer; agents without one are passed through.
+    progress : called with fits done and fits in all.
+    """
+    fits = sum(name in trainers for name in agents) * len(folds)
+    done, out = 0, dict(agents)
+    for name in agents:
+        if name not in trainers:
+            continue
+        parts = []
+        for fold in folds:
+            parts.append((fold, trainers[name](frame.between(None, fold.fit_ms), fold.fit_ms)))
+            done += 1
+            if progress is not None:
+                progress(done, fits)
+        out[name] = Refitted(parts)
+    return out

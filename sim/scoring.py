@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import CANONICAL_LEVELS, REQUIRED_LEVELS
+from sim.statistics.calibration import calibration_slope
+from sim.statistics.comparing import dm_t
+from sim.statistics.distribution import qlike
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Stamps = NDArray[np.int64]
 Scores = dict[str, float | int | None]
 
-HAC_LAG = 60  # bars; Newey-West lag of the Diebold-Mariano statistic
-_SCORED = [CANONICAL_LEVELS.index(level) for level in REQUIRED_LEVELS]
+SCORED = [CANONICAL_LEVELS.index(level) for level in REQUIRED_LEVELS]
 
 DAY_BARS = 288  # block of the label shuffles, in five-minute bars
 
@@ -113,10 +115,12 @@ def scores(forecasts: Forecasts, truth: Truth, rows: Mask | None = None) -> Scor
 
     Returns
     -------
-    ``n`` and the scores of DESIGN.md; None where there is nothing to score. Three keys more:
-    ``dm_t`` is the Diebold-Mariano statistic of the Brier score against ½ (Newey-West, lag 60;
-    positive is better than ½), ``calibration_slope`` the slope of the outcome on logit p,
-    ``in_sample`` the number of rows left out because the model was trained on them.
+    ``n`` and the scores of DESIGN.md; None where there is nothing to score. More keys: ``dm_t``
+    is the Diebold-Mariano statistic of the Brier score against ½ (Newey-West, lag 60; positive is
+    better than ½), ``calibration_slope`` the slope of the outcome on logit p, ``qlike`` the mean
+    of ln σ² + RV/σ², ``risk_up_…`` and ``risk_sigma_…`` score the rise and the fall beyond one σ
+    of the trailing day, ``in_sample`` is the number of rows left out because the model was
+    trained on them.
     """
     use = forecasts.awake if rows is None else forecasts.awake & rows
     left_out = int(forecasts.in_sample.sum())
@@ -124,52 +128,13 @@ def scores(forecasts: Forecasts, truth: Truth, rows: Mask | None = None) -> Scor
         "n": int(use.sum()),
         **_direction(forecasts.p_up, truth.up, use),
         **_distribution(forecasts.quantiles, truth.log_return, use),
-        **_risk(forecasts.risk_down, truth.drop > ADVERSE_MOVE, use),
+        "qlike": _qlike(forecasts.sigma, truth.realised, use),
+        **_risk("risk", forecasts.risk_down, truth.drop > ADVERSE_MOVE, use),
+        **_risk("risk_up", forecasts.risk_up, truth.rise > ADVERSE_MOVE, use),
+        **_risk("risk_sigma", forecasts.risk_sigma, truth.drop > truth.volatility, use),
         "weight_mean": _mean(forecasts.weight[use & np.isfinite(forecasts.weight)]),
         "in_sample": left_out,
     }
-
-
-def dm_t(gain: Floats, lag: int = HAC_LAG) -> float | None:
-    """Return mean(gain) over its Newey-West standard error; None if it does not vary.
-
-    Parameters
-    ----------
-    gain : (n,) loss of the reference minus loss of the forecast, in time order.
-    """
-    n = len(gain)
-    if n <= lag + 1:
-        return None
-    centred = gain - gain.mean()
-    variance = float(centred @ centred)
-    for k in range(1, lag + 1):
-        variance += 2.0 * (1.0 - k / (lag + 1.0)) * float(centred[k:] @ centred[:-k])
-    if variance <= 1e-18 * n:
-        return None
-    return float(gain.mean() * n / math.sqrt(variance))
-
-
-def calibration_slope(p: Floats, up: Mask) -> float | None:
-    """Return b of logit P(up) = a + b·logit p by maximum likelihood; 1 is ideal, < 1 too sure.
-
-    None if p or the outcome does not vary, or if they separate perfectly.
-    """
-    x = np.log(np.clip(p, 1e-6, 1 - 1e-6))
-    x = x - np.log1p(-np.clip(p, 1e-6, 1 - 1e-6))
-    if len(x) < 3 or float(np.ptp(x)) < 1e-9 or up.all() or not up.any():
-        return None
-    design = np.column_stack([np.ones(len(x)), x])
-    beta = np.zeros(2)
-    for _ in range(50):
-        chance = 1.0 / (1.0 + np.exp(-np.clip(design @ beta, -30, 30)))
-        hessian = design.T @ (design * (chance * (1.0 - chance))[:, None])
-        if np.linalg.cond(hessian) > 1e12:
-            return None
-        step = np.linalg.solve(hessian, design.T @ (up - chance))
-        beta = beta + step
-        if float(np.abs(step).max()) < 1e-9:
-            return float(beta[1])
-    return None
 
 
 def day_block_shuffles(
@@ -243,7 +208,7 @@ def _direction(p_up: Floats, up: Mask, use: Mask) -> Scores:
 
 def _distribution(quantiles: Floats, r: Floats, use: Mask) -> Scores:
     rows = use & np.isfinite(quantiles).all(axis=1)
-    q, r = quantiles[rows][:, _SCORED], r[rows]
+    q, r = quantiles[rows][:, SCORED], r[rows]
     if not len(q):
         return dict.fromkeys(("pinball_bps", "coverage_80", "interval_score_bps"))
     loss = proper.pinball(q, r[:, None], np.array(REQUIRED_LEVELS))
@@ -254,13 +219,18 @@ def _distribution(quantiles: Floats, r: Floats, use: Mask) -> Scores:
     }
 
 
-def _risk(risk: Floats, event: Mask, use: Mask) -> Scores:
+def _qlike(sigma: Floats, realised: Floats, use: Mask) -> float | None:
+    rows = use & (sigma > 0.0) & np.isfinite(realised)
+    return _mean(qlike(sigma[rows], realised[rows]))
+
+
+def _risk(name: str, risk: Floats, event: Mask, use: Mask) -> Scores:
     rows = use & np.isfinite(risk)
     p, y = risk[rows], event[rows]
     if not len(p):
-        return {"risk_brier": None, "risk_auc": None}
+        return {f"{name}_brier": None, f"{name}_auc": None}
     area = proper.auc(p, y)
     return {
-        "risk_brier": float(proper.brier(p, y).mean()),
-        "risk_auc": area if math.isfinite(area) else None,
+        f"{name}_brier": float(proper.brier(p, y).mean()),
+        f"{name}_auc": area if math.isfinite(area) else None,
     }

@@ -32,12 +32,12 @@ from sim.scoring import (
     Floats,
     Forecasts,
     Truth,
-    calibration_slope,
     day_block_shuffles,
-    dm_t,
     scores,
     shuffled_gain,
 )
+from sim.statistics.calibration import calibration_slope
+from sim.statistics.comparing import dm_t
 from sim.worlds import BLOCK, DEMO_START_MS, DemoMarket, PlantedEdge, RandomWalk
 
 STEP = 300_000

@@ -1,0 +1,309 @@
+"""What a scoreboard says, in plain sentences: what is known, what is likely, what is noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sim.reports.reading import (
+    COUNCIL, Board, Member, best_agents, beyond_noise, comparison, council, evidence, members,
+    number, part, percent, rows, show, title, word,
+)  # fmt: skip
+
+Level = Literal["known", "likely", "noise", "warning"]
+
+SURE, LIKELY = 3.0, 2.0  # Diebold-Mariano t
+PROOF = 20.0  # e-value: 5 % false alarms at any stopping time (Ville 1939)
+COVERAGE_AIM, COVERAGE_TOLERANCE = 0.80, 0.01
+_SCORES = {"brier": "direction", "pinball": "range", "risk_brier": "risk"}
+_SMALL = 2_000  # rows below which luck alone passes a leak limit
+_LIMITS: tuple[tuple[str, float, float, str, str], ...] = (
+    # key, sign, limit, words, format: beyond it nobody has forecast real 5-minute bars honestly
+    ("brier_skill_1e4", 1.0, 38.0, "gain", "+.1f"),
+    ("auc", 1.0, 0.565, "AUC", ".3f"),
+    ("accuracy", 1.0, 0.55, "right", ".1%"),
+    ("pinball_vs_ewma_pct", -1.0, -4.0, "pinball against EWMA in %", "+.1f"),
+    ("risk_auc", 1.0, 0.90, "AUC of the risk", ".3f"),
+    ("risk_sigma_auc", 1.0, 0.80, "AUC of the 1 σ risk", ".3f"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One plain sentence and how sure it is.
+
+    Attributes
+    ----------
+    level : ``known`` (t ≥ 3 and, where measured, proof at any stopping time), ``likely`` (t ≥ 2),
+        ``noise`` (not to be told from chance) or ``warning``.
+    """
+
+    level: Level
+    text: str
+
+
+def plain_words(board: Board) -> list[Sentence]:
+    """Return what the board says, the most important first; every number is the board's own.
+
+    Parameters
+    ----------
+    board : the JSON of ``conclave evaluate``; any part of it may be missing.
+    """
+    said = [
+        *_leaks(board), _direction(council(board)), *_range(board), *_coverage(council(board)),
+        *_risk(board), *_noise(board), _money(council(board)), *_doubts(board),
+    ]  # fmt: skip
+    return said
+
+
+def level_of(t: float | None, e_value: float | None = None, lo: float | None = None) -> Level:
+    """Return how sure a positive difference is.
+
+    Parameters
+    ----------
+    t : Diebold-Mariano statistic.
+    e_value, lo : evidence at any stopping time and lower end of the confidence sequence; where
+        either is given, ``known`` also needs an e-value of 20 or a sequence above 0.
+    """
+    if t is None:
+        return "noise"
+    measured = e_value is not None or lo is not None
+    proven = not measured or (e_value or 0.0) >= PROOF or (lo is not None and lo > 0.0)
+    if t >= SURE and proven:
+        return "known"
+    if t >= LIKELY:
+        return "likely"
+    return "noise" if t > -LIKELY else "warning"
+
+
+def _direction(member: Member) -> Sentence:
+    row = member.scores
+    n, gain, t = number(row, "n"), number(row, "brier_skill_1e4"), number(row, "dm_t")
+    if not n or gain is None:
+        return Sentence("noise", "Direction: the council forecast nothing here: nothing is known.")
+    e_value, lo, hi = number(row, "e_value"), number(row, "cs_lo"), number(row, "cs_hi")
+    level = level_of(t, e_value, lo)
+    claim = {
+        "known": "a little better than a coin, and hardly by luck",
+        "likely": "probably a little better than a coin",
+        "noise": "not to be told from a coin",
+        "warning": "worse than a coin",
+    }[level]
+    error = number(row, "gain_se")
+    facts = [f"gain {show(gain, '+.1f')}" + ("" if error is None else f" ± {show(error, '.1f')}")]
+    facts += [f"t {show(t, '.1f')}"] if t is not None else ["too few rows for a t"]
+    accuracy = number(row, "accuracy")
+    facts += [] if accuracy is None else [f"right on {percent(accuracy)}"]
+    facts.append(f"{n:,.0f} bars")
+    return Sentence(
+        level,
+        f"Direction: {claim} ({', '.join(facts)}).{_anytime(level, t, e_value, lo, hi)}"
+        f"{_more_bars(level, n, t)}",
+    )
+
+
+def _anytime(
+    level: Level, t: float | None, e_value: float | None, lo: float | None, hi: float | None
+) -> str:
+    told = [] if e_value is None else [f"the e-value is {evidence(e_value)} ({PROOF:.0f} is proof)"]
+    if lo is not None and hi is not None:
+        told.append(f"the confidence sequence runs from {show(lo, '+.1f')} to {show(hi, '+.1f')}")
+    if not told:
+        return ""
+    lead = "Looked at on every bar, "
+    if level == "likely" and t is not None and t >= SURE:
+        lead = "Looked at on every bar it is not proven yet: "
+    return f" {lead}{' and '.join(told)}."
+
+
+def _more_bars(level: Level, n: float, t: float | None) -> str:
+    if level not in ("likely", "noise") or t is None or not 0.5 <= t < SURE:
+        return ""
+    needed = n * (SURE / t) ** 2  # t grows with the root of the rows
+    return f" If the edge is real, about {needed:,.0f} bars would show it."
+
+
+def _range(board: Board) -> Iterator[Sentence]:
+    mine = council(board)
+    told: list[tuple[float | None, str]] = []
+    for base in ("ewma", "har_ranges", "har", "trailing"):
+        better, t = _pinball(board, mine, base)
+        if better is not None and len(told) < 2:
+            side = "below" if better >= 0.0 else "above"
+            by = f"{abs(better):.2f} % {side} {_owner(base)}"
+            told.append((t, by + ("" if t is None else f" (t {show(t, '.1f')})")))
+    if not told:
+        if mine.scores.get("pinball_bps") is None:
+            yield Sentence("noise", "Range: the council forecast no quantiles here.")
+        return
+    sure = [t for t, _ in told if t is not None]
+    level = level_of(sure[0]) if sure else _by_resolution(mine)
+    yield Sentence(level, f"Range: its pinball loss is {' and '.join(text for _, text in told)}.")
+
+
+def _owner(base: str) -> str:
+    names = {"ewma": "EWMA’s", "har": "HAR’s", "har_ranges": "that of HAR with ranges"}
+    return names.get(base, f"that of {title(base)}")
+
+
+def _pinball(board: Board, mine: Member, base: str) -> tuple[float | None, float | None]:
+    """Return how far the council's pinball lies below the baseline's, %, and the t of it."""
+    theirs = number(board, "common", base, "pinball_bps")
+    theirs = theirs or number(board, "baselines", base, "pinball_bps")
+    row = comparison(board, COUNCIL, base, "pinball")
+    difference = number(row, "difference")
+    if theirs and difference is not None:
+        return 100.0 * difference / theirs, number(row, "dm_t")
+    ours = number(mine.same, "pinball_bps")
+    if theirs and ours is not None:
+        return 100.0 * (1.0 - ours / theirs), None
+    pct = number(mine.scores, "pinball_vs_ewma_pct") if base == "ewma" else None
+    return (None if pct is None else -pct), None
+
+
+def _by_resolution(mine: Member) -> Level:
+    pct = number(mine.scores, "pinball_vs_ewma_pct")
+    n = number(mine.scores, "n")
+    if pct is None or not n:
+        return "noise"
+    if abs(pct) <= 0.24 * math.sqrt(105_120 / n):
+        return "noise"
+    return "likely" if pct < 0.0 else "warning"
+
+
+def _coverage(mine: Member) -> Iterator[Sentence]:
+    share, n = number(mine.scores, "coverage_80"), number(mine.scores, "n")
+    if share is None or not n:
+        return
+    off = share - COVERAGE_AIM
+    fact = f"p10–p90 held {percent(share)} of outcomes (aim 80 ± 1)"
+    # about a tenth of the rows count as independent: the resolution of .5 pt is for one year
+    luck = max(COVERAGE_TOLERANCE, 0.005 * math.sqrt(105_120 / n))
+    if abs(off) <= luck:
+        yield Sentence("known", f"Width: right; {fact}.")
+        return
+    how = "too narrow: losses beyond it come more often than it says" if off < 0 else "too wide"
+    yield Sentence("warning", f"Width: {how}; {fact}.")
+
+
+def _risk(board: Board) -> Iterator[Sentence]:
+    mine = council(board)
+    auc = number(mine.scores, "risk_auc")
+    if auc is None:
+        return
+    row = comparison(board, COUNCIL, "ewma", "risk_brier")
+    base = number(board, "common", "ewma", "risk_brier")
+    base = base or number(board, "baselines", "ewma", "risk_brier")
+    t, difference = number(row, "dm_t"), number(row, "difference")
+    facts = [f"AUC {auc:.3f}"]
+    if base and difference is not None:
+        pct = 0.01 * difference / base  # 1e-4 of the Brier score, in % of the baseline's
+        side = "below" if pct >= 0.0 else "above"
+        facts.append(f"Brier score {abs(pct):.1f} % {side} EWMA’s, t {show(t, '.1f')}")
+    ece = number(mine.scores, "risk_ece")
+    facts += [] if ece is None else [f"stated risks are off by {100.0 * ece:.1f} points on average"]
+    level = level_of(t) if t is not None else "likely"
+    claim = {
+        "known": "which bars are dangerous is known", "likely": "dangerous bars are told apart",
+        "noise": "told no better than by plain volatility",
+        "warning": "told worse than by plain volatility",
+    }[level]  # fmt: skip
+    yield Sentence(level, f"Risk of a fall beyond 0.5 %: {claim} ({', '.join(facts)}).")
+
+
+def _noise(board: Board) -> Iterator[Sentence]:
+    same = [
+        f"{title(word(row, 'a'))} and {title(word(row, 'b'))} ({_SCORES[word(row, 'score')]})"
+        for row in rows(board, "comparisons")
+        if word(row, "score") in _SCORES
+        and beyond_noise(number(row, "difference"), number(row, "se")) is False
+    ]
+    if same:
+        more = f" and {len(same) - 4} more pairs" if len(same) > 4 else ""
+        yield Sentence(
+            "noise",
+            f"Noise: {', '.join(same[:4])}{more} differ by less than two standard errors: "
+            "which of them is better is not known.",
+        )
+        return
+    best, mine = best_agents(board, "brier_skill_1e4", 1), council(board)
+    gain, theirs = number(mine.scores, "brier_skill_1e4"), None
+    if best and (theirs := number(best[0].scores, "brier_skill_1e4")) is not None and gain:
+        error = number(mine.scores, "gain_se") or number(best[0].scores, "gain_se")
+        if error and abs(gain - theirs) < 2.0 * error:
+            yield Sentence(
+                "noise",
+                f"Noise: the council ({show(gain, '+.1f')}) and the best agent in hindsight, "
+                f"{title(best[0].name)} ({show(theirs, '+.1f')}), lie within two standard errors.",
+            )
+
+
+def _money(mine: Member) -> Sentence:
+    gain = number(mine.scores, "brier_skill_1e4")
+    size = ""
+    if gain is not None and gain > 0.0:
+        # of a calibrated forecast the gain is the mean of (p − ½)²
+        size = f"A gain of {gain:.1f} is worth forecasts of about 50 ± {math.sqrt(gain):.1f} %. "
+    return Sentence(
+        "known",
+        f"Money: {size}On BTC/USDT the price moves 20 bp in 25 minutes and a taker’s round trip "
+        "costs 10 to 20 bp, so no edge found so far pays it: NO_TRADE is nearly always the honest "
+        "answer. The value lies in the range, the risk and patience.",
+    )
+
+
+def _leaks(board: Board) -> Iterator[Sentence]:
+    for member in members(board):
+        if member.kind == "baseline":
+            continue
+        found = [
+            f"{words} {format(value, form).replace('-', '−')} "
+            f"(suspect beyond {format(limit, form).replace('-', '−')})"
+            for key, sign, limit, words, form in _LIMITS
+            if (value := number(member.scores, key)) is not None and sign * (value - limit) > 0.0
+        ]
+        if not found:
+            continue
+        n = number(member.scores, "n") or 0.0
+        why = "The market is generated, or something sees the future."
+        if n < _SMALL:
+            why = f"With {n:,.0f} bars it may also be luck."
+        yield Sentence(
+            "warning", f"Too good to be true: {title(member.name)} has {', '.join(found)}. {why}"
+        )
+
+
+def _doubts(board: Board) -> Iterator[Sentence]:
+    for member in members(board):
+        left_out = number(member.scores, "in_sample")
+        if left_out:
+            yield Sentence(
+                "warning",
+                f"{title(member.name)}: {left_out:,.0f} rows are left out, its model was trained "
+                "there.",
+            )
+    failed = [title(name) for name, row in part(board, "controls").items() if _failed(row)]
+    if failed:
+        yield Sentence(
+            "warning",
+            f"Controls failed: {', '.join(failed)}. Trust no score until it is known why.",
+        )
+    pbo = number(board, "overfitting", "pbo")
+    if pbo is not None and pbo > 0.5:
+        yield Sentence(
+            "warning", f"The best of the tried candidates is overfitted with probability {pbo:.0%}."
+        )
+    moved = sum(bool(part(row).get("alarm")) for row in rows(board, "drift", "features"))
+    if moved:
+        them = "inputs have" if moved > 1 else "input has"
+        yield Sentence(
+            "warning",
+            f"Drift: {moved} {them} moved away from what the models were trained on; the scores "
+            "may not hold from here.",
+        )
+
+
+def _failed(row: Any) -> bool:
+    return part(row).get("ok") is False

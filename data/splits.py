@@ -92,14 +92,14 @@ def quarters(start_ms: int, end_ms: int) -> list[Span]:
     """
     if start_ms >= end_ms:
         raise UsageError("quarters", "the start must lie before the end", (start_ms, end_ms))
-    first, last = (int(_month(at)) for at in (start_ms, end_ms - 1))
+    first, last = (_month(at) for at in (start_ms, end_ms - 1))
     firsts = np.arange(first - first % 3 + 3, last + 1, 3).astype("M8[M]").astype("M8[ms]")
     edges = [start_ms, *(int(at) for at in firsts.astype(np.int64)), end_ms]
     return list(pairwise(edges))
 
 
-def _month(at_ms: int) -> np.int64:
-    return np.datetime64(at_ms, "ms").astype("M8[M]").astype(np.int64)
+def _month(at_ms: int) -> int:
+    return int(np.datetime64(at_ms, "ms").astype("M8[M]").astype(np.int64))
 
 
 def walk_forward(

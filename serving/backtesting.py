@@ -27,7 +27,7 @@ from serving.bootstrap import (
 from serving.evaluating import question_hash, trained_until
 from serving.market_files import BarsFile, funding_for, load_bars, require_bars
 from serving.settings import Settings
-from serving.trials import Look
+from serving.trials import NOT_LOGGED, Count, Look, count, record
 from sim.backtest import BacktestResult, BacktestRules, plain_states, run_backtest
 from sim.opinions import BATCH, Progress, ask, widest
 from storage.memory import MemoryLedger
@@ -120,6 +120,61 @@ def run(setup: Setup, progress: Progress) -> BacktestResult:
         ledger=MoneyLedger(), sha256=setup.bars.sha256,
         progress=lambda done: progress(done, total),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A result among all trials.
+
+    Attributes
+    ----------
+    result : with its deflated Sharpe ratio.
+    trial : what became of the look in the trial log.
+    trials : for how many trials it is deflated, in words.
+    """
+
+    result: BacktestResult
+    trial: str
+    trials: str
+
+
+def judge(result: BacktestResult, look: Look, log: Path | None, now_ms: int) -> Judged:
+    """Log a result, then deflate its Sharpe ratio for all trials that the log knows, it included.
+
+    Parameters
+    ----------
+    log : ``TRIALS_LOG``; None = not logged.
+
+    Raises
+    ------
+    SettingError : if the log cannot be read or written.
+    """
+    trial = record(log, look, figures(result), now_ms)
+    known = count(log)
+    logged = log is not None and look.counts
+    sharpes, own = known.sharpes, result.metrics["sharpe"]
+    if not logged and own is not None:
+        sharpes = (*sharpes, own)
+    made = known.counted + (not logged)
+    deflated = result.deflated(made, sharpes)
+    return Judged(deflated, trial, _trials(made, known, deflated.metrics["deflated_sharpe"]))
+
+
+def figures(result: BacktestResult) -> str:
+    """Say what came out, short, as the trial log keeps it."""
+    told = f"{len(result.closed)} trades, equity {result.metrics['equity_final']:.2f}"
+    sharpe = result.metrics["sharpe"]
+    return told if sharpe is None else f"{told}, Sharpe {sharpe:.2f}"
+
+
+def _trials(made: int, known: Count, deflated: float | None) -> str:
+    if known.logged == NOT_LOGGED:
+        many, source = "this one trial only", f"trial log: {NOT_LOGGED}; "
+    else:
+        many, source = f"{made:,} trial{'s' if made > 1 else ''} ({known.logged})", ""
+    if deflated is None:
+        return f"{source}{many}; nothing to deflate in less than 30 days or without a trade"
+    return f"{source}deflated for {many}"
 
 
 class BatchedOpinions:

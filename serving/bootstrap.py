@@ -43,6 +43,7 @@ from serving.desk import Desk, Progress
 from serving.folds import Fold
 from serving.market_clock import MarketClock
 from serving.market_files import load_bars
+from serving.monitoring import Monitor
 from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
 from serving.pacing import Pacer
 from serving.plan import RunPlan
@@ -52,6 +53,7 @@ from serving.settings import Settings, load_settings
 from serving.system import SystemClock, environment, git_commit
 from serving.telling import Teller
 from sim.backtest import BacktestRules
+from sim.drift import shipped_reference
 from sim.opinions import widest
 from sim.worlds import DemoSource
 from storage.accounts import ensure_account
@@ -61,6 +63,7 @@ from storage.inbox import Inbox
 from storage.leases import Lease
 from storage.ledger import SqlLedger
 from storage.migrate import upgrade
+from storage.proposals import Proposals
 from storage.queries import Reader
 from storage.snapshots import SqlSnapshots
 
@@ -275,6 +278,7 @@ def council_service(
         inbox=Inbox(engine, plan.world),
         desk=Lease(engine, DESK_LEASE, "api", LEASE_TTL_MS, clock),
         snapshots=SqlSnapshots(engine, plan.world),
+        proposals=Proposals(engine),
         agents=agents,
         needs=widest(mine),
         agent_cards={
@@ -417,8 +421,27 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         pacer=Pacer(plan.speed),
         market_clock=MarketClock(wall=clock if feed.wall_clock else None),
         history=feed.history,
+        monitor=_monitor(plan, settings, engine),
         progress=Progress(pid=os.getpid()),
         leave=asyncio.Event(),
+    )
+
+
+def _monitor(plan: RunPlan, settings: Settings, engine: Engine) -> Monitor | None:
+    if not settings.serving.monitor:
+        return None
+    reference, why = None, "the market is simulated"
+    if not plan.simulated:
+        reference, why = shipped_reference(), "no reference ships with this version"
+    return Monitor(
+        plan.world,
+        settings.data.pred_horizon_steps,
+        Proposals(engine),
+        EventLog(engine, plan.world),
+        SqlSnapshots(engine, plan.world),
+        settings.data.var_dir / "reports" / "monitoring",
+        reference,
+        why,
     )
 
 

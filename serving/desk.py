@@ -29,6 +29,7 @@ from execution.loop import TradingLoop
 from serving.control import Confirmation, Control
 from serving.folds import Fold
 from serving.market_clock import MarketClock
+from serving.monitoring import Monitor
 from serving.opinions import Opinions
 from serving.pacing import Pacer
 from serving.reports import SignalReports
@@ -70,6 +71,7 @@ class Desk:
     routes : forecast symbol → execution symbol.
     needs : the most any agent reads of a state.
     history : opined, scored and folded, but never traded, before the first live bar.
+    monitor : looks for drift once a day of market time, or None.
     """
 
     loop: TradingLoop
@@ -88,6 +90,7 @@ class Desk:
     pacer: Pacer
     market_clock: MarketClock
     history: Sequence[BarFrame] = ()
+    monitor: Monitor | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)
@@ -123,7 +126,7 @@ class Desk:
         self.progress.phase = "catching up"
         self.fold.resume(self.loop)
         self.control.keep_lease(plain(self.progress), now=True)  # it may have taken long
-        self.loop.witness = self.teller.hear
+        self.loop.witness = self._hear
         self.teller.hear_again(self.ledger.records_since(self.ledger.head()[0] - TOLD_AGAIN))
         self.teller.tell()
         for symbol, memory in self.memories.items():
@@ -135,6 +138,8 @@ class Desk:
             if (state := self._state(memory)) is not None
             and state.as_of > self.loop.decided_up_to(state.symbol)
         ]
+        if self.monitor is not None:
+            self.monitor.resume(self.reader, self.memories)
         self._house()  # a kill that was ordered meanwhile comes first
         if states:
             log.info("finishing_bar", symbols=[state.symbol for state in states])
@@ -156,6 +161,7 @@ class Desk:
                     memory.states(int(part.ts[0]), None, self.needs.bars, self.needs.feature_rows)
                 )
                 self.loop.warm_up(_spoken(self.agents, batch))
+                self._watch([frame.symbol])
                 self.market_clock.reach(batch[-1].as_of)
                 self.progress.done = (first + len(part)) / len(fresh)
                 self.progress.as_of = iso(batch[-1].as_of)
@@ -222,7 +228,18 @@ class Desk:
             decision = self.loop.decide(state, opinions, absent, now)
             self._announce(decision)
         self.teller.tell()
+        self._watch([state.symbol for state in states])
         self._tell()
+
+    def _hear(self, record: Any) -> None:
+        self.teller.hear(record)
+        if self.monitor is not None:
+            self.monitor.hear(record)
+
+    def _watch(self, symbols: Sequence[str]) -> None:
+        if self.monitor is not None:
+            for symbol in symbols:
+                self.monitor.look(self.memories[symbol])
 
     def _announce(self, decision: Decision) -> None:
         self.progress.decided += 1

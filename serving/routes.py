@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Security
 from fastapi.responses import HTMLResponse, PlainTextResponse
@@ -19,9 +19,11 @@ from serving.schema import (
     ErrorReply,
     OpinionsRequest,
     Page,
+    ProposalRequest,
     Signal,
     SignalRequest,
     fill_of,
+    proposal_of,
     signal_of,
     symbol_in,
     trade_of,
@@ -47,6 +49,7 @@ Service = Annotated[CouncilService, Depends(service_of)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=18, description="`next` of the page before")]
 Id = Annotated[str, Path(max_length=64, pattern=r"^[\w.:-]+$")]
+Number = Annotated[int, Path(ge=1, le=2**53)]
 Followed = Annotated[str | None, Query(max_length=40, description="e.g. BTC-USDT")]
 
 
@@ -162,6 +165,27 @@ async def kill(service: Service, body: ControlRequest = ControlRequest()) -> dic
 async def arm(service: Service, body: ControlRequest = ControlRequest()) -> dict[str, Any]:  # noqa: B008
     """Leave HALTED or KILLED, in two steps: the first call returns the code for the second."""
     return await service.ask_desk("arm", {"by": "api", "why": body.why, "confirm": body.confirm})
+
+
+@router.get("/v1/proposals")
+def list_proposals(
+    service: Service,
+    state: Literal["open", "accepted", "rejected"] | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page:
+    """List what the system proposes, such as to look at a drift, newest first, all worlds."""
+    found = service.proposals.list(state=state, limit=limit + 1, before_id=_seq(cursor))
+    more = found[limit - 1].id if len(found) > limit else None
+    return _page([proposal_of(one) for one in found[:limit]], more)
+
+
+@router.post("/v1/proposals/{proposal_id}", dependencies=_TOKEN)
+def decide_proposal(proposal_id: Number, body: ProposalRequest, service: Service) -> dict[str, Any]:
+    """Accept or reject an open proposal. It notes the decision and carries nothing out."""
+    accept = body.decision == "accept"
+    now = service.clock.now()
+    return proposal_of(service.proposals.decide(proposal_id, accept=accept, by="api", at=now))
 
 
 @router.get("/v1/system/health")

@@ -15,6 +15,7 @@ from domain.market import parse_symbol
 from domain.opinion import Opinion, Outcome
 from domain.times import LAST_MS, iso
 from domain.trading import ClosedTrade, Fill, Portfolio, Position
+from storage.proposals import Proposal
 
 
 class Strict(BaseModel):
@@ -103,6 +104,12 @@ class ControlRequest(Strict):
 
     why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
     confirm: str | None = Field(default=None, max_length=64, description="code of the first step")
+
+
+class ProposalRequest(Strict):
+    """What a person decides about a proposal."""
+
+    decision: Literal["accept", "reject"]
 
 
 class StateRequest(Strict):
@@ -269,6 +276,17 @@ def portfolio_of(portfolio: Portfolio) -> dict[str, Any]:
             position_of(position, portfolio.marks.get(symbol))
             for symbol, position in sorted(portfolio.positions.items())
         ],
+    }
+
+
+def proposal_of(proposal: Proposal) -> dict[str, Any]:
+    """Return a proposal in JSON's types."""
+    decided = proposal.decided_at
+    body: dict[str, Any] = plain(proposal)
+    return {
+        **body,
+        "created_at": iso(proposal.created_at),
+        "decided_at": None if decided is None else iso(decided),
     }
 
 

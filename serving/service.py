@@ -24,11 +24,13 @@ from serving.schema import SignalRequest, signal_of, trade_of
 from serving.wire import opinion_to
 from storage.inbox import Inbox
 from storage.leases import Holder, Lease
+from storage.proposals import Proposals
 from storage.queries import Reader
 from storage.snapshots import SqlSnapshots
 
 ANSWER_SECONDS = 3.0  # how long an API call waits for the desk
 POLL_SECONDS = 0.01
+DRIFT = "drift"  # proposals and events of serving.monitoring
 VIEW, VIEW_KEY = "view", "desk"  # the snapshot in which the desk tells weights, books and risk
 
 
@@ -53,6 +55,7 @@ class CouncilService:
     inbox: Inbox
     desk: Lease
     snapshots: SqlSnapshots
+    proposals: Proposals
     agents: Mapping[str, AsyncAgent]
     needs: Needs
     agent_cards: Mapping[str, Mapping[str, Any]]
@@ -205,6 +208,7 @@ class CouncilService:
             "simulated": self.plan.simulated,
             "speed": self.plan.speed,
             "desk": {k: info.get(k) for k in ("phase", "done", "decided", "via", "as_of", "pid")},
+            "drifts": self.drifts(),
             "rows": self.reader.counts(),
         }
 
@@ -229,6 +233,14 @@ class CouncilService:
             "trades": [trade_of(trade) for _, trade in self.reader.trades(limit=20).items],
             "health": self.health(),
         }
+
+    def drifts(self) -> list[dict[str, Any]]:
+        """Return the open proposals about drift in this world, newest first."""
+        return [
+            {"id": one.id, "at": one.body["at"], "what": one.body["what"]}
+            for one in self.proposals.list(state="open", limit=1000)
+            if one.kind == DRIFT and one.body.get("world") == self.plan.world
+        ]
 
     def _told(self) -> dict[str, Any]:
         found = self.snapshots.latest(VIEW, VIEW_KEY)

@@ -13,13 +13,14 @@ so each of its rows counts. A backtest's result says ``Sharpe −3.10``, annuali
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from domain.errors import ConclaveError, SettingError, UsageError
+from domain.errors import SettingError, UsageError
 from domain.times import DAY_MS, iso, parse_iso, parse_timerange
 
 TEST_YEAR = (parse_iso("2025-01-01"), parse_iso("2026-01-01"))
@@ -72,7 +73,7 @@ class Look:
     def question(self) -> str:
         """What was asked, with how many configurations if it was more than one."""
         many = f"; {self.configurations} configurations" if self.configurations > 1 else ""
-        return self.what + many
+        return _one_line(self.what) + many
 
     @property
     def span(self) -> str:
@@ -138,7 +139,7 @@ def record(path: Path | None, look: Look, result: str, now_ms: int) -> str:
 
     Parameters
     ----------
-    path : ``TRIALS_LOG``, as prepared; None = not logged.
+    path : ``TRIALS_LOG``; None = not logged.
     result : the figures seen, short.
 
     Raises
@@ -149,11 +150,12 @@ def record(path: Path | None, look: Look, result: str, now_ms: int) -> str:
         return "no look at the test year"
     if path is None:
         return f"{NOT_LOGGED} (TRIALS_LOG is unset)"
+    prepare(path, look)
     before = read(path)
     known = not _uncommitted(look.commit) and any(_key(row) == _asked(look) for row in before)
     if not known:
         at = iso(now_ms - now_ms % 1000)
-        row = (at, look.short_commit, look.kind, look.span, look.question, result)
+        row = (at, look.short_commit, look.kind, look.span, look.question, _one_line(result))
         _append(path, [row])
     return f"{_place(read(path), look)}, {'counted before' if known else 'logged'}"
 
@@ -206,14 +208,14 @@ def _read(path: Path) -> list[dict[str, str]] | None:
         raise _refused(path, f"{error}.") from error
     if not text.strip():
         return None
-    lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    lines = csv.reader(io.StringIO(text), strict=True)
     rows: list[dict[str, str]] = []
     try:
         if tuple(next(lines)) != COLUMNS:
             raise _refused(path, f"Its first line must be {','.join(COLUMNS)}.")
         rows.extend(_row(values) for values in lines if values)
     except (csv.Error, UsageError) as error:
-        raise _refused(path, f"Line {lines.line_num}: {error}.".replace("..", ".")) from error
+        raise _refused(path, f"Line {lines.line_num}: {str(error).rstrip('.')}.") from error
     return rows
 
 
@@ -262,6 +264,10 @@ def _configurations(row: Row) -> int:
     return int(told[1].replace(",", "")) if told else 1
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _key(row: Row) -> tuple[str, ...]:
     return row["commit"], row["kind"], row["span"], row["what"]
 
@@ -281,7 +287,7 @@ def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:
         raise _refused(path, f"{error.strerror}.") from error
 
 
-def _refused(path: Path, hint: str) -> ConclaveError:
+def _refused(path: Path, hint: str) -> SettingError:
     return SettingError("TRIALS_LOG", "must be a trial log that can be written", str(path), hint)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -27,7 +27,15 @@ from execution.messages import LoopSettings
 from execution.paper import PaperBroker
 from execution.risk import EXERCISE, RiskLimits
 from execution.sizing import SizingSettings
-from sim.metrics import Metric, Period, Run, breakdown, intervals, measure
+from sim.metrics import (
+    Metric,
+    Period,
+    Run,
+    breakdown,
+    deflated_sharpe,
+    intervals,
+    measure,
+)
 from storage.memory import MemoryLedger
 
 _NO_FEATURES = FeatureFrame((), np.empty((1, 0)), "none")
@@ -87,6 +95,17 @@ class BacktestResult:
     def breakdown(self, period: Period) -> list[dict[str, str | float]]:
         """Return equity and return of each day, week or month."""
         return breakdown(self.run, period)
+
+    def deflated(self, trials: int, sharpes: Sequence[float] = ()) -> BacktestResult:
+        """Return the same result with its deflated Sharpe ratio.
+
+        Parameters
+        ----------
+        trials : how many were ever made, this one included.
+        sharpes : those known of them, annualised by √365.
+        """
+        value = deflated_sharpe(self.run, trials, sharpes)
+        return replace(self, metrics={**self.metrics, "deflated_sharpe": value})
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON's types only."""

@@ -1,4 +1,4 @@
-"""Everything there is to say about one forecaster: its scores, how sure they are, and its curves."""
+"""All there is to say about one forecaster: scores, how sure they are, and curves."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class Judge:
 
 
 def weights_over_time(agents: Mapping[str, Forecasts], truth: Truth, step_ms: int) -> list[Row]:
-    """Return each agent's published weight at ≤ 120 evenly spaced closes; None where it has none."""
+    """Return each agent's published weight at ≤ 120 evenly spaced closes; NaN where it has none."""
     told = [columns.weight for columns in agents.values()]
     known = np.isfinite(np.stack(told)).any(axis=0) if told else np.zeros(len(truth), np.bool_)
     rows = np.flatnonzero(known)

@@ -5,7 +5,8 @@ one keep the last): Sharpe = mean / std (ddof 1) · √365; Sortino divides by t
 downside deviation at target 0; Calmar = CAGR / maximum drawdown. Drawdown is over every bar's
 mark. Profit factor, win rate and expectancy are on closed trades, in money, net of every cost.
 Exposure is the share of time with a position, turnover the notional traded over mean equity.
-Nothing annualised is given for less than 30 days. Intervals: circular block bootstrap, 95 %.
+Nothing annualised is given for less than 30 days. Intervals: circular block bootstrap, 95 %. The
+deflated Sharpe ratio is a confidence in [0, 1]; only who knows the trial log can give it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from domain.market import Floats
 from domain.times import DAY_MS
 from domain.trading import ClosedTrade, Fill, Position
+from sim.statistics import overfitting
 
 MIN_DAYS = 30
 YEAR_DAYS = 365.0
@@ -106,8 +108,37 @@ def exposure(run: Run) -> float:
     return held / (end - run.start)
 
 
+def deflated_sharpe(run: Run, trials: int, sharpes: Sequence[float] = ()) -> float | None:
+    """Return the confidence that skill is left once the luck of all trials is taken off.
+
+    See :func:`sim.statistics.overfitting.deflated_sharpe` (Bailey & López de Prado 2014).
+
+    Parameters
+    ----------
+    trials : how many were ever made, this run included.
+    sharpes : those known of them, annualised by √365.
+
+    Returns
+    -------
+    In [0, 1]; None for less than 30 days, or where the equity never moved.
+
+    Raises
+    ------
+    UsageError : if there is no trial.
+    """
+    daily = daily_returns(run)
+    if len(daily) < MIN_DAYS:
+        return None
+    per_day = [value / float(np.sqrt(YEAR_DAYS)) for value in sharpes]
+    value = overfitting.deflated_sharpe(daily, trials, per_day)
+    return value if np.isfinite(value) else None
+
+
 def measure(run: Run) -> dict[str, Metric]:
-    """Return the metrics of ``backtest --json``; None where a number would mean nothing."""
+    """Return the metrics of ``backtest --json``; None where a number would mean nothing.
+
+    ``deflated_sharpe`` stays None: see :func:`deflated_sharpe`.
+    """
     daily = daily_returns(run)
     pnl = _pnl(run)
     final = float(run.equity[-1])

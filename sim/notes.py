@@ -1,4 +1,4 @@
-"""What a reader must know before the figures: too few rows, one outcome only, models out of place."""
+"""What a reader must know before the figures: few rows, one outcome, models out of place."""
 
 from __future__ import annotations
 

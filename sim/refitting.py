@@ -8,14 +8,14 @@ the fold, less an embargo of H bars, and labels that were known by then.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from data.splits import quarters
 from numpy.typing import NDArray
 
 from agents.contract import IN_SAMPLE, asleep
 from data.labels import Labels, training_rows
+from data.splits import WalkFold, quarters, walk_forward
 from domain.canonical import short_hash
 from domain.errors import DataRefused
 from domain.market import BarFrame, MarketState
@@ -29,30 +29,9 @@ Trainer = Callable[[BarFrame, int], Agent]  # all bars, fit instant (ms) → age
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """One step of the walk forward.
-
-    Attributes
-    ----------
-    start_ms, end_ms : bars that open in [start, end) are forecast.
-    fit_ms : bars that open before it, and labels known by it, are trained on; an embargo earlier.
-    """
-
-    start_ms: int
-    end_ms: int
-    fit_ms: int
-
-    def as_json(self) -> dict[str, str]:
-        """Return the instants as text."""
-        return {
-            "start": iso(self.start_ms), "end": iso(self.end_ms), "trained_until": iso(self.fit_ms)
-        }  # fmt: skip
-
-
 def folds_of(
     labels: Labels, step_ms: int, start_ms: int, end_ms: int, min_rows: int = MIN_ROWS
-) -> list[Fold]:
+) -> list[WalkFold]:
     """Return the calendar quarters of [start, end) that have enough rows to train on before them.
 
     Parameters
@@ -63,20 +42,29 @@ def folds_of(
     ------
     DataRefused : if no quarter has.
     """
-    embargo = labels.horizon * step_ms
-    found, most = [], 0
+    embargo, most, spans = labels.horizon, 0, []
     for start, end in quarters(start_ms, end_ms):
-        known = training_rows(labels.ts, start - embargo, labels.horizon, step_ms)
+        known = training_rows(labels.ts, start - embargo * step_ms, labels.horizon, step_ms)
         rows = int((labels.valid & known).sum())
+        tested = labels.valid & (labels.ts >= start) & (labels.ts < end)
         most = max(most, rows)
-        if rows >= min_rows:
-            found.append(Fold(start, end, start - embargo))
-    if not found:
+        if rows >= min_rows and tested.any():
+            spans.append((start, end))
+    if not spans:
         raise DataRefused(
             "refit", f"needs {min_rows} valid rows before a quarter of the range", most,
             "Give a file with more history before --timerange, or leave --refit out.",
         )  # fmt: skip
-    return found
+    return walk_forward(labels.ts, labels.valid, labels.horizon, step_ms, spans, embargo, min_rows)
+
+
+def told(fold: WalkFold) -> dict[str, str]:
+    """Return a fold's instants as text, for reports."""
+    return {
+        "start": iso(fold.start_ms),
+        "end": iso(fold.end_ms),
+        "trained_until": iso(fold.fit_ms),
+    }
 
 
 class Refitted:
@@ -88,7 +76,7 @@ class Refitted:
         silence.
     """
 
-    def __init__(self, parts: Sequence[tuple[Fold, Agent]]) -> None:
+    def __init__(self, parts: Sequence[tuple[WalkFold, Agent]]) -> None:
         self._parts = list(parts)
         agents = [agent for _, agent in self._parts]
         self.name = agents[0].name
@@ -119,7 +107,8 @@ class Refitted:
 
     def _ask(self, fold: int, states: Sequence[MarketState]) -> list[Opinion]:
         if fold >= 0:
-            return self._parts[fold][1].opine(states)
+            said = self._parts[fold][1].opine(states)
+            return [replace(opinion, model_version=self.version) for opinion in said]
         return [
             asleep(self.name, self.version, state, self.horizon_bars, IN_SAMPLE) for state in states
         ]
@@ -129,7 +118,7 @@ def refit_agents(
     agents: Mapping[str, Agent],
     trainers: Mapping[str, Trainer],
     frame: BarFrame,
-    folds: Sequence[Fold],
+    folds: Sequence[WalkFold],
     progress: Progress | None = None,
 ) -> dict[str, Agent]:
     """Train every agent that has a trainer once a fold; the others learn nothing ahead and stay.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -150,37 +150,6 @@ def day_block_shuffles(
         blocks = [rows[start : start + block] for start in range(0, n, block)]
         order = rng.permutation(len(blocks))
         yield np.concatenate([blocks[k] for k in order])
-
-
-def shuffled_gain(
-    forecast: Callable[[Truth], Floats], truth: Truth, shuffles: int = 20, seed: int = 7
-) -> dict[str, float | int]:
-    """Measure the skill that is left when outcomes are shuffled by days: it must not be positive.
-
-    Parameters
-    ----------
-    forecast : makes p (n,) for the outcomes it is given; a fixed forecast ignores them, one that
-        learns (a fitted model, the weight fold) learns from the shuffled ones. NaN rows are
-        passed over.
-    truth : (n,) the real outcomes.
-
-    Returns
-    -------
-    ``shuffles``, and over them the mean, lowest and highest Brier gain × 10⁴ against ½.
-    """
-    rng = np.random.default_rng(seed)
-    gains = []
-    for order in day_block_shuffles(len(truth), shuffles, rng):
-        other = truth.take(order)
-        p = forecast(other)
-        spoke = np.isfinite(p)
-        gains.append((0.25 - float(proper.brier(p[spoke], other.up[spoke]).mean())) * 1e4)
-    return {
-        "shuffles": shuffles,
-        "gain_mean": float(np.mean(gains)),
-        "gain_min": min(gains),
-        "gain_max": max(gains),
-    }
 
 
 def _mean(values: NDArray[Any]) -> float | None:

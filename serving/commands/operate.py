@@ -156,6 +156,9 @@ def _tell_status(body: dict[str, Any]) -> None:
         out.print("simulated market", style="yellow")
     for problem in health["problems"]:
         out.print(problem, style="yellow", markup=False)
+    if drifts := health["drifts"]:
+        told = f"drift: {len(drifts)} open proposals, the last: {drifts[0]['what']}"
+        out.print(told, style="yellow", markup=False)
     desk = health["desk"]
     done = "" if desk["done"] is None else f" {100 * desk['done']:.0f} %"
     out.print(f"desk: {desk['phase']}{done}, as of {desk['as_of']}, opinions via {desk['via']}")

@@ -136,18 +136,19 @@ def backtest(
     trials.prepare(settings.models.trials_log, setup.look)
     with progress_bar("bars traded", quiet=json) as tick:
         result = backtesting.run(setup, tick)
-    body: dict[str, Any] = plain(result.as_json())
+    judged = backtesting.judge(result, setup.look, settings.models.trials_log, clock.now())
+    conventions = {**setup.conventions, "trials": judged.trials}
+    body: dict[str, Any] = plain(judged.result.as_json())
     if breakdown is not None:
         body["breakdown"] = plain(result.breakdown(breakdown.value))
-    told = f"{body['trades']} trades, equity {body['metrics']['equity_final']:.2f}"
-    trial = trials.record(settings.models.trials_log, setup.look, told, clock.now())
-    _keep(settings, "backtest", {**body, "conventions": dict(setup.conventions)}, trial)
+    _keep(settings, "backtest", {**body, "conventions": conventions}, judged.trial)
     if json:
+        err.print(f"trials: {judged.trials}", style="dim", markup=False, soft_wrap=True)
         if exec_data is None:
-            err.print(f"execution: {setup.conventions['execution']}", style="dim", markup=False)
+            err.print(f"execution: {conventions['execution']}", style="dim", markup=False)
         print_json(body)
         return
-    out.print(backtest_view(body, setup.conventions))
+    out.print(backtest_view(body, conventions))
 
 
 def lookahead(

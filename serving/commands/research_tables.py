@@ -127,6 +127,7 @@ _METRICS: tuple[tuple[str, str, str, str], ...] = (
     ("growth a year", "cagr", "+.2%", "compound, 365 days"),
     ("volatility", "volatility", ".2%", "daily returns × √365"),
     ("Sharpe", "sharpe", "+.2f", "daily, UTC, × √365, no interest"),
+    ("deflated Sharpe", "deflated_sharpe", ".1%", "confidence that it is no luck"),
     ("Sortino", "sortino", "+.2f", "downside deviation below 0"),
     ("Calmar", "calmar", "+.2f", "growth a year / drawdown"),
     ("largest drawdown", "max_drawdown", ".2%", "from the highest mark, every bar"),
@@ -151,11 +152,21 @@ def backtest_view(body: Mapping[str, Any], conventions: Mapping[str, str]) -> Re
     if body.get("breakdown"):
         parts += ["", _breakdown(body["breakdown"])]
     parts += ["", _paid(body["costs"]), _decided(body["decisions"]), *_why_no_trades(body)]
+    parts += _deflated_words(body["metrics"]["deflated_sharpe"])
     parts.append(
         "• A backtest promises nothing: it is one past, filled at modelled prices, and the best of "
         "many tries looks good by luck."
     )
     return Group(*parts)
+
+
+def _deflated_words(confidence: float | None) -> list[str]:
+    if confidence is None:
+        return []
+    return [
+        f"• Deflated Sharpe: with {confidence:.1%} confidence the true Sharpe is above what the "
+        "luckiest of so many worthless trials would show; below 95 % it may well be luck."
+    ]
 
 
 def _conventions(conventions: Mapping[str, str]) -> Table:

@@ -315,6 +315,7 @@ class ServingSettings(Group):
         description="whether Ray Serve routes by HAProxy (clusters; its statistics answer on "
         "port 8404 of every address)",
     )
+    monitor: bool = Field(True, description="whether drift is looked for once a day of market time")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -18,7 +18,6 @@ from domain.market import BarFrame
 from sim.scoring import Floats, Forecasts, Mask
 
 Rows = NDArray[np.int64]
-Said = Mapping[str, Forecasts]
 P = TypeVar("P")
 
 
@@ -81,12 +80,14 @@ class Known:
     inputs : of the same bars.
     end_ms : the fit's instant, UTC ms.
     seed : of whatever is drawn.
+    fits : parameters of the baselines that were fitted before.
     """
 
     data: Dataset
     inputs: Inputs
     end_ms: int
     seed: int = 7
+    fits: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def volatility_rows(self) -> Mask:
@@ -108,6 +109,22 @@ def one_sigma_event(data: Dataset) -> Mask:
     return np.asarray(data.labels.drop > data.day)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What a baseline forecasts from.
+
+    Attributes
+    ----------
+    inputs : the bars and their series.
+    rows : (n,) indices of the deciding bars.
+    said : n forecasts of each of its parts.
+    """
+
+    inputs: Inputs
+    rows: Rows
+    said: Mapping[str, Forecasts]
+
+
 class Baseline(Protocol[P]):
     """A forecaster that stands beside the agents.
 
@@ -122,21 +139,18 @@ class Baseline(Protocol[P]):
     learns: bool
     parts: tuple[str, ...]
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> P:
-        """Return the parameters; ``fits`` holds those of its parts."""
+    def fit(self, known: Known, /) -> P:
+        """Return the parameters; ``known.fits`` holds those of its parts."""
         ...
 
-    def forecast(self, fit: P, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:
-        """Return n forecasts for the bars ``rows`` (n,); ``said`` holds those of its parts.
-
-        NaN where the past is too short. ``in_sample`` is for the caller to mark.
-        """
+    def forecast(self, fit: P, asked: Asked, /) -> Forecasts:
+        """Return n forecasts, NaN where the past is too short; in-sample rows are not marked."""
         ...
 
-    def to_json(self, fit: P) -> dict[str, Any]:
-        """Return plain lists and numbers; trees are files of their own."""
+    def to_json(self, fit: P, /) -> dict[str, Any]:
+        """Return plain lists and numbers, and trees as bytes."""
         ...
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> P:
-        """Read what :meth:`to_json` wrote; ``files`` holds the trees by name."""
+    def from_json(self, body: Mapping[str, Any], /) -> P:
+        """Read what :meth:`to_json` wrote."""
         ...

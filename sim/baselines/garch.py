@@ -16,7 +16,7 @@ import numpy as np
 from domain.canonical import plain
 from domain.errors import DataRefused
 from domain.market import BarFrame
-from sim.baselines.contract import Inputs, Known, Rows, Said
+from sim.baselines.contract import Asked, Known
 from sim.baselines.volatility import Head
 from sim.scoring import Floats, Forecasts, Mask
 
@@ -118,7 +118,7 @@ class GarchT:
     name, learns = "garch", True
     parts: tuple[str, ...] = ()
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> GarchFit:  # noqa: ARG002
+    def fit(self, known: Known) -> GarchFit:
         """Fit on returns that were observed by the fit's instant, the head on all its rows."""
         bars = known.data.bars
         returns, seen = observed_returns(bars)
@@ -126,16 +126,17 @@ class GarchT:
         model = fit_garch(returns[seen & closed][-RETURNS:])
         return GarchFit(model, Head.of(known, garch_sigma(model, bars, known.inputs.horizon_bars)))
 
-    def forecast(self, fit: GarchFit, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:  # noqa: ARG002
+    def forecast(self, fit: GarchFit, asked: Asked) -> Forecasts:
         """Return the distribution and the risks."""
+        inputs = asked.inputs
         sigma = garch_sigma(fit.model, inputs.bars, inputs.horizon_bars)
-        return fit.head.forecast(sigma[rows], inputs.day[rows])
+        return fit.head.forecast(sigma[asked.rows], inputs.day[asked.rows])
 
     def to_json(self, fit: GarchFit) -> dict[str, Any]:
         """Return lists and numbers."""
         body: dict[str, Any] = plain(fit)
         return body
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> GarchFit:  # noqa: ARG002
+    def from_json(self, body: Mapping[str, Any]) -> GarchFit:
         """Read them."""
         return GarchFit(Garch(**body["model"]), Head.from_json(body["head"]))

@@ -14,7 +14,7 @@ from data.features import REFERENCE_54
 from domain.canonical import plain
 from domain.errors import DataRefused, ModelError
 from domain.scores import log_loss
-from sim.baselines.contract import Inputs, Known, Rows, Said
+from sim.baselines.contract import Asked, Known
 from sim.scoring import Floats, Forecasts, Mask
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2)  # scikit-learn's C: the larger, the weaker the penalty
@@ -119,7 +119,7 @@ class Logistic54:
     name, learns = "logistic_54", True
     parts: tuple[str, ...] = ()
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> LogisticModel:  # noqa: ARG002
+    def fit(self, known: Known) -> LogisticModel:
         """Choose C on the last tenth and fit on all rows from 2023-04 on."""
         data = known.data
         return fit_logistic_54(
@@ -127,12 +127,10 @@ class Logistic54:
             horizon_bars=data.horizon_bars,
         )  # fmt: skip
 
-    def forecast(
-        self, fit: LogisticModel, inputs: Inputs, rows: Rows, said: Said  # noqa: ARG002
-    ) -> Forecasts:  # fmt: skip
+    def forecast(self, fit: LogisticModel, asked: Asked) -> Forecasts:
         """Return p."""
-        out = Forecasts.silent(len(rows))
-        out.p_up[:] = fit.chance(inputs.features[rows])
+        out = Forecasts.silent(len(asked.rows))
+        out.p_up[:] = fit.chance(asked.inputs.features[asked.rows])
         return out
 
     def to_json(self, fit: LogisticModel) -> dict[str, Any]:
@@ -140,7 +138,7 @@ class Logistic54:
         body: dict[str, Any] = plain(fit)
         return body
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> LogisticModel:  # noqa: ARG002
+    def from_json(self, body: Mapping[str, Any]) -> LogisticModel:
         """Read them."""
         return LogisticModel.from_json(body)
 
@@ -162,17 +160,17 @@ class RsiLogistic:
     name, learns = "rsi_logistic", True
     parts: tuple[str, ...] = ()
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> Line:  # noqa: ARG002
+    def fit(self, known: Known) -> Line:
         """Fit by maximum likelihood, from 2023-04 on."""
         x = known.inputs.features[:, [_RSI]]
         model = fit_logistic_54(x, known.data.labels.up, known.volume_rows, strength=1e9)
         slope = float(model.coefficients[0] / model.scale[0])
         return Line(model.intercept - slope * float(model.mean[0]), slope)
 
-    def forecast(self, fit: Line, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:  # noqa: ARG002
+    def forecast(self, fit: Line, asked: Asked) -> Forecasts:
         """Return p."""
-        out = Forecasts.silent(len(rows))
-        out.p_up[:] = sigmoid(fit.intercept + fit.slope * inputs.features[rows, _RSI])
+        out = Forecasts.silent(len(asked.rows))
+        out.p_up[:] = sigmoid(fit.intercept + fit.slope * asked.inputs.features[asked.rows, _RSI])
         return out
 
     def to_json(self, fit: Line) -> dict[str, Any]:
@@ -180,6 +178,6 @@ class RsiLogistic:
         body: dict[str, Any] = plain(fit)
         return body
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> Line:  # noqa: ARG002
+    def from_json(self, body: Mapping[str, Any]) -> Line:
         """Read them."""
         return Line(**body)

@@ -12,7 +12,7 @@ import pandas as pd
 from domain.canonical import plain
 from domain.market import BarFrame
 from domain.quantiles import REQUIRED_LEVELS
-from sim.baselines.contract import Inputs, Known, Rows, Said, one_sigma_event
+from sim.baselines.contract import Asked, Known, one_sigma_event
 from sim.baselines.shape import chance_up, completed
 from sim.scoring import Floats, Forecasts
 
@@ -26,14 +26,14 @@ class Free:
     learns = False
     parts: tuple[str, ...] = ()
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def fit(self, _: Known) -> None:
         """Learn nothing."""
 
-    def to_json(self, fit: None) -> dict[str, Any]:  # noqa: ARG002
+    def to_json(self, _: None) -> dict[str, Any]:
         """Return nothing."""
         return {}
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> None:  # noqa: ARG002
+    def from_json(self, _: Mapping[str, Any]) -> None:
         """Read nothing."""
 
 
@@ -42,9 +42,9 @@ class Half(Free):
 
     name = "half"
 
-    def forecast(self, fit: None, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:  # noqa: ARG002
+    def forecast(self, _: None, asked: Asked) -> Forecasts:
         """Return ½ for every row."""
-        out = Forecasts.silent(len(rows))
+        out = Forecasts.silent(len(asked.rows))
         out.p_up[:] = 0.5
         return out
 
@@ -54,10 +54,10 @@ class Trailing(Free):
 
     name = "trailing"
 
-    def forecast(self, fit: None, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:  # noqa: ARG002
+    def forecast(self, _: None, asked: Asked) -> Forecasts:
         """Return the quantiles, and p = 1 − F(0)."""
-        out = Forecasts.silent(len(rows))
-        q = trailing_quantiles(inputs.bars, inputs.horizon_bars)[rows]
+        out = Forecasts.silent(len(asked.rows))
+        q = trailing_quantiles(asked.inputs.bars, asked.inputs.horizon_bars)[asked.rows]
         out.quantiles[:] = completed(REQUIRED_LEVELS, q)
         out.p_up[:] = chance_up(REQUIRED_LEVELS, q)
         return out
@@ -86,15 +86,15 @@ class BaseRate:
     name, learns = "base_rate", True
     parts: tuple[str, ...] = ()
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> Rates:  # noqa: ARG002
+    def fit(self, known: Known) -> Rates:
         """Count."""
         data, rows = known.data, known.volatility_rows
         events = (data.labels.up, data.down, data.up, one_sigma_event(data))
         return Rates(*(float(event[rows].mean()) for event in events))
 
-    def forecast(self, fit: Rates, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:  # noqa: ARG002
+    def forecast(self, fit: Rates, asked: Asked) -> Forecasts:
         """Return the shares."""
-        out = Forecasts.silent(len(rows))
+        out = Forecasts.silent(len(asked.rows))
         out.p_up[:], out.risk_sigma[:] = fit.up, fit.one_sigma
         out.risk_down[:], out.risk_up[:] = fit.down, fit.up_risk
         return out
@@ -104,7 +104,7 @@ class BaseRate:
         body: dict[str, Any] = plain(fit)
         return body
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> Rates:  # noqa: ARG002
+    def from_json(self, body: Mapping[str, Any]) -> Rates:
         """Read them."""
         return Rates(**body)
 

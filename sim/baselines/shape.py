@@ -42,7 +42,7 @@ def stretched(values: Floats, shape: Floats) -> Floats:
     away = shape - shape[MEDIAN]
     below = middle + (low - middle) * (away / away[OUTER[0]])
     above = middle + (high - middle) * (away / away[OUTER[2]])
-    return np.where(np.arange(len(shape)) < MEDIAN, below, above)
+    return np.asarray(np.where(np.arange(len(shape)) < MEDIAN, below, above))
 
 
 def rescaled(values: Floats, lower: Floats, upper: Floats) -> Floats:

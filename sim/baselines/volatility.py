@@ -15,7 +15,7 @@ from agents.volatility import HarModel
 from domain.canonical import plain
 from domain.errors import ModelError
 from domain.opinion import ADVERSE_MOVE
-from sim.baselines.contract import Inputs, Known, Rows, Said, one_sigma_event
+from sim.baselines.contract import Asked, Inputs, Known, one_sigma_event
 from sim.baselines.shape import LEVELS, chance_up
 from sim.scoring import Floats, Forecasts
 
@@ -74,20 +74,20 @@ class Ewma:
     name, learns = "ewma", True
     parts: tuple[str, ...] = ()
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> Head:  # noqa: ARG002
+    def fit(self, known: Known) -> Head:
         """Fit the head."""
         return Head.of(known, known.inputs.ewma)
 
-    def forecast(self, fit: Head, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:  # noqa: ARG002
+    def forecast(self, fit: Head, asked: Asked) -> Forecasts:
         """Return the distribution and the risks."""
-        return fit.forecast(inputs.ewma[rows], inputs.day[rows])
+        return fit.forecast(asked.inputs.ewma[asked.rows], asked.inputs.day[asked.rows])
 
     def to_json(self, fit: Head) -> dict[str, Any]:
         """Return lists and numbers."""
         body: dict[str, Any] = plain(fit)
         return body
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> Head:  # noqa: ARG002
+    def from_json(self, body: Mapping[str, Any]) -> Head:
         """Read them."""
         return Head.from_json(body)
 
@@ -118,19 +118,19 @@ class Har:
     def __init__(self, name: str, ranges: bool) -> None:
         self.name, self._ranges = name, ranges
 
-    def fit(self, known: Known, fits: Mapping[str, Any]) -> HarFit:  # noqa: ARG002
+    def fit(self, known: Known) -> HarFit:
         """Fit season, regression and head on the rows from 2022-09 on."""
         model, x = fit_volatility(known.data, known.end_ms, self._ranges)
         return HarFit(model, Head.of(known, model.sigma_of(x)))
 
-    def forecast(self, fit: HarFit, inputs: Inputs, rows: Rows, said: Said) -> Forecasts:  # noqa: ARG002
+    def forecast(self, fit: HarFit, asked: Asked) -> Forecasts:
         """Return the distribution and the risks."""
-        return fit.head.forecast(fit.sigma(inputs)[rows], inputs.day[rows])
+        return fit.head.forecast(fit.sigma(asked.inputs)[asked.rows], asked.inputs.day[asked.rows])
 
     def to_json(self, fit: HarFit) -> dict[str, Any]:
         """Return lists and numbers."""
         return {"model": fit.model.to_json(), "head": plain(fit.head)}
 
-    def from_json(self, body: Mapping[str, Any], files: Mapping[str, bytes]) -> HarFit:  # noqa: ARG002
+    def from_json(self, body: Mapping[str, Any]) -> HarFit:
         """Read them."""
         return HarFit(HarModel.from_json(body["model"]), Head.from_json(body["head"]))

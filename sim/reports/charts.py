@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 400.0, 240.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 10.0, 40.0
-STRIP_WIDTH = 300.0
+_LEFT, _RIGHT, _TOP = 46.0, 12.0, 24.0
+_BOTTOM, _UNNAMED_BOTTOM = 40.0, 24.0
+STRIP_WIDTH, _STRIP_PAD = 300.0, 9.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Point = tuple[float, float]
@@ -51,12 +52,12 @@ def axis(values: Iterable[float], label: str, *, digits: int | None = None, pad:
     return Axis(lo, hi, tuple(_ticks(lo * unit, hi * unit, unit, digits, suffix, count)), label)
 
 
-def time_axis(days: Sequence[float], label: str = "UTC") -> Axis:
-    """Return an axis of days since 1970 with ticks on days or on months."""
+def time_axis(days: Sequence[float]) -> Axis:
+    """Return an axis of days since 1970 with ticks on days or on months; dates name themselves."""
     lo, hi = min(days), max(days)
     if hi - lo < 1e-6:
         lo, hi = lo - 0.5, hi + 0.5
-    return Axis(lo, hi, tuple(_dates(lo, hi)), label)
+    return Axis(lo, hi, tuple(_dates(lo, hi)), "")
 
 
 class Chart:
@@ -68,7 +69,7 @@ class Chart:
     def __init__(self, x: Axis, y: Axis, height: float = HEIGHT) -> None:
         self.x, self.y, self.height = x, y, height
         self.inner_width = WIDTH - _LEFT - _RIGHT
-        self.inner_height = height - _TOP - _BOTTOM
+        self.inner_height = height - _TOP - (_BOTTOM if x.label else _UNNAMED_BOTTOM)
         self._inside: list[Markup] = []
 
     def line(self, points: Sequence[Point], style: str) -> None:
@@ -164,8 +165,12 @@ class Chart:
             out += Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
                 _n(at), _n(at), _n(base), _n(base + 4)
             )
-            out += _text(at, base + 16, told, "middle")
-        return out + _text(_LEFT + self.inner_width, self.height - 4, self.x.label, "end", "name")
+            edge = WIDTH - at < 3.7 * len(told)
+            out += _text(WIDTH if edge else at, base + 16, told, "end" if edge else "middle")
+        out += _text(2.0, 13.0, self.y.label, "start", "name")
+        if self.x.label:
+            out += _text(_LEFT + self.inner_width, self.height - 4, self.x.label, "end", "name")
+        return out
 
 
 def strip(
@@ -178,14 +183,14 @@ def strip(
     at: float | None = 0.0,
     style: str = "c0",
 ) -> Markup:
-    """Draw one line from ``lo`` to ``hi``: a band, a rule, an interval and dots; values are clipped.
+    """Draw one line from ``lo`` to ``hi``: band, rule, interval and dots, clipped to its ends.
 
     It stretches to any width, so it holds no letters; its numbers stand beside it as text.
     """
 
     def px(value: float) -> float:
         inside = min(max((value - lo) / (hi - lo), 0.0), 1.0)
-        return 4.0 + inside * (STRIP_WIDTH - 8.0)
+        return _STRIP_PAD + inside * (STRIP_WIDTH - 2.0 * _STRIP_PAD)
 
     out = Markup("")
     if band is not None:

@@ -9,8 +9,19 @@ from typing import Any
 from sim.reports.charts import Axis, Chart, Point, axis, time_axis
 from sim.reports.parts import Card, Key
 from sim.reports.reading import (
-    Board, Member, day, dig, evidence, number, numbers, part, percent, rows, show, title, word,
-)  # fmt: skip
+    Board,
+    Member,
+    day,
+    dig,
+    evidence,
+    number,
+    numbers,
+    part,
+    percent,
+    rows,
+    show,
+    title,
+)
 from sim.reports.words import PROOF
 
 _NO_PATH = "Not measured: the board holds no path over time."
@@ -46,10 +57,10 @@ def gain_path(member: Member) -> Card:
     told = f"At the end {show(line[-1][1], '+.1f')}"
     if ends:
         told += f", 95 % confidence sequence {show(ends[0], '+.1f')} to {show(ends[1], '+.1f')}"
-    legend = (Key(f"line {style(member)}", "mean gain so far, 1e-4"),)
-    legend += (Key(f"cover {style(member)}", "95 % confidence sequence"),) if bounds else ()
+    legend = [Key(f"line {style(member)}", "mean gain so far, 1e-4")]
+    legend += [Key(f"cover {style(member)}", "95 % confidence sequence")] if bounds else []
     return Card(head, f"{told}. Above 0 is better than a coin.", chart.svg(f"{head}. {told}."),
-                legend=legend)  # fmt: skip
+                legend=tuple(legend))  # fmt: skip
 
 
 def log_evidence(shown: Sequence[Member]) -> Card:
@@ -69,7 +80,6 @@ def log_evidence(shown: Sequence[Member]) -> Card:
     chart = Chart(time_axis([x for _, line in lines for x, _ in line]),
                   _powers([*values, 0.0, proof + 0.3]))  # fmt: skip
     chart.across(proof, "limit")
-    chart.word(chart.x.lo, proof, f" {PROOF:.0f}: proof", "over", "start")
     for member, line in reversed(lines):
         chart.line(line, style(member))
     ends = ", ".join(
@@ -77,6 +87,7 @@ def log_evidence(shown: Sequence[Member]) -> Card:
         for member, line in lines
     )
     legend = tuple(Key(f"line {style(member)}", title(member.name)) for member, _ in lines)
+    legend += (Key("line limit", f"proof: {PROOF:.0f}"),)
     return Card(head, f"e-value at the end: {ends}. Beyond {PROOF:.0f}, chance is excluded at 5 % "
                 "whenever one looks.", chart.svg(f"{head}. {ends}."), legend=legend)  # fmt: skip
 
@@ -115,7 +126,8 @@ def reliability(member: Member, key: str = "reliability", what: str = "went up")
         told = f"forecast {percent(forecast)}, observed {percent(observed)}, {n:,.0f} bars"
         chart.dot(forecast, observed, "bad" if out else style(member), told, hollow=out)
     text = _calibration_words(member, key, outside, len(bins))
-    return Card(head, text, chart.svg(f"Reliability of {head}: {what} against forecast. {text}"))
+    described = f"Reliability of {head}: {what} against forecast. {text}"
+    return Card(head, text, chart.svg(described))
 
 
 def _calibration_words(member: Member, key: str, outside: int, count: int) -> str:
@@ -157,28 +169,28 @@ def pit(member: Member) -> Card:
     counts = [float(c) for c in rows(found, "counts") if isinstance(c, int | float)]
     if not counts or not sum(counts):
         return Card(head, missing="Not measured: it forecasts no whole distribution here.")
-    total = sum(counts)
-    band = numbers(found, "band_lo", "band_hi")
-    share = [c / total for c in counts]
-    top = [*share, 1 / len(counts)] + ([band[1] / total] if band else [])
-    y = axis([0.0, 1.1 * max(top)], "share", unit=100.0, pad=0.0, suffix=" %", count=4)
+    expected = sum(counts) / len(counts)
+    off = [count / expected - 1.0 for count in counts]
+    band = numbers(found, "band_lo", "band_hi") or []
+    limits = [edge / expected - 1.0 for edge in band]
+    y = axis([*off, *limits, 0.0], "more or less often than forecast, %", unit=100.0)
     x = Axis(
-        0.0, 1.0, tuple((k / 4, f"{k / 4:g}") for k in range(5)), "share of its forecast below"
+        0.0, 1.0, tuple((k / 4, f"{k / 4:g}") for k in range(5)), "outcome’s place in its forecast"
     )
-    chart = Chart(x, y, 200.0)
-    if band:
-        chart.span(band[0] / total, band[1] / total, "band")
-    outside = []
-    for k, value in enumerate(share):
-        out = bool(band) and not band[0] <= counts[k] <= band[1]  # type: ignore[index]
-        outside += [k] if out else []
-        left, right = k / len(share), (k + 1) / len(share)
-        told = f"{left:.2f}–{right:.2f}: {percent(value, 2)} of outcomes"
+    chart = Chart(x, y, 220.0)
+    if limits:
+        chart.span(limits[0], limits[1], "band")
+    outside = 0
+    for k, value in enumerate(off):
+        out = bool(limits) and not limits[0] <= value <= limits[1]
+        outside += out
+        left, right = k / len(off), (k + 1) / len(off)
+        told = f"{left:.2f}–{right:.2f}: {counts[k]:,.0f} outcomes, expected {expected:,.0f}"
         chart.bar(left, right, value, f"fill {'bad' if out else style(member)}", told)
-    chart.across(1 / len(counts), "zero")
-    text = "Flat is right; full ends mean too narrow, a hump means too wide."
-    if band:
-        text += f" {len(outside)} of {len(counts)} bars leave the band of a calibrated forecast."
+    chart.across(0.0, "zero")
+    text = "All bars near 0 is right; high ends mean too narrow, a high middle means too wide."
+    if limits:
+        text += f" {outside} of {len(counts)} leave the band of a calibrated forecast."
     return Card(head, text, chart.svg(f"{head}. {text}"))
 
 
@@ -189,7 +201,7 @@ def rolling_coverage(member: Member) -> Card:
     if len(path) < 2:
         return Card(head, missing="Not measured: fewer than 30 days, or no quantiles.")
     line = [(x, number(row, "coverage") or 0.0) for x, row in path]
-    y = axis([0.75, 0.85, *(v for _, v in line)], "share", unit=100.0, suffix=" %", digits=0)
+    y = axis([0.75, 0.85, *(v for _, v in line)], "share", unit=100.0, suffix=" %")
     chart = Chart(time_axis([x for x, _ in line]), y, 200.0)
     chart.span(0.765, 0.835, "band")
     chart.across(0.8, "zero")
@@ -247,27 +259,29 @@ def weights(board: Board, agents: Sequence[Member]) -> Card:
     found = [(x, row) for row in rows(board, "weights") if (x := day(dig(row, "at"))) is not None]
     heard = [m for m in agents if any(number(row, m.name) for _, row in found)]
     if len(found) < 2 or not heard:
-        return Card(head, missing="Not measured: no council, or its weights were not kept.",
-                    wide=True)  # fmt: skip
+        return Card(head, missing="Not measured: no council, or its weights were not kept.")
     chart = Chart(time_axis([x for x, _ in found]),
-                  axis([0.0, 1.0], "weight", unit=100.0, pad=0.0, suffix=" %"), 200.0)  # fmt: skip
+                  axis([0.0, 1.0], "weight", unit=100.0, pad=0.0, suffix=" %"))  # fmt: skip
     floor = [(x, 0.0) for x, _ in found]
+    names = []
     for member in heard:
         roof = [(x, y + max(number(row, member.name) or 0.0, 0.0))
                 for (x, y), (_, row) in zip(floor, found, strict=True)]  # fmt: skip
         chart.area(roof, floor, f"fill stacked {style(member)}")
-        _name_area(chart, member, floor, roof)
+        names.append((member, floor, roof))
         floor = roof
+    for named in names:  # after all areas, so that none covers a name
+        _name_area(chart, *named)
     means = ", ".join(f"{title(m.name)} {percent(number(m.scores, 'weight_mean'))}" for m in heard)
     legend = tuple(Key(f"fill {style(member)}", title(member.name)) for member in heard)
-    return Card(head, f"Mean weight: {means}.", chart.svg(f"{head}. Mean weight: {means}."),
-                legend=legend, wide=True)  # fmt: skip
+    text = f"From below in the order of the legend. Mean weight: {means}."
+    return Card(head, text, chart.svg(f"{head}. {text}"), legend=legend)
 
 
 def _name_area(chart: Chart, member: Member, floor: Sequence[Point], roof: Sequence[Point]) -> None:
     inner = range(len(roof) // 5, len(roof) - len(roof) // 5) or range(len(roof))
     k = max(inner, key=lambda i: roof[i][1] - floor[i][1])
-    if roof[k][1] - floor[k][1] > 0.13:
+    if roof[k][1] - floor[k][1] > 0.16:
         middle = (roof[k][1] + floor[k][1]) / 2 - 0.03
         chart.word(roof[k][0], middle, title(member.name), "inside")
 
@@ -289,14 +303,14 @@ def cusum(board: Board) -> Card:
                   200.0)  # fmt: skip
     if limit is not None:
         chart.across(limit, "limit")
-        chart.word(chart.x.lo, limit, " alarm", "over", "start")
     chart.line(line, "c0")
     alarms = [x for row in rows(found, "alarms") if (x := day(dig(row, "at"))) is not None]
     for at in alarms:
         chart.up(at, "limit")
     text = f"{len(alarms)} alarm{'' if len(alarms) == 1 else 's'}"
     text += f" at a threshold of {show(limit, '.3g')}." if limit is not None else "."
-    return Card(head, text, chart.svg(f"{head} {text}"))
+    legend = (Key("line c0", "sum so far"), Key("line limit", "alarm"))
+    return Card(head, text, chart.svg(f"{head} {text}"), legend=legend)
 
 
 def logits(board: Board) -> Card:
@@ -311,14 +325,14 @@ def logits(board: Board) -> Card:
     for value in found:
         counts[min(int((value + edge) / (2 * edge) * 20), 19)] += 1
     chart = Chart(axis([-edge, edge], "logit of its rank out of sample", pad=0.0),
-                  axis([0.0, float(max(counts))], "splits", pad=0.0, digits=0), 200.0)  # fmt: skip
+                  axis([0.0, float(max(counts))], "splits", pad=0.0), 200.0)  # fmt: skip
     for k, count in enumerate(counts):
         left = -edge + k * edge / 10
         below = left + edge / 20 < 0
         told = f"{left:.1f} to {left + edge / 10:.1f}: {count} splits"
         chart.bar(left, left + edge / 10, float(count), f"fill {'bad' if below else 'c0'}", told)
     chart.up(0.0, "zero")
-    pbo = word(board, "overfitting", "pbo") and percent(number(board, "overfitting", "pbo"))
+    pbo = percent(number(board, "overfitting", "pbo"))
     text = f"Left of 0 the best in sample is below the middle out of sample: {pbo} of the splits."
     return Card(head, text, chart.svg(f"{head} {text}"))
 

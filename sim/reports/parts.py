@@ -20,12 +20,13 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One line of a card: a name, a small drawing without words, and the value in words."""
+    """One line of a card: a name, a small drawing without words, the value, and details of it."""
 
     name: str
     value: str
     svg: Markup | None = None
     mark: Mark = ""
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ class Card:
     ticks: tuple[str, ...] = ()
     legend: tuple[Key, ...] = ()
     missing: str = ""
-    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: its tables, then its cards."""
+    """A part of the page: its tables, then its cards, small ones three in a row."""
 
     ident: str
     title: str
@@ -95,3 +95,4 @@ class Section:
     tables: tuple[Table, ...] = ()
     cards: tuple[Card, ...] = ()
     missing: str = ""
+    small: bool = False

@@ -1,4 +1,4 @@
-"""Read a scoreboard that may be old, partial or empty, and write its numbers as people read them."""
+"""Read a scoreboard that may be old or partial, and write its numbers as people read them."""
 
 from __future__ import annotations
 
@@ -132,7 +132,22 @@ def evidence(value: float | None) -> str:
         return DASH
     if 0.01 <= value < 1000.0 or value <= 0.0:
         return show(value, ".3g")
-    return "10" + str(round(math.log10(value))).translate(_RAISED)
+    if value > 1e50:
+        return "over 10⁵⁰"
+    power = math.floor(math.log10(value))
+    first = round(value / 10.0**power)
+    if first == 10:
+        first, power = 1, power + 1
+    return ("" if first == 1 else f"{first}×") + "10" + str(power).translate(_RAISED)
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Write a difference ± its standard error, to the digits that the error leaves."""
+    if value is None or not error or error < 0.0:
+        return show(value, "+.3g")
+    power = math.floor(math.log10(error))
+    digits = min(max(0, -power + (error / 10.0**power < 3.0)), 6)
+    return f"{show(value, f'+.{digits}f')} ± {error:.{digits}f}"
 
 
 def title(name: str) -> str:

@@ -7,11 +7,25 @@ from typing import Any
 
 from sim.reports.charts import strip
 from sim.reports.figures import style
-from sim.reports.parts import Card, Key, Mark, Strip
+from sim.reports.parts import Card, Mark, Strip
 from sim.reports.reading import (
-    COUNCIL, DASH, Board, Member, beyond_noise, dig, evidence, number, numbers, part, percent,
-    rows, show, title, word,
-)  # fmt: skip
+    COUNCIL,
+    Board,
+    Member,
+    beyond_noise,
+    dig,
+    evidence,
+    members,
+    number,
+    numbers,
+    part,
+    percent,
+    rows,
+    show,
+    title,
+    with_error,
+    word,
+)
 
 _UNITS = {
     "brier": ("Direction", "gain, 1e-4"),
@@ -30,29 +44,38 @@ def forest(board: Board, score: str) -> Card:
     head = f"{head}: {unit}"
     if not found:
         return Card(head, missing="Not measured: no comparison of this score.")
-    edge = 1.08 * max(
-        abs(v) for row in found for key in ("difference", "lo", "hi")
-        if (v := number(row, key)) is not None
-    ) or 1.0  # fmt: skip
+    edge = _common_edge(found)
     strips = tuple(_compared(row, edge) for row in found)
     ticks = (show(-edge, ".3g"), "0", show(edge, "+.3g"))
     return Card(head, "Right of 0 the first named is better; the bar is the 95 % interval.",
                 strips=strips, ticks=ticks)  # fmt: skip
 
 
+def _common_edge(found: Sequence[Any]) -> float:
+    """Return the end of the scale; one that is far from all others does not set it."""
+    reach = sorted(
+        max(abs(v) for key in ("difference", "lo", "hi") if (v := number(row, key)) is not None)
+        for row in found
+    )
+    while len(reach) > 2 and reach[-1] > 3.0 * reach[-2]:
+        reach.pop()
+    return 1.08 * reach[-1] or 1.0
+
+
 def _compared(row: Any, edge: float) -> Strip:
     difference, error = number(row, "difference") or 0.0, number(row, "se")
     ends = numbers(row, "lo", "hi")
-    told = show(difference, "+.3g") + ("" if error is None else f" ± {show(error, '.2g')}")
+    told = with_error(difference, error)
     t, e_value = number(row, "dm_t"), number(row, "e_value")
-    told += "" if t is None else f", t {show(t, '.1f')}"
-    told += "" if e_value is None else f", e {evidence(e_value)}"
-    mark = judged(difference, error)
+    more = [] if t is None else [f"t {show(t, '.1f')}"]
+    more += [] if e_value is None else [f"e {evidence(e_value)}"]
+    more += ["off the scale"] if abs(difference) > edge else []
     interval = None if ends is None else (ends[0], ends[1])
     first = word(row, "a")
     drawn = strip(-edge, edge, dots=(difference,), interval=interval,
                   style="c0" if first == COUNCIL else "c9")  # fmt: skip
-    return Strip(f"{title(first)} vs {title(word(row, 'b'))}", told, drawn, mark)
+    return Strip(f"{title(first)} vs {title(word(row, 'b'))}", told, drawn,
+                 judged(difference, error), ", ".join(more))  # fmt: skip
 
 
 def judged(difference: float | None, error: float | None) -> Mark:
@@ -105,17 +128,20 @@ def cpcv(board: Board) -> Card:
     if not values:
         return Card(head, missing="Not measured: run without cross-validation.")
     edge = 1.1 * max(abs(v) for v in values) or 1.0
+    colours = {member.name: style(member) for member in members(board)}
     strips = tuple(
-        Strip(title(name), _spread(found[name], path), strip(-edge, edge, dots=path), _split(path))
+        Strip(title(name), _spread(found[name]),
+              strip(-edge, edge, dots=path, style=colours.get(name, "c9")), _split(path))
         for name, path in paths.items() if path
     )  # fmt: skip
-    return Card(head, "Each point is one path through the data, 1e-4; a real edge keeps its sign.",
+    return Card(head, "Each point is one path through the data, 1e-4; the value is mean ± "
+                "standard deviation. A real edge keeps its sign.",
                 strips=strips, ticks=(show(-edge, ".3g"), "0", show(edge, "+.3g")))  # fmt: skip
 
 
-def _spread(row: Any, path: Sequence[float]) -> str:
+def _spread(row: Any) -> str:
     mean, sd = number(row, "mean"), number(row, "sd")
-    return f"{show(mean, '+.1f')} ± {show(sd, '.1f')} (s.d.), {len(path)} paths"
+    return f"{show(mean, '+.1f')} ± {show(sd, '.1f')}"
 
 
 def _split(path: Sequence[float]) -> Mark:
@@ -126,39 +152,9 @@ def _floats(found: Sequence[Any]) -> list[float]:
     return [v for item in found if (v := number({"v": item}, "v")) is not None]
 
 
-def brier_parts(shown: Sequence[Member]) -> Card:
-    """Draw the decomposition of the Brier score, the parts that differ between forecasters."""
-    head = "What the Brier score is made of"
-    found = [(m, p) for m in shown if (p := part(m.scores, "detail", "brier_parts"))]
-    keys = ("resolution", "reliability", "within")
-    values = [abs(v) for _, p in found for key in keys if (v := number(p, key)) is not None]
-    if not values:
-        return Card(head, missing="Not measured.")
-    edge = 1.1e4 * max(values) or 1.0
-    strips = tuple(_piece(m, p, key, edge) for m, p in found for key in keys)
-    base = number(found[0][1], "uncertainty")
-    text = ("Brier = uncertainty + reliability − resolution + within, 1e-4. Resolution is skill "
-            "(more is better), reliability is the price of bad calibration (less is better).")  # fmt: skip
-    text += "" if base is None else f" Uncertainty, the market’s own: {show(1e4 * base, ',.1f')}."
-    return Card(head, text, strips=strips, ticks=("0", show(edge, ".3g")))
-
-
-def _piece(member: Member, parts: Any, key: str, edge: float) -> Strip:
-    value = number(parts, key)
-    name = f"{title(member.name)}: {key}"
-    if value is None:
-        return Strip(name, DASH)
-    drawn = strip(0.0, edge, interval=(0.0, max(1e4 * value, 0.0)), style=f"thick {style(member)}")
-    return Strip(name, show(1e4 * value, ".2f"), drawn)
-
-
 def cell_strip(value: float | None, ends: Sequence[float] | None, edge: float, colour: str) -> Any:
     """Return the small interval of a table's cell, None where there is no value."""
     if value is None or edge <= 0.0:
         return None
     interval = None if ends is None else (ends[0], ends[1])
     return strip(-edge, edge, dots=(value,), interval=interval, style=colour)
-
-
-LEGEND = (Key("m-better", "▲ better beyond noise"), Key("m-worse", "▼ worse beyond noise"),
-          Key("m-noise", "≈ within two standard errors"))  # fmt: skip

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sim.reports.charts import strip
 from sim.reports.figures import style
-from sim.reports.parts import Cell, Column, Line, Mark, Table
+from sim.reports.parts import Card, Cell, Column, Line, Mark, Strip, Table
 from sim.reports.reading import (
-    DASH, Board, Member, comparison, dig, evidence, members, number, numbers, part, percent, rows,
-    show, title, versus_ewma, word,
-)  # fmt: skip
+    DASH,
+    Board,
+    Member,
+    comparison,
+    dig,
+    evidence,
+    members,
+    number,
+    numbers,
+    part,
+    percent,
+    rows,
+    show,
+    title,
+    versus_ewma,
+    word,
+)
 from sim.reports.strips import cell_strip, judged
 
 _Write = Callable[[float | None], str]
@@ -68,14 +83,14 @@ def direction(board: Board) -> Table:
     edge = _edge(everybody)
     head = (
         Column("gain", "(¼ − Brier) × 10⁴ ± one standard error; a coin scores 0"),
-        Column("95 % interval", "bootstrap of whole days; the rule is 0"),
         Column("vs ½", "whether the gain is beyond two standard errors"),
+        Column("95 % interval", "bootstrap of whole days; the rule is 0"),
     )
     return Table(
         "Direction: does the price end higher?", "forecaster",
         (*head, *(Column(name, told) for name, _, told, _ in _DIRECTION)),
         tuple(_direction_line(member, edge) for member in everybody),
-        f"All bars from {show(-edge, '.3g')} to {show(edge, '+.3g')}." if edge else "",
+        f"The intervals are drawn from −{edge:.3g} to +{edge:.3g}." if edge else "",
     )  # fmt: skip
 
 
@@ -90,8 +105,8 @@ def _direction_line(member: Member, edge: float) -> Line:
     gain, error = number(row, "brier_skill_1e4"), number(row, "gain_se")
     told = show(gain, "+.2f") + ("" if error is None else f" ± {show(error, '.2f')}")
     ends = numbers(row, "gain_lo", "gain_hi")
-    cells = [Cell(told), Cell("", svg=cell_strip(gain, ends, edge, style(member))),
-             Cell("", _against_half(row))]  # fmt: skip
+    cells = [Cell(told), Cell("", _against_half(row)),
+             Cell("", svg=cell_strip(gain, ends, edge, style(member)))]  # fmt: skip
     cells += [Cell(write(number(row, key))) for _, key, _, write in _DIRECTION]
     return Line(title(member.name), tuple(cells), member.kind)
 
@@ -150,9 +165,17 @@ def calibration(shown: Sequence[Member]) -> Table:
         Column("ECE", "mean distance of forecast and frequency over ten deciles, points"),
         Column("noise floor", "what a calibrated forecast scores on average"),
         Column("95 % of noise", "a calibrated forecast stays below it 19 times in 20"),
-        Column("verdict", "whether the ECE is more than noise"),
+        Column("ECE is", "whether the ECE is more than noise"),
+        Column("resolution", "part of the Brier score that is skill, 1e-4; more is better"),
+        Column("", "the resolution, drawn"),
+        Column(
+            "reliability", "part of the Brier score lost by bad calibration, 1e-4; less is better"
+        ),
+        Column("within", "what binning leaves over, 1e-4"),
     )
     lines = []
+    parts = ("resolution", "reliability", "within")
+    edge = max((v for m in shown if (v := _piece(m, "resolution")) is not None), default=0.0)
     for member in shown:
         row = member.scores
         ece, limit = number(row, "ece"), number(row, "ece_noise_95")
@@ -161,28 +184,44 @@ def calibration(shown: Sequence[Member]) -> Table:
         cells += [
             Cell(percent(number(row, key), 2)) for key in ("ece", "ece_noise", "ece_noise_95")
         ]
-        lines.append(Line(title(member.name), (*cells, Cell("", mark)), member.kind))
-    return Table("Can a stated probability be taken at its word?", "forecaster", columns,
-                 tuple(lines))  # fmt: skip
-
-
-def controls(board: Board) -> Table | None:
-    """Return the controls with what was expected and what came; None where none were run."""
-    lines = []
-    for name, row in part(board, "controls").items():
-        ok = dig(row, "ok")
-        mark: Mark = "ok" if ok is True else "bad" if ok is False else "unknown"
-        cells = (Cell("", mark), Cell(word(row, "expected")), Cell(_figures(row)),
-                 Cell(word(row, "note")))  # fmt: skip
-        lines.append(Line(title(name), cells))
-    columns = (
-        Column("result", "whether the control came out as it must"),
-        Column("expected", "what an honest judge finds"),
-        Column("found", "the figures"),
-        Column("note", "what limits it"),
+        skill, *others = (_piece(member, key) for key in parts)
+        drawn = (
+            None
+            if skill is None or edge <= 0.0
+            else strip(0.0, edge, interval=(0.0, skill), at=None, style=f"thick {style(member)}")
+        )
+        cells += [Cell("", mark), Cell(show(skill, ".2f")), Cell("", svg=drawn)]
+        cells += [Cell(show(value, ".2f")) for value in others]
+        lines.append(Line(title(member.name), tuple(cells), member.kind))
+    note = "Brier = uncertainty + reliability − resolution + within."
+    base = number(shown[0].scores, "detail", "brier_parts", "uncertainty")
+    note += (
+        "" if base is None else f" Uncertainty is the market’s own: {show(1e4 * base, '.1f')}e-4."
     )
-    made = Table("Controls: is the judge itself to be trusted?", "control", columns, tuple(lines))
-    return made if lines else None
+    return Table("Can a stated probability be taken at its word?", "forecaster", columns,
+                 tuple(lines), note)  # fmt: skip
+
+
+def _piece(member: Member, key: str) -> float | None:
+    value = number(member.scores, "detail", "brier_parts", key)
+    return None if value is None else 1e4 * value
+
+
+def controls(board: Board) -> tuple[Card, ...]:
+    """Return one card a control: what was expected and what came."""
+    return tuple(_control(title(name), row) for name, row in part(board, "controls").items())
+
+
+def _control(name: str, row: Any) -> Card:
+    ok = dig(row, "ok")
+    mark: Mark = "ok" if ok is True else "bad" if ok is False else "unknown"
+    told = (
+        ("Expected", word(row, "expected")),
+        ("Found", _figures(row)),
+        ("Note", word(row, "note")),
+    )
+    lines = (Strip(key, text) for key, text in told if text != DASH)
+    return Card(name, strips=(Strip("Result", "", mark=mark), *lines))
 
 
 def _figures(row: Any) -> str:

@@ -8,15 +8,31 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sim.reports.reading import (
-    COUNCIL, Board, Member, best_agents, beyond_noise, comparison, council, evidence, members,
-    number, part, percent, rows, show, title, word,
-)  # fmt: skip
+    COUNCIL,
+    PINBALL_NOISE,
+    YEAR_ROWS,
+    Board,
+    Member,
+    best_agents,
+    beyond_noise,
+    comparison,
+    council,
+    evidence,
+    members,
+    number,
+    part,
+    percent,
+    rows,
+    show,
+    title,
+    word,
+)
 
 Level = Literal["known", "likely", "noise", "warning"]
 
 SURE, LIKELY = 3.0, 2.0  # Diebold-Mariano t
 PROOF = 20.0  # e-value: 5 % false alarms at any stopping time (Ville 1939)
-COVERAGE_AIM, COVERAGE_TOLERANCE = 0.80, 0.01
+COVERAGE_AIM, COVERAGE_TOLERANCE, COVERAGE_NOISE = 0.80, 0.01, 0.005
 _SCORES = {"brier": "direction", "pinball": "range", "risk_brier": "risk"}
 _SMALL = 2_000  # rows below which luck alone passes a leak limit
 _LIMITS: tuple[tuple[str, float, float, str, str], ...] = (
@@ -51,11 +67,10 @@ def plain_words(board: Board) -> list[Sentence]:
     ----------
     board : the JSON of ``conclave evaluate``; any part of it may be missing.
     """
-    said = [
-        *_leaks(board), _direction(council(board)), *_range(board), *_coverage(council(board)),
+    return [
+        *_leaks(board), _direction(council(board)), *_range(board),
         *_risk(board), *_noise(board), _money(council(board)), *_doubts(board),
     ]  # fmt: skip
-    return said
 
 
 def level_of(t: float | None, e_value: float | None = None, lo: float | None = None) -> Level:
@@ -127,20 +142,28 @@ def _more_bars(level: Level, n: float, t: float | None) -> str:
 
 def _range(board: Board) -> Iterator[Sentence]:
     mine = council(board)
-    told: list[tuple[float | None, str]] = []
+    if number(mine.scores, "pinball_bps") is None:
+        yield Sentence("noise", "Range: the council forecast no quantiles here.")
+        return
+    told: list[tuple[float, float | None, str]] = []
     for base in ("ewma", "har_ranges", "har", "trailing"):
         better, t = _pinball(board, mine, base)
         if better is not None and len(told) < 2:
             side = "below" if better >= 0.0 else "above"
             by = f"{abs(better):.2f} % {side} {_owner(base)}"
-            told.append((t, by + ("" if t is None else f" (t {show(t, '.1f')})")))
-    if not told:
-        if mine.scores.get("pinball_bps") is None:
-            yield Sentence("noise", "Range: the council forecast no quantiles here.")
-        return
-    sure = [t for t, _ in told if t is not None]
-    level = level_of(sure[0]) if sure else _by_resolution(mine)
-    yield Sentence(level, f"Range: its pinball loss is {' and '.join(text for _, text in told)}.")
+            told.append((better, t, by + ("" if t is None else f" (t {show(t, '.1f')})")))
+    facts = [f"its pinball loss is {' and '.join(text for *_, text in told)}"] if told else []
+    level: Level = "noise"
+    if told:
+        better, t, _ = told[0]
+        level = level_of(t) if t is not None else _by_resolution(better, mine)
+    width = _width(mine)
+    if width is not None and width.level != "warning":
+        facts.append(width.text)
+    if facts:
+        yield Sentence(level, f"Range: {', and '.join(facts)}.")
+    if width is not None and width.level == "warning":
+        yield Sentence("warning", f"Width of the range: {width.text}.")
 
 
 def _owner(base: str) -> str:
@@ -163,29 +186,24 @@ def _pinball(board: Board, mine: Member, base: str) -> tuple[float | None, float
     return (None if pct is None else -pct), None
 
 
-def _by_resolution(mine: Member) -> Level:
-    pct = number(mine.scores, "pinball_vs_ewma_pct")
+def _by_resolution(better: float, mine: Member) -> Level:
     n = number(mine.scores, "n")
-    if pct is None or not n:
+    if not n or abs(better) <= PINBALL_NOISE * math.sqrt(YEAR_ROWS / n):
         return "noise"
-    if abs(pct) <= 0.24 * math.sqrt(105_120 / n):
-        return "noise"
-    return "likely" if pct < 0.0 else "warning"
+    return "likely" if better > 0.0 else "warning"
 
 
-def _coverage(mine: Member) -> Iterator[Sentence]:
+def _width(mine: Member) -> Sentence | None:
     share, n = number(mine.scores, "coverage_80"), number(mine.scores, "n")
     if share is None or not n:
-        return
+        return None
     off = share - COVERAGE_AIM
     fact = f"p10–p90 held {percent(share)} of outcomes (aim 80 ± 1)"
-    # about a tenth of the rows count as independent: the resolution of .5 pt is for one year
-    luck = max(COVERAGE_TOLERANCE, 0.005 * math.sqrt(105_120 / n))
-    if abs(off) <= luck:
-        yield Sentence("known", f"Width: right; {fact}.")
-        return
-    how = "too narrow: losses beyond it come more often than it says" if off < 0 else "too wide"
-    yield Sentence("warning", f"Width: {how}; {fact}.")
+    # luck moves the coverage of a year by half a point, of less by more
+    if abs(off) <= max(COVERAGE_TOLERANCE, COVERAGE_NOISE * math.sqrt(YEAR_ROWS / n)):
+        return Sentence("known", fact)
+    how = "too narrow, losses beyond it come more often than it says" if off < 0 else "too wide"
+    return Sentence("warning", f"{how}: {fact}")
 
 
 def _risk(board: Board) -> Iterator[Sentence]:
@@ -231,13 +249,19 @@ def _noise(board: Board) -> Iterator[Sentence]:
     best, mine = best_agents(board, "brier_skill_1e4", 1), council(board)
     gain, theirs = number(mine.scores, "brier_skill_1e4"), None
     if best and (theirs := number(best[0].scores, "brier_skill_1e4")) is not None and gain:
-        error = number(mine.scores, "gain_se") or number(best[0].scores, "gain_se")
+        error = _error(mine) or _error(best[0])
         if error and abs(gain - theirs) < 2.0 * error:
             yield Sentence(
                 "noise",
                 f"Noise: the council ({show(gain, '+.1f')}) and the best agent in hindsight, "
                 f"{title(best[0].name)} ({show(theirs, '+.1f')}), lie within two standard errors.",
             )
+
+
+def _error(member: Member) -> float | None:
+    t = number(member.scores, "dm_t")
+    gain = number(member.scores, "brier_skill_1e4")
+    return number(member.scores, "gain_se") or (abs(gain / t) if gain and t else None)
 
 
 def _money(mine: Member) -> Sentence:

@@ -142,7 +142,8 @@ def block_bootstrap(
     means = _resampled_means(columns, block, resamples, seed)
     if means is None:
         return None
-    return _summary(columns.mean(axis=0), means, level, single=np.ndim(x) == 1)
+    value = np.ascontiguousarray(columns.T).mean(axis=1)  # so that a column is summed as if alone
+    return _summary(value, means, level, single=np.ndim(x) == 1)
 
 
 def ratio_bootstrap(
@@ -166,8 +167,7 @@ def ratio_bootstrap(
     means = _resampled_means(np.column_stack([a, b]), block, resamples, seed)
     if means is None:
         return None
-    with np.errstate(divide="ignore"):
-        percent = 100.0 * (means[:, :1] / means[:, 1:] - 1.0)
+    percent = 100.0 * (means[:1] / means[1:] - 1.0)
     return _summary(np.array([100.0 * (a.mean() / b.mean() - 1.0)]), percent, level, single=True)
 
 
@@ -189,7 +189,7 @@ def _long_run_sum(centred: Floats, lag: int) -> float:
 
 
 def _resampled_means(x: Floats, block: int, resamples: int, seed: int) -> Floats | None:
-    """(resamples, k) means of the columns of x (n, k)."""
+    """(k, resamples) means of the columns of x (n, k)."""
     if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
         raise UsageError("x", "must be finite rows by columns, at least one row", x.shape)
     if block < 1:
@@ -201,20 +201,22 @@ def _resampled_means(x: Floats, block: int, resamples: int, seed: int) -> Floats
     rng = np.random.default_rng(seed)
     starts = rng.integers(n, size=(resamples, whole))
     last = rng.integers(n, size=resamples)
-    means = np.empty((resamples, x.shape[1]))
-    for k, column in enumerate(x.T):  # by column: (resamples, blocks) at a time is all it holds
+    means = np.empty((x.shape[1], resamples))
+    for k, column in enumerate(
+        np.ascontiguousarray(x.T)
+    ):  # by column: (resamples, blocks) at a time is all it holds
         centre = column.mean()  # sums of deviations: cumulative sums of losses lose digits
         summed = np.concatenate(
             [[0.0], np.cumsum(np.concatenate([column, column[:block]]) - centre)]
         )
         sums = (summed[block : n + block] - summed[:n])[starts].sum(axis=1)
         sums += summed[last + rest] - summed[last]
-        means[:, k] = centre + sums / n
+        means[k] = centre + sums / n
     return means
 
 
 def _summary(value: Floats, resampled: Floats, level: float, *, single: bool) -> Bootstrap:
     tail = (1.0 - level) / 2.0
-    lo, hi = np.quantile(resampled, [tail, 1.0 - tail], axis=0)
-    fields = (value, resampled.std(axis=0, ddof=1), lo, hi)
+    lo, hi = np.quantile(resampled, [tail, 1.0 - tail], axis=1)
+    fields = (value, resampled.std(axis=1, ddof=1), lo, hi)
     return Bootstrap(*(np.asarray(f[0] if single else f) for f in fields))

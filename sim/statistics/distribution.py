@@ -103,8 +103,9 @@ def crps(levels: ArrayLike, values: ArrayLike, r: ArrayLike, points: int = 100) 
     """Return the CRPS of each forecast, (n,), in the unit of r.
 
     Twice the mean pinball loss over ``points`` midpoint levels of the completed quantile function
-    (Laio & Tamea 2007). Against the closed form of calibrated normal forecasts it is at most
-    .003 σ off in a row and .01 % on average; .02 σ and .1 % with the 13 canonical levels only.
+    (Laio & Tamea 2007). Measured on 20 000 calibrated normal forecasts, it leaves the closed form
+    by at most .0021 σ, on average .01 %, with 199 levels; by .011 σ and .02 % with the canonical
+    13.
 
     Parameters
     ----------
@@ -284,7 +285,7 @@ def risk_coverage(
     earned, right = (np.concatenate([[0.0], np.cumsum(x[order])]) for x in (gain, hits))
     out = []
     for share in shares:
-        kept = max(1, int(np.ceil(share * n - 1e-9)))  # 1e-9: .1 × 30 is 3, not 4
+        kept = max(1, int(np.ceil(share * n - 1e-9)))  # 1e-9: .07 × 100 is 7, not 8
         first = int(np.searchsorted(doubt, doubt[kept - 1], side="left"))
         last = int(np.searchsorted(doubt, doubt[kept - 1], side="right"))
         part = (kept - first) / (last - first)

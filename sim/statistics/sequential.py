@@ -114,7 +114,7 @@ def e_process(
     scale : unit of the gain, fixed in advance; the stakes are bets / scale. 1 for Brier scores
         and for gains in units of a volatility; for gains in basis points a typical volatility in
         basis points. Any fixed value is valid, a fitting one is powerful.
-    bets : λ > 0, equally weighted, fixed in advance.
+    bets : λ > 0, fixed in advance; most of the wealth starts on those near √2.
 
     Raises
     ------
@@ -123,18 +123,18 @@ def e_process(
     gain, bound = _checked(gain, bound, horizon, scale, bets)
     n, made = len(gain), len(bound)
     settled, open_ = np.full(n, -np.inf), np.full(n + horizon - 1, -np.inf)
-    for bet in bets:
+    for bet, share in zip(bets, _log_shares(bets), strict=True):
         stake = _capped(bet / scale, bound)
-        wealth = _by_stream(np.log1p(stake[:n] * gain), horizon)
+        wealth = share + _by_stream(np.log1p(stake[:n] * gain), horizon)
         np.logaddexp(settled, wealth, out=settled)
-        before = np.concatenate([np.zeros(horizon), wealth])[: len(open_)]
+        before = np.concatenate([np.full(horizon, share), wealth])[: len(open_)]
         before[:made] += np.log1p(-stake * bound)[: len(before)]
         np.logaddexp(open_, before, out=open_)
     # Stream by stream: that of row t is settled, the H − 1 others wait for t + 1 … t + H − 1.
     total = settled
     for ahead in range(1, horizon):
         total = np.logaddexp(total, open_[ahead : ahead + n])
-    return np.asarray(total - math.log(horizon * len(bets)))
+    return np.asarray(total - math.log(horizon))
 
 
 def p_value(log_e: Floats) -> float:
@@ -184,8 +184,9 @@ def confidence_sequence(
     at = np.unique(np.linspace(n - 1, 0, min(points, n)).round().astype(np.int64))
     rows = at + 1.0
     within = np.cumsum(bound[:n])[at] / rows  # |Δ| cannot be larger
-    lo = _lower(gain, bound, horizon, np.asarray(bets) / scale, alpha / 2.0, at)
-    hi = -_lower(-gain, bound, horizon, np.asarray(bets) / scale, alpha / 2.0, at)
+    stakes, shares = np.asarray(bets) / scale, _log_shares(bets) + math.log(alpha / 2.0)
+    lo = _lower(gain, bound, horizon, stakes, shares, at)
+    hi = -_lower(-gain, bound, horizon, stakes, shares, at)
     return ConfidenceSequence(
         at, np.cumsum(gain)[at] / rows, np.maximum(lo, -within), np.minimum(hi, within)
     )
@@ -214,6 +215,14 @@ def _checked(
     return gain, bound
 
 
+def _log_shares(bets: Sequence[float]) -> Floats:
+    """(J,) log of the wealth that starts on each bet: most near λ = √2, where the rest of the
+    grid is insurance and pays a logarithm.
+    """
+    shares = 1.0 / (1.0 + (np.log2(np.asarray(bets, float)) - 0.5) ** 2)
+    return np.asarray(np.log(shares / shares.sum()))
+
+
 def _capped(stake: float, bound: Floats) -> Floats:
     """(n,) the stake, less where it would put more than half of the wealth at risk."""
     return np.asarray(_MOST / np.maximum(bound, _MOST / stake))
@@ -227,9 +236,9 @@ def _by_stream(x: Floats, horizon: int) -> Floats:
 
 
 def _lower(
-    gain: Floats, bound: Floats, horizon: int, bets: Floats, alpha: float, at: NDArray[np.int64]
+    gain: Floats, bound: Floats, horizon: int, bets: Floats, shares: Floats, at: NDArray[np.int64]
 ) -> Floats:
-    """(k,) the Δ at which the mixture reaches 1/α: log Σ_j w_j exp(a_j − b_j Δ) = log 1/α."""
+    """(k,) the Δ at which the mixture reaches its limit: Σ_j exp(share_j + a_j − b_j Δ) = 1."""
     n, rows = len(gain), at + 1.0
     a, b = np.empty((len(bets), len(at))), np.outer(bets, rows) / horizon
     last = np.minimum(at + horizon - 1, len(bound) - 1)
@@ -241,7 +250,7 @@ def _lower(
         worst = np.where(small, np.log1p(-np.minimum(risked, _MOST)), -risked) - risked
         waiting = np.cumsum(worst)
         a[j] = (np.cumsum(won)[at] + waiting[last] - waiting[at]) / horizon
-    return _root(a - math.log(len(bets)) + math.log(alpha), b)
+    return _root(a + shares[:, None], b)
 
 
 def _root(a: Floats, b: Floats) -> Floats:

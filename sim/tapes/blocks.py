@@ -71,13 +71,14 @@ class Block:
         who = about["agent"], about["version"], about["symbol"], about["timeframe"]
         horizon: int = about["horizon"]
         columns = {name: self.table[name].to_pylist() for name in ("as_of", *_NUMBERS, *_TEXTS)}
+        evidence = json.loads(f"[{','.join(columns['evidence'])}]")  # one call, not one a row
         rows = zip(
             columns["as_of"], columns["p_up"], self._quantiles(), columns["expected_return"],
-            columns["risk_down"], columns["risk_up"], columns["rationale"], columns["evidence"],
+            columns["risk_down"], columns["risk_up"], columns["rationale"], evidence,
             strict=True,
         )  # fmt: skip
         return [
-            Opinion(*who, as_of, horizon, p, quantiles, mean, down, up, text, json.loads(facts))
+            Opinion(*who, as_of, horizon, p, quantiles, mean, down, up, text, facts)
             for as_of, p, quantiles, mean, down, up, text, facts in rows
         ]
 
@@ -241,10 +242,10 @@ def _canonical(column: pa.ChunkedArray) -> Iterator[NDArray[Any]]:
     if pa.types.is_list(column.type):
         yield from _lists(column)
         return
+    yield pc.is_valid(column).to_numpy().astype(np.uint8)
     if pa.types.is_string(column.type):
-        texts = [text.encode() for text in column.to_pylist()]
+        texts = [(text or "").encode() for text in column.to_pylist()]
         yield np.array([len(text) for text in texts], dtype=np.int64)
         yield np.frombuffer(b"".join(texts), dtype=np.uint8)
-        return
-    yield pc.is_valid(column).to_numpy().astype(np.uint8)
-    yield pc.fill_null(column, 0).to_numpy()
+    else:
+        yield pc.fill_null(column, 0).to_numpy()

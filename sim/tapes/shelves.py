@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -89,7 +90,7 @@ class FolderShelf:
 
 
 def _replace(path: Path, body: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         # Not synced to the disk: after a power cut a damaged part is found out and made again.
         temporary.write_bytes(body)

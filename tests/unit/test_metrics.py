@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from skfolio.measures import deflated_sharpe_ratio
 
 from domain.canonical import canonical_json
 from domain.times import DAY_MS
@@ -13,6 +14,7 @@ from sim.metrics import (
     Run,
     breakdown,
     daily_returns,
+    deflated_sharpe,
     intervals,
     max_drawdown,
     measure,
@@ -100,6 +102,22 @@ def test_measure_when_there_are_no_trades_then_their_metrics_are_null_and_json_h
     metrics = measure(run_of([100.0] * 40, DAY_MS))
     assert metrics["win_rate"] is metrics["expectancy"] is metrics["profit_factor"] is None
     assert json.loads(canonical_json(metrics))["trades"] == 0
+
+
+def test_deflated_sharpe_when_long_enough_then_it_is_skfolios_and_falls_with_the_trials():
+    run = year()
+    known = [4.0, -6.0, 0.5, 3.0, 2.0, -1.0]
+    daily = np.array(known) / np.sqrt(365)
+    assert deflated_sharpe(run, 6, known) == pytest.approx(
+        deflated_sharpe_ratio(daily_returns(run), daily), abs=1e-9
+    )
+    assert deflated_sharpe(run, 30) < deflated_sharpe(run, 2) < deflated_sharpe(run, 1)
+    assert measure(run)["deflated_sharpe"] is None
+
+
+def test_deflated_sharpe_when_short_or_still_then_it_is_null():
+    assert deflated_sharpe(run_of(100 + np.arange(29.0), DAY_MS), 1) is None
+    assert deflated_sharpe(run_of([100.0] * 40, DAY_MS), 1) is None
 
 
 def test_intervals_when_seeded_then_they_repeat_and_hold_the_estimate():

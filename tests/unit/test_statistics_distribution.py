@@ -98,6 +98,13 @@ def test_pit_when_forecasts_are_right_then_it_is_the_level_reached():
     np.testing.assert_allclose(pit(levels, values, values[:, 49]), 0.25, atol=1e-12)
 
 
+def test_pit_when_the_outcome_is_far_out_then_it_stays_between_nought_and_one():
+    r = np.concatenate([-np.logspace(0, 9, 20_000), np.logspace(0, 9, 20_000)])
+    u = pit([0.1, 0.5, 0.9], np.tile([-0.1, 0.0, 0.1], (len(r), 1)), r)
+    assert (u.min(), u.max()) == (0.0, 1.0)
+    assert sum(pit_histogram(u, OverlapDraws.of(len(r), draws=2)).counts) == len(r)
+
+
 @pytest.fixture(scope="module")
 def uniforms():
     """Calibrated PIT values of overlapping sums of exponential steps: 200 histories."""
@@ -189,7 +196,9 @@ def test_coverage_by_tercile_when_volatility_is_constant_then_all_rows_are_low()
 
 
 def test_coverage_by_block_when_the_hour_is_on_an_edge_then_it_opens_the_next_block():
-    at = START + HOUR * np.array([0, 5.99, 6, 11.99, 12, 23.99, 24])
+    minute = HOUR // 60
+    at = START + np.array([0, 6 * HOUR - minute, 6 * HOUR, 12 * HOUR - minute, 12 * HOUR,
+                           24 * HOUR - minute, 24 * HOUR])  # fmt: skip
     hit = [True, False, True, True, False, False, True]
     assert coverage_by_block(hit, at) == [
         Covered("00–06", 3, 2 / 3), Covered("06–12", 2, 1.0), Covered("12–18", 1, 0.0),
@@ -279,7 +288,8 @@ def test_risk_coverage_when_confidences_tie_then_it_is_the_mean_over_all_choices
 
 def test_risk_coverage_when_rows_are_few_then_one_is_kept_at_least():
     assert [s.n for s in risk_coverage([0.1, 0.2], [1.0, 2.0], [True, False])] == [2] + [1] * 6
-    assert [s.n for s in risk_coverage(np.arange(30), np.arange(30), np.ones(30), (0.1,))] == [3]
+    rows = np.arange(100)
+    assert [s.n for s in risk_coverage(rows, rows, rows > 3, (0.07, 0.065))] == [7, 7]
     assert risk_coverage([], [], []) == []
 
 

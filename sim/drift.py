@@ -1,0 +1,242 @@
+"""Has the market left the one the models were trained on? Three statistics of drift, pure.
+
+features   PSI and KS of 30 days of feature rows (sim.feature_drift)
+brier      Page's (1954) CUSUM of Spiegelhalter's (1986) statistic: Brier loss in excess of what
+           the published p itself promises
+coverage   share of outcomes inside the published p10–p90 interval over 30 days
+
+Labels of H bars overlap: outcomes are summed by UTC days, and the variance of a day's sum knows
+the overlap. A forecaster that has lost its skill and says ½ does no harm and raises no alarm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from data.features.names import REFERENCE_54
+from domain.canonical import plain
+from domain.quantiles import CANONICAL_LEVELS
+from domain.times import iso
+from sim.feature_drift import FeatureDrift, Floats, Reference, Stamps, ks, psi, shipped_reference
+
+DAY_MS = 86_400_000
+DAYS = 30  # trailing days of the coverage
+SLACK, LIMIT = 0.5, 5.0  # CUSUM, in standard deviations of a day: 940 days between false alarms
+TARGET, TOLERANCE = 0.80, 0.035  # of the coverage, fractions
+ERRORS = 3.0  # and at least so many standard errors off
+_HAC_DAYS = 3
+_LEAST_ROWS = 12  # a day with fewer outcomes has no statistic
+_LEAST_DAYS = 20
+_POINTS = 120  # of the CUSUM's path that are shown
+_LOW, _HIGH = CANONICAL_LEVELS.index(0.1), CANONICAL_LEVELS.index(0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One thing that has drifted: ``at`` in UTC ms, ``words`` for people."""
+
+    kind: str  # feature, brier or coverage
+    name: str
+    at: int
+    value: float
+    threshold: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class DayScore:
+    """What one UTC day's outcomes said.
+
+    Attributes
+    ----------
+    at : end of the day, UTC ms.
+    z : Spiegelhalter's statistic, about N(0, 1) under calibration; positive is worse; or None.
+    n, hits : rows with an interval and an outcome, and those inside it.
+    """
+
+    at: int
+    z: float | None
+    n: int
+    hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Coverage over the trailing days; ``threshold`` is the largest deviation from 80 % allowed."""
+
+    at: int
+    value: float
+    se: float
+    threshold: float
+    alarm: bool
+
+
+def brier_z(p: ArrayLike, up: ArrayLike, horizon: int) -> float | None:
+    """Return Spiegelhalter's (1986) z of forecasts in time order, labels of H bars overlapping.
+
+    The Brier loss in excess of its expectation under calibration is
+    Σ[(p − y)² − p(1 − p)] = Σ(1 − 2p)(y − p). Its variance is that of independent outcomes plus
+    the covariance of overlapping ones: signs of sums that share 1 − k/H of their terms correlate
+    by (2/π)·arcsin(1 − k/H) (Sheppard 1899). Measured on 2024: standard deviation of the daily z
+    .91 to .97, correlation from day to day below .08.
+
+    Returns
+    -------
+    About N(0, 1) under calibration, positive for a forecaster that is surer than right; None for
+    fewer than 12 rows or if every p is ½.
+    """
+    q, y = np.asarray(p, dtype=np.float64), np.asarray(up, dtype=np.float64)
+    if len(q) < _LEAST_ROWS:
+        return None
+    weight = 1.0 - 2.0 * q
+    size = weight * np.sqrt(q * (1.0 - q))
+    variance = float(size @ size)
+    for k in range(1, min(horizon, len(q))):
+        shared = 2.0 / math.pi * math.asin(1.0 - k / horizon)
+        variance += 2.0 * shared * float(size[k:] @ size[:-k])
+    # Weights that change sign quickly could make the sum vanish: never below a tenth of itself.
+    variance = max(variance, 0.1 * float(size @ size))
+    return float(weight @ (y - q)) / math.sqrt(variance) if variance > 1e-18 else None
+
+
+def page(z: Sequence[float | None], start: float = 0.0) -> tuple[list[float], list[bool]]:
+    """Run Page's (1954) one-sided CUSUM: S ← max(0, S + z − ½); above 5 it alarms and restarts.
+
+    One step a day. For N(0, 1) the average run to a false alarm is 940 days (Siegmund 1985 gives
+    930); an anti-skilled forecaster of the usual spread (z about 1.8 a day) is found in 5 days, a
+    coin that speaks as surely (z about 1.1) in 8. A day without a statistic leaves S alone.
+
+    Returns
+    -------
+    S after each day (before a restart), and whether it alarmed.
+    """
+    level, path, alarms = start, [], []
+    for step in z:
+        level = level if step is None else max(0.0, level + step - SLACK)
+        path.append(level)
+        alarms.append(level > LIMIT)
+        level = 0.0 if level > LIMIT else level
+    return path, alarms
+
+
+def day_scores(
+    p_up: Floats,
+    up: NDArray[np.bool_],
+    low: Floats,
+    high: Floats,
+    r: Floats,
+    ts: Stamps,
+    horizon: int,
+) -> list[DayScore]:
+    """Score n rows by the UTC day in which their bar opened; days without any row are left out.
+
+    Parameters
+    ----------
+    p_up, up : (n,) forecast and outcome; ``low``, ``high``, ``r`` : (n,) p10, p90 and the log
+        return; NaN where there is none, and then ``up`` is not looked at.
+    ts : (n,) opens, UTC ms, rising.
+    """
+    days = ts // DAY_MS
+    edges = np.flatnonzero(np.diff(days, prepend=-1)).tolist()
+    found = []
+    for first, stop in zip(edges, [*edges[1:], len(ts)], strict=True):
+        q, y, lo, hi, hit = (column[first:stop] for column in (p_up, r, low, high, up))
+        spoke = np.isfinite(q) & np.isfinite(y)
+        ranged = np.isfinite(lo) & np.isfinite(hi) & np.isfinite(y)
+        hits = int(((lo <= y) & (y <= hi))[ranged].sum())
+        z = brier_z(q[spoke], hit[spoke], horizon)
+        found.append(DayScore(int(days[first] + 1) * DAY_MS, z, int(ranged.sum()), hits))
+    return found
+
+
+def coverage(days: Sequence[DayScore]) -> Coverage | None:
+    """Return coverage over the last 30 days and whether it is off; None below 20 days with rows.
+
+    An alarm is a deviation from 80 % beyond 3.5 points, the tolerance of a month, *and* beyond 3
+    standard errors of the daily hits (Newey-West over 3 days: labels overlap, and intervals that
+    are too narrow are so for hours). Measured on 2024: no day for EWMA quantiles (78.4 %), 92 %
+    of the days for a boosted model that really covered 75.7 %, and 7 % for plain 30-day quantiles,
+    which do go wrong with volatility.
+    """
+    told = [day for day in days[-DAYS:] if day.n]
+    if len(told) < _LEAST_DAYS:
+        return None
+    n = np.array([day.n for day in told], dtype=np.float64)
+    hits = np.array([day.hits for day in told], dtype=np.float64)
+    value = float(hits.sum() / n.sum())
+    miss = hits - value * n
+    variance = float(miss @ miss)
+    for k in range(1, _HAC_DAYS + 1):
+        variance += 2.0 * (1.0 - k / (_HAC_DAYS + 1.0)) * float(miss[k:] @ miss[:-k])
+    se = math.sqrt(max(variance, 0.0)) / float(n.sum())
+    threshold = max(TOLERANCE, ERRORS * se)
+    return Coverage(told[-1].at, value, se, threshold, abs(value - TARGET) > threshold)
+
+
+def drift_of(
+    reference: Reference | None,
+    features: Floats,
+    p_up: Floats,
+    up: NDArray[np.bool_],
+    quantiles: Floats,
+    r: Floats,
+    ts: Stamps,
+    *,
+    horizon: int = 5,
+    names: Sequence[str] = REFERENCE_54,
+) -> dict[str, Any]:
+    """Return ``board["drift"]`` of n rows in time order: the worst of each statistic, no NaN in it.
+
+    Parameters
+    ----------
+    reference : that of the rows' symbol and timeframe (see :meth:`Reference.suits`), or None.
+    features : (n, len(names)); compared in windows counted back from the last row.
+    p_up, up, r : (n,) published P(up), outcome, log return; NaN where there is none.
+    quantiles : (n, 13) published, on the canonical levels, log return.
+    ts : (n,) opens, UTC ms.
+    """
+    days = day_scores(p_up, up, quantiles[:, _LOW], quantiles[:, _HIGH], r, ts, horizon)
+    path, alarmed = page([day.z for day in days])
+    rolling = [found for k in range(len(days)) if (found := coverage(days[: k + 1])) is not None]
+    board = {
+        "features": [] if reference is None else reference.worst(names, features),
+        "cusum": {
+            "threshold": LIMIT,
+            "path": [
+                {"at": iso(days[k].at), "value": path[k]} for k in _thinned(len(path), _POINTS)
+            ],
+            "alarms": [
+                {"at": iso(day.at), "value": level}
+                for day, level, over in zip(days, path, alarmed, strict=True)
+                if over
+            ],
+        },
+        "coverage": {
+            "alarms": [
+                {"at": iso(one.at), "value": one.value, "threshold": one.threshold}
+                for before, one in pairwise([None, *rolling])
+                if one is not None and one.alarm and not (before is not None and before.alarm)
+            ],
+        },
+    }
+    made: dict[str, Any] = plain(board)
+    return made
+
+
+def _thinned(n: int, points: int) -> list[int]:
+    """At most ``points`` of n positions, the last one among them."""
+    step = max(1, -(-n // points))
+    return list(range((n - 1) % step, n, step))
+
+
+__all__ = [
+    "DAYS", "DAY_MS", "LIMIT", "Alarm", "Coverage", "DayScore", "FeatureDrift", "Reference",
+    "brier_z", "coverage", "day_scores", "drift_of", "ks", "page", "psi", "shipped_reference",
+]  # fmt: skip

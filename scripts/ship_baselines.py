@@ -9,7 +9,7 @@ from agents.training.dataset import build_dataset
 from data.files import read_bars
 from domain.times import iso, parse_iso
 from sim.baselines import Inputs, Known, fit_all
-from sim.baselines.shipped import FOLDER, SHIPPED_NAMES, to_files
+from sim.baselines.shipping import FOLDER, SHIPPED_NAMES, to_files
 
 END = parse_iso("2025-01-01")  # 2025 stays out of sample for whoever repeats this
 SEED = 7

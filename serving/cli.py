@@ -65,7 +65,7 @@ def application() -> typer.Typer:
     """Return the command line with all its commands."""
     import typer
 
-    from serving.commands import data, ledger, market, models, operate, research, training
+    from serving.commands import backtest, data, judging, ledger, market, models, operate, training
 
     app = typer.Typer(
         name="conclave",
@@ -79,7 +79,8 @@ def application() -> typer.Typer:
     )
     market.register(app)
     operate.register(app)
-    research.register(app)
+    judging.register(app)
+    backtest.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")
     app.add_typer(models.app, name="models")

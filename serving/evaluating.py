@@ -1,31 +1,39 @@
-"""From settings and a file to a scoreboard or a look-ahead check: who is asked, by what rules."""
+"""From settings and a file to a scoreboard, its controls or a look-ahead check: who is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from agents.artifacts import FolderStore
-from agents.contract import MIN_BARS
-from agents.risk import NAME as RISK
 from consensus.council import Council
-from domain.canonical import short_hash
+from data.labels import make_labels
+from domain.canonical import plain, short_hash
+from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.ports import Agent
 from domain.times import timeframe_ms
 from serving.bootstrap import configured_agents, council_settings, decision_rules, market_for
 from serving.market_files import BarsFile, require_bars
+from serving.refitting import trainers_for
 from serving.settings import Settings
 from serving.trials import Look
-from sim.baselines import SHIPPED, Fitted, shipped
-from sim.evaluate import evaluate
-from sim.lookahead import DecideAt, Difference, council_decider, scramble_check
+from sim.baselines import shipped
+from sim.controls import Sizes, Subject, run_controls
+from sim.cpcv import cross_validate
+from sim.evaluate import Baselines, Steps, evaluate, fitted_baselines, quiet, refitted_baselines
+from sim.learners import VOLUME_FROM, Table, logistic
+from sim.lookahead import Lookahead, check
 from sim.opinions import Progress
+from sim.panel import Range
+from sim.refitting import folds_of, refit_agents, told
+from sim.tapes import TapeStore
 
-FOLD = 40  # decisions before a checked row whose outcomes the council has seen
-PAST = 2_016 + FOLD  # bars before a checked row: as long as the features' longest window
+TAPES, REFITS = "opinions", "refit"
+PROCESSES = 2  # councils of the controls sit in so many
+Span = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,15 +52,24 @@ class Panel:
     trained_until: Mapping[str, int]
 
 
-def panel_for(settings: Settings, frame: BarFrame, commit: str) -> Panel:
+def panel_for(
+    settings: Settings, frame: BarFrame, commit: str, guests: Sequence[str] = ()
+) -> Panel:
     """Build the configured agents with their promoted or shipped models, and their council.
+
+    Parameters
+    ----------
+    guests : agents that are not ours, as ``module:factory``; a factory takes nothing.
 
     Raises
     ------
-    UsageError : for an agent that this version does not have.
+    UsageError : for an agent that this version does not have, or that cannot be imported.
     ModelError : if a model is missing, damaged, or of another horizon.
     """
     agents = configured_agents(settings)
+    for guest in guests:
+        agent = imported(guest)
+        agents[agent.name] = agent
     price = {frame.symbol: float(frame.close[0])}
     market = market_for(settings, [frame.symbol], price, keep_market=False)
     costs = partial(
@@ -67,54 +84,123 @@ def panel_for(settings: Settings, frame: BarFrame, commit: str) -> Panel:
     return Panel(agents, council, trained_until(agents))
 
 
+def imported(guest: str) -> Agent:
+    """Build an agent from ``module:factory``, as an entry point names it.
+
+    Raises
+    ------
+    UsageError : if it cannot be imported or is no agent.
+    """
+    module, _, factory = guest.partition(":")
+    hint = "Name it as module:factory; the module must be importable from here."
+    try:
+        agent = getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UsageError("agent", f"could not be built: {error}", guest, hint) from error
+    if not isinstance(agent, Agent):
+        raise UsageError("agent", "must have name, version, needs and opine", guest, hint)
+    return agent
+
+
 def trained_until(agents: Mapping[str, Agent]) -> dict[str, int]:
     """Return the end of each fitted agent's training, UTC ms; the others learn nothing ahead."""
     ends = ((name, getattr(agent, "trained_until", None)) for name, agent in agents.items())
     return {name: int(end) for name, end in ends if end is not None}
 
 
-def fitted_baselines() -> Fitted:
-    """Return the parameters of the fitted baselines: those that ship, whatever was promoted."""
-    store = FolderStore()
-    return shipped(store.open(RISK)) if store.current(RISK) else SHIPPED
+def tapes_of(settings: Settings) -> TapeStore:
+    """Return the place where opinions are kept between runs."""
+    return TapeStore(settings.data.processed_dir / TAPES)
 
 
 def make_board(
     settings: Settings,
     panel: Panel,
     bars: BarsFile,
-    span: tuple[int | None, int | None],
+    span: Span,
     commit: str,
     *,
+    refit: bool = False,
     controls: bool = False,
-    progress: Progress | None = None,
+    steps: Steps = quiet,
 ) -> dict[str, Any]:
     """Return the scoreboard of ``evaluate --json``.
 
     Parameters
     ----------
     span : bars that open in it decide, UTC ms.
-    controls : add the shuffled-label control.
+    refit : fit models and baselines anew every quarter, on what was known before it.
+    controls : add the negative controls.
+    steps : called with the name of each part of the work.
 
     Raises
     ------
-    DataRefused : if no bar opens in the range.
+    DataRefused : if no bar opens in the range, nothing can be scored, or, with ``refit``, nothing
+        can be trained on.
     """
-    return evaluate(
-        bars.frame, panel.agents, panel.council, start_ms=span[0], end_ms=span[1],
-        horizon=settings.data.pred_horizon_steps, training_end=panel.trained_until,
-        fitted=fitted_baselines(), controls=controls, sha256=bars.sha256, commit=commit,
-        progress=progress,
+    horizon = settings.data.pred_horizon_steps
+    asked = _walked(settings, panel, bars.frame, span, commit, steps) if refit else _fixed(panel)
+    board = evaluate(
+        bars.frame, asked.agents, panel.council, start_ms=span[0], end_ms=span[1],
+        horizon=horizon, training_end=trained_until(asked.agents), baselines=asked.baselines,
+        tapes=tapes_of(settings), sha256=bars.sha256, commit=commit, steps=steps,
+    )  # fmt: skip
+    board |= {"refit": asked.folds, "cpcv": asked.cpcv}
+    if controls:
+        board["controls"] = _controls(settings, panel, bars.frame, span, steps)
+    made: dict[str, Any] = plain(board)
+    return made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    agents: Mapping[str, Agent]
+    baselines: Baselines
+    folds: Mapping[str, Any] | None = None
+    cpcv: Mapping[str, Any] | None = None
+
+
+def _fixed(panel: Panel) -> _Asked:
+    """Models and baselines as they ship or were promoted."""
+    return _Asked(panel.agents, fitted_baselines(shipped()))
+
+
+def _walked(
+    settings: Settings, panel: Panel, frame: BarFrame, span: Span, commit: str, steps: Steps
+) -> _Asked:
+    """Models and baselines fitted anew every quarter."""
+    horizon = settings.data.pred_horizon_steps
+    where = Range.of(frame, *span, horizon)
+    end_ms = int(where.past.ts[-1]) + frame.step_ms
+    labels = make_labels(where.past, horizon)
+    folds = folds_of(labels, frame.step_ms, where.start_ms, end_ms)
+    trainers = trainers_for(settings.data.var_dir / REFITS, horizon, commit)
+    agents = refit_agents(panel.agents, trainers, where.past, folds, steps("models trained"))
+    table = Table.of(where.past, where.start_ms, horizon, VOLUME_FROM)
+    paths = cross_validate(table, logistic, horizon, steps("cross-validation"))
+    return _Asked(
+        agents,
+        refitted_baselines(folds, steps("baselines fitted")),
+        {"folds": [told(fold) for fold in folds]},
+        None if paths is None else {"logistic_54": paths},
+    )
+
+
+def _controls(
+    settings: Settings, panel: Panel, frame: BarFrame, span: Span, steps: Steps
+) -> Mapping[str, Any]:
+    subject = Subject(logistic, panel.agents, panel.council, panel.trained_until)
+    return run_controls(
+        frame, subject, start_ms=span[0], end_ms=span[1],
+        horizon=settings.data.pred_horizon_steps, sizes=Sizes(processes=PROCESSES),
+        tapes=tapes_of(settings), progress=steps("controls"),
     )  # fmt: skip
 
 
 def evaluation_look(
-    settings: Settings,
-    panel: Panel,
-    bars: BarsFile,
-    span: tuple[int | None, int | None],
-    commit: str,
-) -> Look:
+    settings: Settings, panel: Panel, bars: BarsFile, span: Span, commit: str, *,
+    refit: bool = False, controls: bool = False,
+) -> Look:  # fmt: skip
     """Say what an evaluation looks at: the same agents, models and settings are the same look.
 
     Raises
@@ -122,8 +208,9 @@ def evaluation_look(
     DataRefused : if no bar opens in the range.
     """
     part = require_bars(bars, *span)
-    told = question_hash(settings, panel.agents, ("consensus",))
-    what = f"{part.symbol} {part.timeframe}: {' + '.join(panel.agents)} + council #{told}"
+    hashed = question_hash(settings, panel.agents, ("consensus",))
+    also = (" refitted quarterly" if refit else "") + (" with controls" if controls else "")
+    what = f"{part.symbol} {part.timeframe}: {' + '.join(panel.agents)} + council{also} #{hashed}"
     return Look("evaluate", int(part.ts[0]), int(part.ts[-1]) + part.step_ms, what, commit)
 
 
@@ -140,40 +227,17 @@ def question_hash(settings: Settings, agents: Mapping[str, Agent], groups: tuple
 
 
 def check_lookahead(
-    settings: Settings,
-    frame: BarFrame,
-    rows: int,
-    seed: int,
-    *,
+    settings: Settings, frame: BarFrame, rows: int, seed: int, *, guests: Sequence[str] = (),
     progress: Progress | None = None,
-) -> list[Difference]:
-    """Decide random rows with three futures each; see :mod:`sim.lookahead`.
+) -> Lookahead:  # fmt: skip
+    """Scramble the futures of random rows and cut the file short; see :mod:`sim.lookahead`.
 
     Raises
     ------
     UsageError : if the bars do not have so many rows with enough of a past.
     """
-    panel = panel_for(settings, frame, "")
-    history = min(PAST, max(MIN_BARS + FOLD, len(frame) // 2))
-    decide_at = council_decider(
-        panel.agents, panel.council, history=history, fold=FOLD,
-        horizon=settings.data.pred_horizon_steps,
+    panel = panel_for(settings, frame, "", guests)
+    return check(
+        frame, panel.agents, panel.council, n_rows=rows, seed=seed,
+        horizon=settings.data.pred_horizon_steps, progress=progress,
     )  # fmt: skip
-    return scramble_check(
-        _counting(decide_at, 3 * rows, progress), frame, n_rows=rows, seed=seed, first=history
-    )
-
-
-def _counting(decide_at: DecideAt, total: int, progress: Progress | None) -> DecideAt:
-    if progress is None:
-        return decide_at
-    done = 0
-
-    def counted(frame: BarFrame, row: int) -> Any:
-        nonlocal done
-        decision = decide_at(frame, row)
-        done += 1
-        progress(done, total)
-        return decision
-
-    return counted

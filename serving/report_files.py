@@ -11,13 +11,16 @@ from domain.errors import SettingError
 from domain.times import iso
 
 
-def write_report(folder: Path, body: Mapping[str, Any], now_ms: int) -> Path:
+def write_report(
+    folder: Path, body: Mapping[str, Any], now_ms: int, page: str | None = None
+) -> Path:
     """Write a report as canonical JSON and return the path of the one in ``history/``.
 
     Parameters
     ----------
     folder : e.g. ``VAR_DIR/reports/evaluate``; made if missing.
     now_ms : names the file, UTC; an existing report is never overwritten.
+    page : the same for people, HTML; written beside it.
 
     Raises
     ------
@@ -26,10 +29,13 @@ def write_report(folder: Path, body: Mapping[str, Any], now_ms: int) -> Path:
     line = canonical_json(body) + "\n"
     try:
         kept = _free(folder / "history", stamp(now_ms))
-        kept.write_text(line, encoding="utf-8")
-        temporary = folder / "latest.tmp"
-        temporary.write_text(line, encoding="utf-8")
-        temporary.replace(folder / "latest.json")
+        for suffix, text in ((".json", line), (".html", page)):
+            if text is None:
+                continue
+            kept.with_suffix(suffix).write_text(text, encoding="utf-8")
+            temporary = folder / f"latest{suffix}.tmp"
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(folder / f"latest{suffix}")
     except OSError as error:
         raise SettingError(
             "VAR_DIR", "must be a folder in which reports can be written", str(folder),

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from data.features import MIN_BARS
+from data.features import MIN_BARS, REFERENCE_54
+from data.memory import MarketMemory
 from data.splits import WalkFold
 from domain.canonical import plain
 from domain.market import BarFrame
@@ -24,11 +25,14 @@ from sim.baselines import Fitted
 from sim.baselines.fitting import ALL, taken
 from sim.comparisons import compare
 from sim.detail import Judge, weights_over_time
+from sim.drift import drift_of
+from sim.feature_drift import shipped_reference
 from sim.notes import notes_of, require_scorable
 from sim.opinions import Progress
 from sim.panel import CouncilMaker, Range, hear
 from sim.pools import pooled
 from sim.scoring import Forecasts, Mask, Truth, scores
+from sim.selection import choice
 from sim.tapes import TapeStore
 
 CONSENSUS = "consensus"
@@ -81,6 +85,7 @@ class Forecasted:
     """Everything that was forecast over a range of n bars, name → n forecasts."""
 
     where: Range
+    memory: MarketMemory
     agents: Mapping[str, Forecasts]
     consensus: Forecasts | None
     baselines: Mapping[str, Forecasts]
@@ -153,6 +158,8 @@ def evaluate(
         "horizon_bars": horizon,
         **scoreboard(seen, steps("forecasters scored")),
         "comparisons": _comparisons(seen, steps("pairs compared")),
+        "overfitting": choice(seen.everybody, seen.truth, seen.valid),
+        "drift": _drift(seen),
         "weights": weights_over_time(seen.agents, seen.truth, bars.step_ms),
         "notes": notes_of(bars, agents, seen.agents, seen.truth, seen.valid),
         "models": {name: agent.version for name, agent in agents.items()},
@@ -173,13 +180,14 @@ def forecast(
     steps: Steps = quiet,
 ) -> Forecasted:
     """Ask agents, council and baselines about every bar; parameters as :func:`evaluate`."""
+    memory = where.memory()
     heard = hear(
-        where, where.memory(), agents, council, training_end=training_end, tapes=tapes,
+        where, memory, agents, council, training_end=training_end, tapes=tapes,
         progress=steps("bars forecast"),
     )  # fmt: skip
     beside = {} if baselines is None else dict(baselines(where))
     beside |= pooled(heard.agents, where.truth, where.labels.valid)
-    return Forecasted(where, heard.agents, heard.consensus, beside)
+    return Forecasted(where, memory, heard.agents, heard.consensus, beside)
 
 
 def scoreboard(seen: Forecasted, progress: Progress | None = None) -> dict[str, Any]:
@@ -208,6 +216,28 @@ def common_rows(seen: Forecasted) -> Mask:
         if (columns.awake & seen.valid).any():
             both &= columns.awake
     return both
+
+
+def _drift(seen: Forecasted) -> dict[str, Any] | None:
+    """Compare the range's features with what the shipped models trained on, and watch the council.
+
+    None without a council: there is nobody to watch.
+    """
+    council, truth = seen.consensus, seen.truth
+    if council is None:
+        return None
+    features = seen.memory.features()
+    pick = [features.names.index(name) for name in REFERENCE_54]
+    rows = features.values[-len(truth) :, pick]
+    reference = shipped_reference()
+    bars = seen.where.past
+    if reference is not None and not reference.suits(bars.symbol, bars.timeframe):
+        reference = None
+    known = seen.valid
+    return drift_of(
+        reference, rows[known], council.p_up[known], truth.up[known], council.quantiles[known],
+        truth.log_return[known], truth.ts[known], horizon=seen.where.labels.horizon,
+    )  # fmt: skip
 
 
 def _comparisons(seen: Forecasted, progress: Progress) -> list[dict[str, Any]]:

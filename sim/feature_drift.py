@@ -49,11 +49,13 @@ INSIDE: Mapping[str, float] = MappingProxyType({
     "ret_0": 0.017, "ret_1": 0.017, "ret_2": 0.017, "ret_3": 0.018, "ret_4": 0.018,
     "ret_5": 0.018, "cum_3": 0.024, "cum_6": 0.024, "cum_12": 0.023, "cum_36": 0.043,
     "cum_96": 0.117, "cum_288": 0.358, "cum_2016": 2.535, "rsi_14": 0.022, "macd": 0.047,
-    "macd_hist": 0.023, "ema_gap_12": 0.030, "ema_gap_48": 0.045, "ema_gap_288": 0.260, "ema_gap_2016": 2.301,
+    "macd_hist": 0.023, "ema_gap_12": 0.030, "ema_gap_48": 0.045, "ema_gap_288": 0.260,
+    "ema_gap_2016": 2.301,
     "atr": 0.603, "range_hl": 0.227, "log_s": 2.107, "rv_3": 0.040, "rv_12": 0.077,
     "rv_48": 0.106, "rv_288": 0.156, "rv_2016": 0.527, "pk_3": 0.275, "pk_12": 0.342,
     "pk_48": 0.365, "pk_288": 0.157, "pk_2016": 0.469, "vol_z": 0.006, "vol_12": 0.046,
-    "vol_level": 0.307, "vol_signed": 0.010, "signed_vol_12": 0.021, "signed_vol_48": 0.087, "close_loc": 0.119,
+    "vol_level": 0.307, "vol_signed": 0.010, "signed_vol_12": 0.021, "signed_vol_48": 0.087,
+    "close_loc": 0.119,
     "range_pos_12": 0.037, "range_pos_48": 0.054, "range_pos_288": 0.181,
 })  # fmt: skip
 
@@ -208,7 +210,7 @@ class Reference:
 
 def shipped_reference() -> Reference | None:
     """Return the reference that ships with the baselines (BTC/USDT spot 5m), None if none does."""
-    from sim.baselines.shipped import SHIPPED, feature_reference
+    from sim.baselines import SHIPPED, feature_reference
 
     try:
         found = feature_reference()

@@ -42,6 +42,7 @@ COUNCIL = "consensus"
 _AHEAD = 24  # bars after a scrambled row that are within reach of a leak
 _AFTER = 288  # the same after a stretch
 _BATCHES = (1, 97, BATCH)  # states an agent sees at a time when a prefix is decided
+_CAUSES = ("inputs", "weights")  # of a decision; compared before what follows from them
 _MISSING = "missing"
 
 MemoryMaker = Callable[[str, str], MarketMemory]  # symbol, timeframe → an empty memory
@@ -63,7 +64,8 @@ class Answer:
 
     def body(self) -> dict[str, Any]:
         """Return what is compared: causes first, then the fields of the decision."""
-        told = {field.name: getattr(self.decision, field.name) for field in fields(self.decision)}
+        names = (*_CAUSES, *(field.name for field in fields(self.decision)))
+        told = {name: getattr(self.decision, name) for name in dict.fromkeys(names)}
         return {"features": self.features, "opinions": self.opinions, **told}
 
     def awake(self) -> Iterator[str]:

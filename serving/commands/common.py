@@ -100,6 +100,22 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def progress_steps(*, quiet: bool = False) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Show a bar for each part of long work; yields ``step(title)``, which returns its tick."""
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), console=err, disable=quiet or not err.is_terminal, transient=True,
+    )  # fmt: skip
+
+    def step(title: str) -> Callable[[int, int], None]:
+        task = bars.add_task(title, total=None)
+        return lambda done, total: bars.update(task, completed=done, total=total)
+
+    with bars:
+        yield step
+
+
 # The running system
 
 

@@ -22,7 +22,7 @@ from sim.baselines.contract import Inputs, Known
 from sim.baselines.fitting import NAMES, fit_all, forecast_all, walk_forward
 from sim.baselines.logistic import LogisticModel, fit_logistic_54
 from sim.baselines.naive import trailing_quantiles
-from sim.baselines.shipped import (
+from sim.baselines.shipping import (
     SHIPPED,
     FeatureReference,
     Fitted,

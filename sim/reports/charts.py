@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 400.0, 240.0
-_LEFT, _RIGHT, _TOP = 46.0, 12.0, 24.0
+_LEFT, _RIGHT, _TOP = 52.0, 14.0, 24.0
 _BOTTOM, _UNNAMED_BOTTOM = 40.0, 24.0
 STRIP_WIDTH, _STRIP_PAD = 300.0, 9.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,14 +33,13 @@ class Axis:
     label: str
 
 
-def axis(values: Iterable[float], label: str, *, digits: int | None = None, pad: float = 0.05,
-         unit: float = 1.0, suffix: str = "", count: int = 5) -> Axis:  # fmt: skip
+def axis(values: Iterable[float], label: str, *, pad: float = 0.05,
+         unit: float = 1.0, count: int = 5) -> Axis:  # fmt: skip
     """Return an axis that holds the values.
 
     Parameters
     ----------
     unit : ticks are labelled with value × unit.
-    digits : decimals of the labels; None takes what the step needs.
     pad : share of the span that is left free at both ends.
     """
     kept = [value for value in values if math.isfinite(value)]
@@ -49,7 +48,7 @@ def axis(values: Iterable[float], label: str, *, digits: int | None = None, pad:
         lo, hi = lo - 0.5 / unit, hi + 0.5 / unit
     room = pad * (hi - lo)
     lo, hi = lo - room, hi + room
-    return Axis(lo, hi, tuple(_ticks(lo * unit, hi * unit, unit, digits, suffix, count)), label)
+    return Axis(lo, hi, tuple(_ticks(lo * unit, hi * unit, unit, count)), label)
 
 
 def time_axis(days: Sequence[float]) -> Axis:
@@ -231,17 +230,15 @@ def _bounded(value: float) -> float:
     return min(max(value, -9999.0), 9999.0)  # a far point must not overflow a renderer
 
 
-def _ticks(
-    lo: float, hi: float, unit: float, digits: int | None, suffix: str, count: int
-) -> Iterable[Tick]:
+def _ticks(lo: float, hi: float, unit: float, count: int) -> Iterable[Tick]:
     step = _step((hi - lo) / count)
-    shown = max(0, -math.floor(math.log10(step) + 1e-9)) if digits is None else digits
-    if digits is None and round(step * 10**shown, 6) % 1.0:
+    shown = max(0, -math.floor(math.log10(step) + 1e-9))
+    if round(step * 10**shown, 6) % 1.0:
         shown += 1  # a step of 2.5
     for k in range(math.ceil(lo / step - 1e-9), math.floor(hi / step + 1e-9) + 1):
         value = k * step
         text = f"{value + 0.0:.{shown}f}".replace("-", "−")
-        yield value / unit, ("0" if not k else text) + suffix
+        yield value / unit, "0" if not k else text
 
 
 def _step(raw: float) -> float:

@@ -86,7 +86,7 @@ def _facts(board: Board) -> list[tuple[str, str]]:
 
 def _days(data: Mapping[str, Any]) -> str:
     start, end = day(data.get("start")), day(data.get("end"))
-    return "" if start is None or end is None else f", {end - start:,.0f} days"
+    return "" if start is None or end is None else f", {end - start:,.4g} days"
 
 
 def _fitted(board: Board) -> str:
@@ -135,7 +135,7 @@ def _scoreboard(board: Board) -> Section:
 
 def _evidence(mine: Member, agents: Sequence[Member], best: Sequence[Member]) -> Section:
     cards = [figures.gain_path(mine), figures.log_evidence([mine, *agents])]
-    cards += [figures.gain_path(member) for member in best]
+    cards += [card for member in best if not (card := figures.gain_path(member)).missing]
     intro = (
         "Is it better than a coin, and since when? The shaded range holds at all times at once: "
         "one may look every day without fooling oneself."
@@ -145,7 +145,9 @@ def _evidence(mine: Member, agents: Sequence[Member], best: Sequence[Member]) ->
 
 def _calibration(mine: Member, agents: Sequence[Member]) -> Section:
     shown = [mine, *(m for m in agents if number(m.scores, "brier") is not None)]
-    cards = [figures.reliability(member) for member in shown]
+    drawn = [mine, *(m for m in agents if rows(m.scores, "detail", "reliability"))]
+    cards = [figures.reliability(member) for member in drawn]
+    cards = [_titled(card, f"Direction: {card.title}") for card in cards]
     for member in shown:
         if rows(member.scores, "detail", "risk_reliability"):
             card = figures.reliability(member, "risk_reliability", "fell beyond 0.5 %")

@@ -13,11 +13,12 @@ from sim.reports.reading import (
     Member,
     day,
     dig,
-    evidence,
+    evidence_of,
     number,
     numbers,
     part,
     percent,
+    power_of_ten,
     rows,
     show,
     title,
@@ -82,10 +83,7 @@ def log_evidence(shown: Sequence[Member]) -> Card:
     chart.across(proof, "limit")
     for member, line in reversed(lines):
         chart.line(line, style(member))
-    ends = ", ".join(
-        f"{title(member.name)} {evidence(number(member.scores, 'e_value') or 10 ** line[-1][1])}"
-        for member, line in lines
-    )
+    ends = ", ".join(f"{title(member.name)} {evidence_of(line[-1][1])}" for member, line in lines)
     legend = tuple(Key(f"line {style(member)}", title(member.name)) for member, _ in lines)
     legend += (Key("line limit", f"proof: {PROOF:.0f}"),)
     return Card(head, f"e-value at the end: {ends}. Beyond {PROOF:.0f}, chance is excluded at 5 % "
@@ -96,10 +94,8 @@ def _powers(values: Sequence[float]) -> Axis:
     plain = axis(values, "e-value", count=5)
     step = max(1, math.ceil((plain.hi - plain.lo) / 6))
     first = math.ceil(plain.lo / step) * step
-    ticks = tuple(
-        (float(k), evidence(10.0**k) if abs(k) < 300 else f"1e{k}")
-        for k in range(first, math.floor(plain.hi) + 1, step)
-    )
+    powers = range(first, math.floor(plain.hi) + 1, step)
+    ticks = tuple((float(k), power_of_ten(k)) for k in powers)
     return Axis(plain.lo, plain.hi, ticks, "e-value, scale of tens")
 
 
@@ -111,7 +107,7 @@ def reliability(member: Member, key: str = "reliability", what: str = "went up")
     head = title(member.name)
     bins = _bins(rows(member.scores, "detail", key))
     if not bins:
-        return Card(head, missing="Not measured: it forecasts no probability here.")
+        return Card(head, missing=_why(member, "brier", "probability", "bins"))
     values = [v for row in bins for v in row[:4] if v is not None]
     x, y = _square(values, "forecast, %"), _square(values, "observed, %")
     chart = Chart(x, y, 250.0)
@@ -168,7 +164,7 @@ def pit(member: Member) -> Card:
     found = part(member.scores, "detail", "pit")
     counts = [float(c) for c in rows(found, "counts") if isinstance(c, int | float)]
     if not counts or not sum(counts):
-        return Card(head, missing="Not measured: it forecasts no whole distribution here.")
+        return Card(head, missing=_why(member, "pinball_bps", "distribution", "histogram"))
     expected = sum(counts) / len(counts)
     off = [count / expected - 1.0 for count in counts]
     band = numbers(found, "band_lo", "band_hi") or []
@@ -199,9 +195,9 @@ def rolling_coverage(member: Member) -> Card:
     head = f"Coverage over 30 days: {title(member.name)}"
     path = _timed(rows(member.scores, "detail", "coverage", "rolling"), "coverage")
     if len(path) < 2:
-        return Card(head, missing="Not measured: fewer than 30 days, or no quantiles.")
+        return Card(head, missing=_why(member, "pinball_bps", "quantiles", "30 days of them"))
     line = [(x, number(row, "coverage") or 0.0) for x, row in path]
-    y = axis([0.75, 0.85, *(v for _, v in line)], "share", unit=100.0, suffix=" %")
+    y = axis([0.75, 0.85, *(v for _, v in line)], "share, %", unit=100.0)
     chart = Chart(time_axis([x for x, _ in line]), y, 200.0)
     chart.span(0.765, 0.835, "band")
     chart.across(0.8, "zero")
@@ -227,11 +223,11 @@ def selective(shown: Sequence[Member], key: str) -> Card:
         if len(points) > 1:
             lines.append((member, sorted(points)))
     if not lines:
-        return Card(head, missing="Not measured: nobody forecast a direction here.")
+        return Card(head, missing=_why(shown[0], "brier", "probability", "shares"))
     x = _share_axis([x for _, line in lines for x, _, _ in line])
     accuracy = key == "accuracy"
     values = [y for _, line in lines for _, y, _ in line] + [0.5 if accuracy else 0.0]
-    y = axis(values, key, unit=100.0, suffix=" %") if accuracy else axis(values, key)
+    y = axis(values, f"{key}, %", unit=100.0) if accuracy else axis(values, key)
     chart = Chart(x, y, 220.0)
     chart.across(0.5 if accuracy else 0.0, "zero")
     for member, points in reversed(lines):
@@ -261,7 +257,7 @@ def weights(board: Board, agents: Sequence[Member]) -> Card:
     if len(found) < 2 or not heard:
         return Card(head, missing="Not measured: no council, or its weights were not kept.")
     chart = Chart(time_axis([x for x, _ in found]),
-                  axis([0.0, 1.0], "weight", unit=100.0, pad=0.0, suffix=" %"))  # fmt: skip
+                  axis([0.0, 1.0], "weight, %", unit=100.0, pad=0.0))  # fmt: skip
     floor = [(x, 0.0) for x, _ in found]
     names = []
     for member in heard:
@@ -335,6 +331,12 @@ def logits(board: Board) -> Card:
     pbo = percent(number(board, "overfitting", "pbo"))
     text = f"Left of 0 the best in sample is below the middle out of sample: {pbo} of the splits."
     return Card(head, text, chart.svg(f"{head} {text}"))
+
+
+def _why(member: Member, key: str, forecast: str, kept: str) -> str:
+    if number(member.scores, key) is None:
+        return f"Not measured: it forecasts no {forecast} here."
+    return f"Not measured: the board holds no {kept}."
 
 
 def _timed(found: Sequence[Any], key: str) -> list[tuple[float, Any]]:

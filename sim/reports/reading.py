@@ -130,15 +130,25 @@ def evidence(value: float | None) -> str:
     """Write an e-value: plain up to 1 000, a power of ten beyond."""
     if value is None:
         return DASH
-    if 0.01 <= value < 1000.0 or value <= 0.0:
-        return show(value, ".3g")
-    if value > 1e50:
+    return show(value, ".3g") if value <= 0.0 else evidence_of(math.log10(value))
+
+
+def evidence_of(tens: float) -> str:
+    """Write an e-value given its decimal logarithm, which no exponent is too large for."""
+    if -2.0 <= tens < 3.0:
+        return show(10.0**tens, ".3g")
+    if tens > 50.0:
         return "over 10⁵⁰"
-    power = math.floor(math.log10(value))
-    first = round(value / 10.0**power)
+    power = math.floor(tens)
+    first = round(10.0 ** (tens - power))
     if first == 10:
         first, power = 1, power + 1
-    return ("" if first == 1 else f"{first}×") + "10" + str(power).translate(_RAISED)
+    return ("" if first == 1 else f"{first}×") + power_of_ten(power)
+
+
+def power_of_ten(power: int) -> str:
+    """Write 10 to an integer power; 0 is ``1``."""
+    return "1" if power == 0 else "10" + str(power).translate(_RAISED)
 
 
 def with_error(value: float | None, error: float | None) -> str:
@@ -186,12 +196,20 @@ def beyond_noise(value: float | None, error: float | None) -> bool | None:
     return abs(value) > 2.0 * error
 
 
-def versus_ewma(member: Member) -> tuple[float | None, bool | None]:
+def fewer(rows_scored: float) -> float:
+    """Return by how much noise grows with fewer rows than the reference year has, at least 0."""
+    return math.sqrt(YEAR_ROWS / max(rows_scored, 1.0))
+
+
+def versus_ewma(board: Board, member: Member) -> tuple[float | None, bool | None]:
     """Return the pinball loss against EWMA's in % (negative is better) and whether it is no noise.
 
     The noise is the reference table's resolution, widened by the square root of the rows.
     """
     pct, n = number(member.scores, "pinball_vs_ewma_pct"), number(member.scores, "n")
+    mine, ewma = number(member.same, "pinball_bps"), number(board, "common", "ewma", "pinball_bps")
+    if pct is None and mine is not None and ewma:
+        pct = 100.0 * (mine / ewma - 1.0)
     if pct is None or not n:
         return pct, None
-    return pct, abs(pct) > PINBALL_NOISE * math.sqrt(YEAR_ROWS / n)
+    return pct, abs(pct) > PINBALL_NOISE * fewer(n)

@@ -135,7 +135,7 @@ def distribution(board: Board) -> Table:
 
 
 def _against_ewma(board: Board, member: Member) -> tuple[float | None, Mark]:
-    pct, beyond = versus_ewma(member)
+    pct, beyond = versus_ewma(board, member)
     row = comparison(board, member.name, "ewma", "pinball")
     if number(row, "difference") is not None:
         return pct, judged(number(row, "difference"), number(row, "se"))
@@ -195,9 +195,8 @@ def calibration(shown: Sequence[Member]) -> Table:
         lines.append(Line(title(member.name), tuple(cells), member.kind))
     note = "Brier = uncertainty + reliability − resolution + within."
     base = number(shown[0].scores, "detail", "brier_parts", "uncertainty")
-    note += (
-        "" if base is None else f" Uncertainty is the market’s own: {show(1e4 * base, '.1f')}e-4."
-    )
+    if base is not None:
+        note += f" Uncertainty, the market’s own, is {base:.5f}."
     return Table("Can a stated probability be taken at its word?", "forecaster", columns,
                  tuple(lines), note)  # fmt: skip
 

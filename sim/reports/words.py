@@ -10,7 +10,6 @@ from typing import Any, Literal
 from sim.reports.reading import (
     COUNCIL,
     PINBALL_NOISE,
-    YEAR_ROWS,
     Board,
     Member,
     best_agents,
@@ -18,6 +17,7 @@ from sim.reports.reading import (
     comparison,
     council,
     evidence,
+    fewer,
     members,
     number,
     part,
@@ -34,6 +34,7 @@ SURE, LIKELY = 3.0, 2.0  # Diebold-Mariano t
 PROOF = 20.0  # e-value: 5 % false alarms at any stopping time (Ville 1939)
 COVERAGE_AIM, COVERAGE_TOLERANCE, COVERAGE_NOISE = 0.80, 0.01, 0.005
 _SCORES = {"brier": "direction", "pinball": "range", "risk_brier": "risk"}
+_TELLING_AUC = 0.6
 _SMALL = 2_000  # rows below which luck alone passes a leak limit
 _LIMITS: tuple[tuple[str, float, float, str, str], ...] = (
     # key, sign, limit, words, format: beyond it nobody has forecast real 5-minute bars honestly
@@ -112,11 +113,8 @@ def _direction(member: Member) -> Sentence:
     accuracy = number(row, "accuracy")
     facts += [] if accuracy is None else [f"right on {percent(accuracy)}"]
     facts.append(f"{n:,.0f} bars")
-    return Sentence(
-        level,
-        f"Direction: {claim} ({', '.join(facts)}).{_anytime(level, t, e_value, lo, hi)}"
-        f"{_more_bars(level, n, t)}",
-    )
+    more = _anytime(level, t, e_value, lo, hi) + _more_bars(level, n, t)
+    return Sentence(level, f"Direction: the council is {claim} ({', '.join(facts)}).{more}")
 
 
 def _anytime(
@@ -152,7 +150,9 @@ def _range(board: Board) -> Iterator[Sentence]:
             side = "below" if better >= 0.0 else "above"
             by = f"{abs(better):.2f} % {side} {_owner(base)}"
             told.append((better, t, by + ("" if t is None else f" (t {show(t, '.1f')})")))
-    facts = [f"its pinball loss is {' and '.join(text for *_, text in told)}"] if told else []
+    facts = (
+        [f"the council’s pinball loss is {' and '.join(text for *_, text in told)}"] if told else []
+    )
     level: Level = "noise"
     if told:
         better, t, _ = told[0]
@@ -188,7 +188,7 @@ def _pinball(board: Board, mine: Member, base: str) -> tuple[float | None, float
 
 def _by_resolution(better: float, mine: Member) -> Level:
     n = number(mine.scores, "n")
-    if not n or abs(better) <= PINBALL_NOISE * math.sqrt(YEAR_ROWS / n):
+    if not n or abs(better) <= PINBALL_NOISE * fewer(n):
         return "noise"
     return "likely" if better > 0.0 else "warning"
 
@@ -200,7 +200,7 @@ def _width(mine: Member) -> Sentence | None:
     off = share - COVERAGE_AIM
     fact = f"p10–p90 held {percent(share)} of outcomes (aim 80 ± 1)"
     # luck moves the coverage of a year by half a point, of less by more
-    if abs(off) <= max(COVERAGE_TOLERANCE, COVERAGE_NOISE * math.sqrt(YEAR_ROWS / n)):
+    if abs(off) <= max(COVERAGE_TOLERANCE, COVERAGE_NOISE * fewer(n)):
         return Sentence("known", fact)
     how = "too narrow, losses beyond it come more often than it says" if off < 0 else "too wide"
     return Sentence("warning", f"{how}: {fact}")
@@ -222,28 +222,41 @@ def _risk(board: Board) -> Iterator[Sentence]:
         facts.append(f"Brier score {abs(pct):.1f} % {side} EWMA’s, t {show(t, '.1f')}")
     ece = number(mine.scores, "risk_ece")
     facts += [] if ece is None else [f"stated risks are off by {100.0 * ece:.1f} points on average"]
-    level = level_of(t) if t is not None else "likely"
-    claim = {
-        "known": "which bars are dangerous is known", "likely": "dangerous bars are told apart",
-        "noise": "told no better than by plain volatility",
-        "warning": "told worse than by plain volatility",
-    }[level]  # fmt: skip
-    yield Sentence(level, f"Risk of a fall beyond 0.5 %: {claim} ({', '.join(facts)}).")
+    yield Sentence(
+        _risk_level(auc, t),
+        f"Risk of a fall beyond 0.5 %: {_risk_claim(auc, t)} ({', '.join(facts)}).",
+    )
+
+
+def _risk_level(auc: float, t: float | None) -> Level:
+    if t is not None:
+        return level_of(t)
+    return "likely" if auc > _TELLING_AUC else "noise"
+
+
+def _risk_claim(auc: float, t: float | None) -> str:
+    if t is None:
+        hardly = "" if auc > _TELLING_AUC else "hardly "
+        return f"dangerous bars are {hardly}told from quiet ones"
+    how = {"known": "better than", "likely": "probably better than", "noise": "no better than",
+           "warning": "worse than"}[level_of(t)]  # fmt: skip
+    return f"dangerous bars are told from quiet ones {how} by plain volatility"
 
 
 def _noise(board: Board) -> Iterator[Sentence]:
-    same = [
-        f"{title(word(row, 'a'))} and {title(word(row, 'b'))} ({_SCORES[word(row, 'score')]})"
-        for row in rows(board, "comparisons")
-        if word(row, "score") in _SCORES
-        and beyond_noise(number(row, "difference"), number(row, "se")) is False
-    ]
+    same: dict[str, list[str]] = {}
+    for row in rows(board, "comparisons"):
+        kind = _SCORES.get(word(row, "score"))
+        if kind and beyond_noise(number(row, "difference"), number(row, "se")) is False:
+            pair = f"{title(word(row, 'a'))} and {title(word(row, 'b'))}"
+            same.setdefault(pair, []).append(kind)
     if same:
-        more = f" and {len(same) - 4} more pairs" if len(same) > 4 else ""
+        told = [f"{pair} ({', '.join(kinds)})" for pair, kinds in same.items()]
+        more = f" and {len(told) - 4} more pairs" if len(told) > 4 else ""
         yield Sentence(
             "noise",
-            f"Noise: {', '.join(same[:4])}{more} differ by less than two standard errors: "
-            "which of them is better is not known.",
+            f"Noise: {'; '.join(told[:4])}{more} differ by less than two standard errors: which "
+            "is better is not known.",
         )
         return
     best, mine = best_agents(board, "brier_skill_1e4", 1), council(board)

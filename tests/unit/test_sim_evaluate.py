@@ -236,7 +236,7 @@ def test_evaluate_when_run_then_the_board_has_the_documented_shape_and_no_nan() 
     )  # fmt: skip
     assert set(board) == {
         "data", "horizon_bars", "agents", "consensus", "baselines", "common", "models", "commit",
-        "comparisons", "weights", "notes",
+        "comparisons", "overfitting", "drift", "weights", "notes",
     }  # fmt: skip
     assert board["data"] == {
         "symbol": "BTC/USDT", "timeframe": "5m", "start": "2025-01-02T09:20:00Z",

@@ -23,6 +23,7 @@ from data.features import REFERENCE_54
 from data.features.run import TAIL
 from data.labels import Labels
 from data.memory import MarketMemory
+from domain.errors import UsageError
 from domain.market import BarFrame, MarketState
 from domain.opinion import Outcome
 from domain.ports import Agent, Strategy
@@ -127,8 +128,11 @@ def run_controls(
     Raises
     ------
     DataRefused : if no bar opens in the range.
+    UsageError : if there is not a shuffle to make.
     """
     sizes = sizes or Sizes()
+    if sizes.shuffles < 1:
+        raise UsageError("shuffles", "must be at least 1, and 20 to be a test", sizes.shuffles)
     tick = _Ticker(2 * sizes.shuffles + 8, progress)
     where = Range.of(frame, start_ms, end_ms, horizon)
     table = Table.of(where.past, where.start_ms, horizon, sizes.train_from_ms)
@@ -207,7 +211,8 @@ def planted_edge(
     """Let learner and council look for a known edge; beside them stands who was told.
 
     The oracle is the same learner with one column, the drift that is planted in the next bar in
-    units of the bar's volatility.
+    units of the bar's volatility. It is a yardstick, no limit: in a strong world the bars before
+    also tell something about the drift of the bars after that.
     """
     scores, notes = _in_world(world, subject, horizon, sizes, tick)
     figures = {"strength": sizes.strength, **_named(scores)}
@@ -224,8 +229,8 @@ def shifted(
     table: Table, learner: Learner | None, tick: Callable[[], object] = lambda: None
 ) -> dict[str, Control]:
     """Give a learner the features of the next bar (``leak``) and of the bar before (``delay``)."""
-    screams = f"AUC above {LEAK_AUC} with the features of the next bar"
-    keeps = "0 < gain ≤ the undelayed gain (within 2 s.e.) with the features of the bar before"
+    screams = f"AUC above {LEAK_AUC} and the honest one with the features of the next bar"
+    keeps = "0 < gain ≤ the undelayed gain (+ 2 s.e.) with the features of the bar before"
     trouble = "no learner" if learner is None else table.trouble
     if learner is None or trouble:
         return {
@@ -234,10 +239,12 @@ def shifted(
         }
     honest, ahead, behind = (table.shifted(bars).learn(learner) for bars in (0, 1, -1))
     tick()
-    leak = Control(ahead.auc > LEAK_AUC, screams, {**_named({"leak": ahead, "honest": honest})})
-    figures = {**_named({"delay": behind, "honest": honest})}
-    if honest.t < NOISE:
-        why = f"the learner has no skill to keep a part of: t is {honest.t:.1f}"
+    leak = Control(
+        ahead.auc > max(LEAK_AUC, honest.auc), screams, _named({"leak": ahead, "honest": honest})
+    )
+    figures = _named({"delay": behind, "honest": honest})
+    if honest.gain <= 0.0 or not honest.ranks:
+        why = f"no skill to keep a part of: gain {honest.gain:.1f}, AUC {honest.auc:.4f}"
         return {"leak": leak, "delay": Control(None, keeps, figures, why)}
     limit = honest.gain + NOISE * math.hypot(honest.se, behind.se)
     return {"leak": leak, "delay": Control(0.0 < behind.gain <= limit, keeps, figures)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ that one which reads those of the others is found out."""
 VOLUME_FROM = parse_iso("2023-04-01")  # Binance spot volume changed its level here
 MIN_TRAIN = 5_000  # rows; with fewer nothing is fitted
 MIN_TEST = 600  # rows; with fewer nothing is scored
+_OVERLAP = 5  # bars
 NO_TRAINING = f"fewer than {MIN_TRAIN} training rows before the range"
 NO_TEST = f"fewer than {MIN_TEST} rows to score"
 
@@ -121,6 +123,16 @@ class Score:
         gains = (0.25 - proper.brier(p, up)) * 1e4
         gain, base = float(gains.mean()), float((up.mean() - 0.5) ** 2 * 1e4)
         return cls(len(p), gain, hac_se(gains), proper.auc(p, up), gain - base)
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the AUC is 3 standard errors above ½ (no skill, rows / 5 of them independent).
+
+        The error is that of the rank sum under the null (Mann & Whitney 1947); rows overlap, so
+        one row in five, the usual horizon, is counted.
+        """
+        error = math.sqrt(_OVERLAP / (3.0 * self.n))
+        return bool(self.auc - 0.5 >= 3.0 * error)
 
     @property
     def t(self) -> float:

@@ -62,7 +62,8 @@ class Head:
         out = Forecasts.silent(len(sigma))
         out.sigma[:] = sigma
         out.quantiles[:] = sigma[:, None] * self.residuals
-        out.p_up[:] = chance_up(tuple(LEVELS), out.quantiles)
+        # 1 − F(0) does not depend on σ̂; rows must not differ by rounding, or ranks would
+        out.p_up[:] = chance_up(tuple(LEVELS), self.residuals[None, :])
         out.risk_down[:], out.risk_up[:] = self.down.chance(sigma), self.up.chance(sigma)
         out.risk_sigma[:] = self.one_sigma.chance(sigma / day)
         return out

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 400.0, 240.0
-_LEFT, _RIGHT, _TOP = 52.0, 14.0, 24.0
+_LEFT, _RIGHT, _TOP = 52.0, 14.0, 28.0
 _BOTTOM, _UNNAMED_BOTTOM = 40.0, 24.0
 STRIP_WIDTH, _STRIP_PAD = 300.0, 9.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -58,7 +58,7 @@ def render(board: Mapping[str, Any]) -> str:
         css_hash=b64encode(hashlib.sha256(css.encode()).digest()).decode(),
         heading=f"{word(board, 'data', 'symbol')} {word(board, 'data', 'timeframe')}",
         facts=_facts(board),
-        models=[(title(name), str(version)) for name, version in part(board, "models").items()],
+        models=[(title(name), word(board, "models", name)) for name in part(board, "models")],
         notes=[str(note) for note in rows(board, "notes") if isinstance(note, str)],
         sentences=plain_words(board),
         sections=_sections(board),
@@ -209,7 +209,10 @@ def _tried(board: Board) -> Card:
     if not found:
         return Card("Selection", missing="Not measured: the board holds no selection.")
     pbo, trials = number(found, "pbo"), part(found, "trials")
-    names = ", ".join(title(str(name)) for name in rows(found, "candidates")) or DASH
+    names = (
+        ", ".join(title(name) for name in rows(found, "candidates") if isinstance(name, str))
+        or DASH
+    )
     lines = [
         Strip("probability of overfitting (PBO)", "not measured" if pbo is None else percent(pbo),
               mark="" if pbo is None else "bad" if pbo > 0.5 else "ok"),

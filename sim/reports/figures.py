@@ -14,6 +14,7 @@ from sim.reports.reading import (
     day,
     dig,
     evidence_of,
+    floats,
     number,
     numbers,
     part,
@@ -162,8 +163,8 @@ def pit(member: Member) -> Card:
     """Draw the histogram of the probability integral transform with its band."""
     head = f"PIT: {title(member.name)}"
     found = part(member.scores, "detail", "pit")
-    counts = [float(c) for c in rows(found, "counts") if isinstance(c, int | float)]
-    if not counts or not sum(counts):
+    counts = floats(found, "counts")
+    if sum(counts) <= 0.0:
         return Card(head, missing=_why(member, "pinball_bps", "distribution", "histogram"))
     expected = sum(counts) / len(counts)
     off = [count / expected - 1.0 for count in counts]
@@ -312,8 +313,7 @@ def cusum(board: Board) -> Card:
 def logits(board: Board) -> Card:
     """Draw where the best candidate in sample ended up out of sample."""
     head = "Does the winner keep winning?"
-    found = [float(v) for v in rows(board, "overfitting", "logits")
-             if isinstance(v, int | float) and math.isfinite(v)]  # fmt: skip
+    found = floats(board, "overfitting", "logits")
     if not found:
         return Card(head, missing="Not measured: the splits’ ranks were not kept.")
     edge = max(1.0, max(abs(v) for v in found)) * 1.001

@@ -13,6 +13,7 @@ from domain.times import DAY_MS, parse_iso
 COUNCIL = "consensus"
 DASH = "–"
 YEAR_ROWS = 105_120  # decisions behind the resolutions of the reference table
+_HUGE = 1e100
 PINBALL_NOISE = 0.24  # % against EWMA, two standard errors at YEAR_ROWS
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -89,11 +90,17 @@ def rows(value: Any, *keys: str) -> list[Any]:
 
 
 def number(value: Any, *keys: str) -> float | None:
-    """Return the finite number under the keys, or None."""
+    """Return the finite number under the keys, at most ±10¹⁰⁰, or None."""
     found = dig(value, *keys)
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return float(found) if math.isfinite(found) else None
+    # a sum or a product of two such numbers is still finite
+    return min(max(float(found), -_HUGE), _HUGE) if math.isfinite(found) else None
+
+
+def floats(value: Any, *keys: str) -> list[float]:
+    """Return the finite numbers of the list under the keys."""
+    return [v for item in rows(value, *keys) if (v := number({"item": item}, "item")) is not None]
 
 
 def numbers(value: Any, *keys: str) -> list[float] | None:

@@ -15,6 +15,7 @@ from sim.reports.reading import (
     beyond_noise,
     dig,
     evidence,
+    floats,
     members,
     number,
     numbers,
@@ -123,7 +124,7 @@ def cpcv(board: Board) -> Card:
     """Draw the gains of the paths of combinatorial purged cross-validation."""
     head = "Gain over many paths (CPCV)"
     found = {name: part(row) for name, row in part(board, "cpcv").items()}
-    paths = {name: _floats(rows(row, "paths")) for name, row in found.items()}
+    paths = {name: floats(row, "paths") for name, row in found.items()}
     values = [v for path in paths.values() for v in path]
     if not values:
         return Card(head, missing="Not measured: run without cross-validation.")
@@ -146,10 +147,6 @@ def _spread(row: Any) -> str:
 
 def _split(path: Sequence[float]) -> Mark:
     return "better" if min(path) > 0.0 else "worse" if max(path) < 0.0 else "noise"
-
-
-def _floats(found: Sequence[Any]) -> list[float]:
-    return [v for item in found if (v := number({"v": item}, "v")) is not None]
 
 
 def cell_strip(value: float | None, ends: Sequence[float] | None, edge: float, colour: str) -> Any:

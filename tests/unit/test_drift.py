@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,11 @@ def stamps(n: int) -> NDArray[np.int64]:
     return np.arange(n, dtype=np.int64) * STEP + 20_000 * DAY_MS
 
 
-def reference(window: int = 1_440) -> Reference:
-    n = 20 * window
+@lru_cache
+def reference() -> Reference:
+    n = 20 * 1_440
     return Reference.of(
-        NAMES, rows(1, n), stamps(n), symbol="BTC/USDT", timeframe="5m", window=window
+        NAMES, rows(1, n), stamps(n), symbol="BTC/USDT", timeframe="5m", window=1_440
     )
 
 
@@ -62,8 +64,7 @@ def forecasts(seed: int, days: int, horizon: int = 5) -> tuple[Floats, Floats, F
     n = days * 288
     drift = 0.05 * rng.standard_normal(n + horizon)
     returns = drift + rng.standard_normal(n + horizon)
-    known = np.array([drift[i + 1 : i + 1 + horizon].sum() for i in range(n)])
-    r = np.array([returns[i + 1 : i + 1 + horizon].sum() for i in range(n)])
+    known, r = (np.convolve(x[1:], np.ones(horizon), "valid") for x in (drift, returns))
     p = stats.norm.cdf(known / math.sqrt(horizon))
     return p, r, np.full(n, math.sqrt(horizon))
 
@@ -200,8 +201,18 @@ def test_brier_z_when_labels_do_not_overlap_then_it_is_spiegelhalters() -> None:
     oracle = (loss - expected).sum() / math.sqrt(((1 - 2 * p) ** 2 * expected).sum())
 
     assert brier_z(p, y, 1) == pytest.approx(oracle, abs=1e-12)
-    assert brier_z(np.full(50, 0.5), y[:50], 5) is None
+    assert brier_z(np.full(50, 0.5), y[:50], 5) == 0.0
     assert brier_z(p[:5], y[:5], 5) is None
+
+
+def test_brier_z_when_hardly_anything_is_said_then_being_wrong_raises_no_alarm() -> None:
+    _, r, _ = forecasts(7, 60)
+    wrong = np.where(r > 0, 0.4995, 0.5005)
+    z = [brier_z(wrong[d : d + 288], r[d : d + 288] > 0, 5) for d in range(0, len(r), 288)]
+    loud = [brier_z(q, q < 0.5, 5) for q in (0.5 + 20 * (wrong[:288] - 0.5),)]
+
+    assert not any(page(z)[1])
+    assert any(page(loud)[1])
 
 
 def test_cusum_when_nothing_drifts_then_false_alarms_are_more_than_a_year_apart() -> None:

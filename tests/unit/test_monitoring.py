@@ -46,7 +46,7 @@ WIDE = 1.2816
 
 @pytest.fixture(scope="module")
 def bars() -> BarFrame:
-    return RandomWalk(3).bars(DEMO_START_MS, 34 * DAY)
+    return RandomWalk(3).bars(DEMO_START_MS, 23 * DAY)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def made_of(memory: MarketMemory, scale: float) -> Reference:
     columns = [rows.names.index(name) for name in REFERENCE_54]
     return Reference.of(
         REFERENCE_54, rows.values[:, columns] / scale, memory.bars().ts,
-        symbol=memory.symbol, timeframe=memory.timeframe, window=4 * DAY,
+        symbol=memory.symbol, timeframe=memory.timeframe, window=3 * DAY,
     )  # fmt: skip
 
 
@@ -84,10 +84,8 @@ def monitor_on(engine: Engine, folder: Path, reference: Reference | None = None)
 def decisions_on(bars: BarFrame, *, skill: float = 0.0, width: float = 1.0) -> list[Decision]:
     """One a bar: p10–p90 of ``width`` × the market's own, p right by ``skill`` (−1 … 1)."""
     labels = make_labels(bars, 5)
-    memory = MarketMemory(bars.symbol, bars.timeframe, keep=None)
-    memory.append(bars)
-    features = memory.features()
-    sigma = np.nan_to_num(features.values[:, features.names.index("sigma25")], nan=0.002)
+    squares = np.diff(np.log(bars.close), prepend=np.log(bars.close[0])) ** 2
+    sigma = np.sqrt(5 * np.convolve(squares, np.full(DAY, 1 / DAY))[: len(bars)]) + 1e-4
     ratio = np.nanstd((labels.y / sigma)[labels.valid])
     sure = np.random.default_rng(0).choice([-0.005, 0.005], len(bars))
     p = 0.5 + sure + 0.1 * skill * np.where(labels.up, 1.0, -1.0)
@@ -143,7 +141,7 @@ def test_monitor_when_nothing_drifts_then_it_reports_and_raises_nothing(
     assert told["alarms"] == []
     assert 0.765 < told["coverage"]["value"] < 0.835
     assert len(told["features"]) == 20
-    assert len(list((tmp_path / "monitoring" / "history").iterdir())) == 33
+    assert len(list((tmp_path / "monitoring" / "history").iterdir())) == 22
     assert Reader(engine, WORLD).counts() == before  # nothing in the ledger
 
 
@@ -181,11 +179,11 @@ def test_monitor_when_a_proposal_is_decided_then_only_a_new_alarm_opens_another(
     lasting = decisions_on(bars, width=0.5)
     monitor = monitor_on(engine, tmp_path)
     memory = MarketMemory(bars.symbol, bars.timeframe)
-    live(monitor, memory, bars.slice(0, 25 * DAY), lasting, DAY)
+    live(monitor, memory, bars.slice(0, 21 * DAY), lasting, DAY)
     (proposal,) = Proposals(engine).list()
     Proposals(engine).decide(proposal.id, accept=False, by="test", at=1)
 
-    live(monitor, memory, bars.slice(25 * DAY, 34 * DAY), lasting[25 * DAY :], DAY)
+    live(monitor, memory, bars.slice(21 * DAY, 23 * DAY), lasting[21 * DAY :], DAY)
 
     assert len(raised(engine)) == 1  # the same alarm, which has never been off
 
@@ -193,20 +191,20 @@ def test_monitor_when_a_proposal_is_decided_then_only_a_new_alarm_opens_another(
 def test_monitor_when_restarted_at_any_bar_then_it_raises_what_the_uninterrupted_one_does(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
-    part, said = bars.slice(0, 6 * DAY), decisions_on(bars, skill=-1.0)[: 6 * DAY]
+    part, said = bars.slice(0, 5 * DAY), decisions_on(bars, skill=-1.0)[: 5 * DAY]
     other = open_database(sqlite_url(tmp_path / "other.db"))
     upgrade(other)
-    watched(other, tmp_path / "whole", part, said, piece=6 * DAY)
+    watched(other, tmp_path / "whole", part, said, piece=5 * DAY)
     expected, whole = raised(other), SqlSnapshots(other, WORLD).latest("monitor", "BTC/USDT")
     other.dispose()
 
     ledger, reader = SqlLedger(engine, WORLD), Reader(engine, WORLD)
     memory = MarketMemory(bars.symbol, bars.timeframe)
-    for first in range(0, 6 * DAY, 101):
+    for first in range(0, 5 * DAY, 211):
         monitor = monitor_on(engine, tmp_path)  # the old one was killed
         monitor.resume(reader, {"BTC/USDT": memory})
-        ledger.append(said[first : first + 101])
-        live(monitor, memory, part.slice(first, first + 101), said[first : first + 101], 7)
+        ledger.append(said[first : first + 211])
+        live(monitor, memory, part.slice(first, first + 211), said[first : first + 211], 7)
 
     assert [body["alarm"] for body in expected] == ["brier"]
     assert raised(engine) == expected

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents.contract import IN_SAMPLE
 from data.memory import MarketMemory
 from domain.decision import Decision
 from domain.errors import DataRefused, UsageError
@@ -24,12 +23,14 @@ from serving.bootstrap import (
     configured_agents,
     market_for,
 )
-from serving.evaluating import question_hash, trained_until
+from serving.evaluating import question_hash, tapes_of, trained_until
 from serving.market_files import BarsFile, funding_for, load_bars, require_bars
 from serving.settings import Settings
 from serving.trials import NOT_LOGGED, Count, Look, count, record
 from sim.backtest import BacktestResult, BacktestRules, plain_states, run_backtest
-from sim.opinions import BATCH, Progress, ask, widest
+from sim.evaluate import Steps, quiet
+from sim.opinions import Progress, widest
+from sim.tapes import Tape, TapeStore
 from storage.memory import MemoryLedger
 
 R = TypeVar("R")
@@ -61,6 +62,8 @@ class Setup:
     ----------
     traded : bars of the range; ``bars`` also holds those before it.
     agents : empty for a strategy that asks nobody.
+    horizon_bars : bars ahead that they speak about.
+    tapes : where it is kept.
     conventions : by what the figures were made, name → words.
     """
 
@@ -71,6 +74,8 @@ class Setup:
     strategy: Strategy
     rules: BacktestRules
     agents: Mapping[str, Agent]
+    horizon_bars: int
+    tapes: TapeStore
     funding: FundingRate
     look: Look
     conventions: Mapping[str, str]
@@ -97,29 +102,49 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
     agents = configured_agents(settings) if strategy.name == _ASKS_AGENTS else {}
     return Setup(
         bars, traded, executed, _with_fees(market, symbol), strategy,
-        backtest_rules(settings, request.profile, request.commit), agents, rate,
+        backtest_rules(settings, request.profile, request.commit), agents,
+        settings.data.pred_horizon_steps, tapes_of(settings), rate,
         _look(settings, request, traded, strategy, agents),
         _conventions(settings, bars, executed, market, paid),
     )  # fmt: skip
 
 
-def run(setup: Setup, progress: Progress) -> BacktestResult:
+def run(setup: Setup, steps: Steps = quiet) -> BacktestResult:
     """Trade every bar of the range; memory does not grow with what was said, only with money.
 
-    Agents know the bars before the range. A strategy that asks nobody starts with the range, as
-    it does in other engines and in a replay.
+    Agents know the bars before the range, and what they say is kept on tape. A strategy that asks
+    nobody starts with the range, as it does in other engines and in a replay.
     """
     total = len(setup.traded)
     states: Iterable[MarketState] = plain_states(setup.traded)
     opinions: OpinionSource | None = None
     if setup.agents:
-        states = opinions = BatchedOpinions(setup.agents, _remembered(setup))
+        states, opinions = taped(setup, steps("bars asked about"))
+    progress = steps("bars traded")
     return run_backtest(
         setup.traded, setup.strategy, setup.instrument, rules=setup.rules, states=states,
         opinions=opinions, exec_frame=setup.executed.frame, funding=setup.funding,
         ledger=MoneyLedger(), sha256=setup.bars.sha256,
         progress=lambda done: progress(done, total),
     )  # fmt: skip
+
+
+def taped(setup: Setup, progress: Progress) -> tuple[Sequence[MarketState], Tape]:
+    """Ask the agents about every bar of the range; return its states and what was said of them.
+
+    Features know all that follows the last gap before the range.
+    """
+    frame, needs = setup.bars.frame, widest(setup.agents)
+    start, end = int(setup.traded.ts[0]), int(setup.traded.ts[-1]) + 1
+    first = int(frame.ts.searchsorted(start))
+    since = int(frame.bars_since_gap()[first])
+    memory = MarketMemory(frame.symbol, frame.timeframe, keep=None)
+    memory.append(frame.slice(first - since + 1, int(frame.ts.searchsorted(end))))
+    tape = setup.tapes.record(
+        setup.agents, memory, start, horizon=setup.horizon_bars,
+        asleep_until=trained_until(setup.agents), progress=progress,
+    )  # fmt: skip
+    return memory.states(start, end, needs.bars, needs.feature_rows), tape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,39 +202,6 @@ def _trials(made: int, known: Count, deflated: float | None) -> str:
     return f"{source}deflated for {many}"
 
 
-class BatchedOpinions:
-    """Agents asked about thousands of states at once (:class:`domain.ports.OpinionSource`).
-
-    Iterate over it for the states, in order; each one's opinions are known when it is handed out.
-
-    Parameters
-    ----------
-    states : built when read, so that only a batch of them exists at a time.
-    """
-
-    def __init__(self, agents: Mapping[str, Agent], states: Sequence[MarketState]) -> None:
-        self._agents, self._states = agents, states
-        self._asleep_until = trained_until(agents)
-        self._heard: dict[int, tuple[list[Opinion], dict[str, str]]] = {}
-
-    def __iter__(self) -> Iterator[MarketState]:
-        for first in range(0, len(self._states), BATCH):
-            batch = list(self._states[first : first + BATCH])
-            said, starts = ask(self._agents, batch, self._asleep_until)
-            self._heard = {
-                state.as_of: (
-                    [said[name][k - starts[name]] for name in said if k >= starts[name]],
-                    {name: IN_SAMPLE for name in said if k < starts[name]},
-                )
-                for k, state in enumerate(batch)
-            }
-            yield from batch
-
-    def opinions(self, state: MarketState) -> tuple[list[Opinion], dict[str, str]]:
-        """Return what was said about a state of the batch last handed out, and who is absent."""
-        return self._heard[state.as_of]
-
-
 class MoneyLedger:
     """A :class:`domain.ports.Ledger` that numbers every row and keeps those about money.
 
@@ -257,17 +249,6 @@ def _market(settings: Settings, bars: BarsFile, executed: BarsFile, price: float
 def _with_fees(market: Market, symbol: str) -> Instrument:
     costs = market.costs[symbol]
     return replace(market.instruments[symbol], taker_bps=costs.taker_bps, maker_bps=costs.maker_bps)
-
-
-def _remembered(setup: Setup) -> Sequence[MarketState]:
-    """States with features, of all that follows the last gap before the range."""
-    frame, needs = setup.bars.frame, widest(setup.agents)
-    start, end = int(setup.traded.ts[0]), int(setup.traded.ts[-1]) + 1
-    first = int(frame.ts.searchsorted(start))
-    since = int(frame.bars_since_gap()[first])
-    memory = MarketMemory(frame.symbol, frame.timeframe, keep=None)
-    memory.append(frame.slice(first - since + 1, int(frame.ts.searchsorted(end))))
-    return memory.states(start, end, needs.bars, needs.feature_rows)
 
 
 def _look(

@@ -20,7 +20,7 @@ from serving.commands.common import (
     err,
     out,
     print_json,
-    progress_bar,
+    progress_steps,
     settings_from,
 )
 from serving.settings import Settings
@@ -82,8 +82,8 @@ def backtest(
     request = backtesting.Request(data, exec_data, funding, span_of(timerange), name, commit)
     setup = backtesting.set_up(settings, request, clock)
     trials.prepare(settings.models.trials_log, setup.look)
-    with progress_bar("bars traded", quiet=json) as tick:
-        result = backtesting.run(setup, tick)
+    with progress_steps(quiet=json) as steps:
+        result = backtesting.run(setup, steps)
     judged = backtesting.judge(result, setup.look, settings.models.trials_log, clock.now())
     conventions = {**setup.conventions, "trials": judged.trials}
     body: dict[str, Any] = plain(judged.result.as_json())

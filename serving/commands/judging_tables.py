@@ -49,7 +49,7 @@ def board_view(board: Mapping[str, Any]) -> RenderableType:
         head, *_folds(board), "",
         _scores("direction", _DIRECTION, rows), "",
         _scores("range", _RANGE, rows), "",
-        _scores("adverse move beyond 0.5 %", _RISK, rows), "",
+        _scores("beyond 0.5 %", _RISK, rows), "",
         "[dim]gain = (¼ − Brier) × 10⁴ with the error of a one-day block bootstrap; DM t = gain\n"
         "over its Newey–West error, lag 60; slope of the outcome on the forecast: 1 is ideal,\n"
         "below it too sure. Pinball (mean of p10, p50, p90), interval score and CRPS in bp.\n"

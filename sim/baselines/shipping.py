@@ -6,6 +6,7 @@ for nothing else. ``scripts/ship_baselines.py`` makes it again, byte for byte.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +27,10 @@ from sim.scoring import Floats, Forecasts
 
 FOLDER = Path(__file__).parent / "weights"
 PARAMETERS = "parameters.json"
-SHIPPED_NAMES = (
-    "base_rate", "rsi_logistic", "logistic_54", "ewma", "garch", "har", "har_ranges", "boosting",
-)  # fmt: skip
+SHIPPED_NAMES = tuple(baseline.name for baseline in ALL if baseline.learns)
 REFERENCE_LEVELS = tuple(round(0.05 * k, 2) for k in range(21))
-TREES = "trees"  # key of an ensemble's bytes, a file of their own
+TREES = "trees"  # key of an ensemble's bytes, which are a file of their own
+_SUFFIX = ".onnx.gz"
 _DIGITS = 8  # significant, of the feature quantiles
 
 
@@ -159,7 +159,8 @@ def to_files(known: Known, fits: Mapping[str, Any], names: Sequence[str]) -> dic
     saved = {b.name: b.to_json(fits[b.name]) for b in ALL if b.learns and b.name in names}
     trees = {name: part.pop(TREES) for name, part in saved.items() if TREES in part}
     text = canonical_json({**body, "fits": saved}) + "\n"
-    return {PARAMETERS: text.encode()} | {f"{name}.onnx": body for name, body in trees.items()}
+    packed = {name + _SUFFIX: gzip.compress(graph, mtime=0) for name, graph in trees.items()}
+    return {PARAMETERS: text.encode()} | packed
 
 
 def _feature_quantiles(known: Known) -> dict[str, Any]:
@@ -180,9 +181,10 @@ def _read() -> dict[str, Any]:
     path = FOLDER / PARAMETERS
     try:
         body: dict[str, Any] = json.loads(path.read_text())
-        for file in FOLDER.glob("*.onnx"):
-            body["fits"][file.stem][TREES] = file.read_bytes()
-    except (OSError, ValueError, KeyError) as error:
+        for file in FOLDER.glob("*" + _SUFFIX):
+            packed = file.read_bytes()
+            body["fits"][file.name.removesuffix(_SUFFIX)][TREES] = gzip.decompress(packed)
+    except (OSError, EOFError, ValueError, KeyError) as error:
         hint = "Restore it, or run scripts/ship_baselines.py."
         raise ModelError(path.name, "must be a JSON file of baselines", None, hint) from error
     return body

@@ -313,14 +313,14 @@ def _leaks(board: Board) -> Iterator[Sentence]:
 
 
 def _doubts(board: Board) -> Iterator[Sentence]:
-    for member in members(board):
-        left_out = number(member.scores, "in_sample")
-        if left_out:
-            yield Sentence(
-                "warning",
-                f"{title(member.name)}: {left_out:,.0f} rows are left out, its model was trained "
-                "there.",
-            )
+    out = [m for m in members(board) if number(m.scores, "in_sample")]
+    if out:
+        most = max(number(member.scores, "in_sample") or 0.0 for member in out)
+        names = ", ".join(title(member.name) for member in out)
+        yield Sentence(
+            "warning",
+            f"Up to {most:,.0f} rows are left out because models were trained there: {names}.",
+        )
     failed = [title(name) for name, row in part(board, "controls").items() if _failed(row)]
     if failed:
         yield Sentence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -199,14 +200,15 @@ def test_shipped_when_read_then_it_is_what_the_script_would_write() -> None:
     again = {b.name: b.to_json(fitted.fits[b.name]) for b in ALL if b.name in fitted.fits}
     trees = {name: part.pop("trees") for name, part in again.items() if "trees" in part}
     assert json.loads(canonical_json(again)) == body["fits"]
-    assert {f"{name}.onnx": t for name, t in trees.items()} == {
-        path.name: path.read_bytes() for path in shipping.FOLDER.glob("*.onnx")
+    assert trees == {
+        path.name.removesuffix(".onnx.gz"): gzip.decompress(path.read_bytes())
+        for path in shipping.FOLDER.glob("*.onnx.gz")
     }
     assert fitted.end_ms == base.SHIPPED.end_ms == parse_iso("2025-01-01")
     rates = base.SHIPPED.fits["base_rate"]
     for name in ("up", "down", "up_risk", "one_sigma"):
         assert getattr(rates, name) == pytest.approx(getattr(fitted.fits["base_rate"], name))
-    assert sum(path.stat().st_size for path in shipping.FOLDER.iterdir()) < 1_600_000
+    assert sum(path.stat().st_size for path in shipping.FOLDER.iterdir()) < 500_000
 
 
 def test_shipped_when_a_file_is_damaged_then_it_says_what_to_run(
@@ -231,7 +233,7 @@ def test_to_files_when_written_then_they_hold_fits_and_the_features_of_the_train
 ) -> None:
     known, fits = fitted
     files = shipping.to_files(known, fits, ("ewma", "rsi_logistic", "boosting"))
-    assert set(files) == {"parameters.json", "boosting.onnx"}
+    assert set(files) == {"parameters.json", "boosting.onnx.gz"}
     body = json.loads(files["parameters.json"])
     assert set(body["fits"]) == {"ewma", "rsi_logistic", "boosting"}
     assert body["fits"]["rsi_logistic"] == {"intercept": 0.0231, "slope": -0.705}

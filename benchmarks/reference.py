@@ -40,13 +40,13 @@ _LOW, _HIGH = 2, 10  # .1 and .9 among the canonical levels
 # tolerances: gain 1 where the row is fully defined, else two standard errors of the reference;
 # pinball .02 bp; AUC of an adverse event .002
 DIRECTIONS = (
-    # label, row, gain, tolerance, AUC, accuracy
-    ("½", "half", 0.0, 1.0, 0.5, 50.0),
-    ("base rate", "base_rate", -0.2, 1.0, 0.5, 50.0),
-    ("logistic on RSI(14) alone", "rsi_logistic", -0.3, 1.0, 0.5226, 51.4),
-    ("logistic, 54 features", "logistic_54", 5.8, 5.4, 0.5344, 52.6),
-    ("boosting, 54 features", "boosting", 8.8, 4.2, 0.5356, 52.6),
-    ("logistic + 3 boosted, × 0.8", "blend", 10.0, 3.6, 0.5361, 52.6),
+    # label, row, gain, tolerance, AUC, accuracy, DM t against ½
+    ("½", "half", 0.0, 1.0, 0.5, 50.0, None),
+    ("base rate", "base_rate", -0.2, 1.0, 0.5, 50.0, -0.9),
+    ("logistic on RSI(14) alone", "rsi_logistic", -0.3, 1.0, 0.5226, 51.4, -0.1),
+    ("logistic, 54 features", "logistic_54", 5.8, 5.4, 0.5344, 52.6, 2.2),
+    ("boosting, 54 features", "boosting", 8.8, 4.2, 0.5356, 52.6, 4.0),
+    ("logistic + 3 boosted, × 0.8", "blend", 10.0, 3.6, 0.5361, 52.6, 5.4),
 )
 DISTRIBUTIONS = (
     # label, row, pinball bp, against EWMA %, coverage %, by tercile of σ25 %
@@ -103,7 +103,7 @@ class Figure:
         if self.reference is None:
             return [self.row, self.what, own, "–", "–", "–", "–"]
         told = "–" if self.tolerance is None else f"{self.tolerance:g}"
-        away = f"{self.ours - self.reference:+.{d}f}"
+        away = f"{round(self.ours - self.reference, d) + 0.0:+.{d}f}"
         return [self.row, self.what, own, f"{self.reference:.{d}f}", away, told, self.ok]
 
 
@@ -143,13 +143,15 @@ class Scored:
 def directions(seen: Scored) -> Iterator[Figure]:
     """Return the figures of the first table."""
     table = "prob_up"
-    for label, row, gain, tolerance, auc, accuracy in DIRECTIONS:
+    for label, row, gain, tolerance, auc, accuracy, dm_t in DIRECTIONS:
         error = seen.gain_error(row)
         ours = seen.number(row, "brier_skill_1e4")
         yield Figure(table, label, "Brier gain ×10⁴", ours, gain, tolerance, error, 1)
         yield Figure(table, label, "AUC", seen.number(row, "auc"), auc, digits=4)
         hits = 100.0 * seen.number(row, "accuracy")
         yield Figure(table, label, "accuracy %", hits, accuracy, digits=1)
+        if dm_t is not None:
+            yield Figure(table, label, "DM t", seen.number(row, "dm_t"), dm_t, digits=1)
     slope = seen.number("boosting", "calibration_slope")
     yield Figure(table, "boosting, 54 features", "calibration slope", slope, 0.76)
 

@@ -11,6 +11,23 @@ from domain.errors import SettingError
 from domain.times import iso
 
 
+def prepare(folder: Path) -> Path:
+    """Make the folder of reports: better before minutes of work than after them.
+
+    Raises
+    ------
+    SettingError : if it cannot be made or written to.
+    """
+    try:
+        (folder / "history").mkdir(parents=True, exist_ok=True)
+        probe = folder / "probe.tmp"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _refused(folder, error) from error
+    return folder
+
+
 def write_report(
     folder: Path, body: Mapping[str, Any], now_ms: int, page: str | None = None
 ) -> Path:
@@ -37,11 +54,13 @@ def write_report(
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(folder / f"latest{suffix}")
     except OSError as error:
-        raise SettingError(
-            "VAR_DIR", "must be a folder in which reports can be written", str(folder),
-            f"{error.strerror}.",
-        ) from error  # fmt: skip
+        raise _refused(folder, error) from error
     return kept
+
+
+def _refused(folder: Path, error: OSError) -> SettingError:
+    rule = "must be a folder in which reports can be written"
+    return SettingError("VAR_DIR", rule, str(folder), f"{error.strerror}.")
 
 
 def stamp(at_ms: int) -> str:

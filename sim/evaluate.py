@@ -154,6 +154,7 @@ def evaluate(
             "end": iso(int(bars.ts[-1]) + bars.step_ms),
             "bars": len(bars),
             "sha256": sha256,
+            "mean_move_bps": _mean_move(seen),
         },
         "horizon_bars": horizon,
         **scoreboard(seen, steps("forecasters scored")),
@@ -216,6 +217,11 @@ def common_rows(seen: Forecasted) -> Mask:
         if (columns.awake & seen.valid).any():
             both &= columns.awake
     return both
+
+
+def _mean_move(seen: Forecasted) -> float:
+    """Mean |r| over the scored rows, bp: what a perfect forecast of the sign would earn a bar."""
+    return float(np.abs(seen.truth.log_return[seen.valid]).mean() * 1e4)
 
 
 def _drift(seen: Forecasted) -> dict[str, Any] | None:

@@ -70,11 +70,12 @@ def evaluate(
     from serving.commands.judging_tables import board_view
     from serving.evaluating import evaluation_look, make_board, panel_for
     from serving.market_files import load_bars, span_of
-    from serving.report_files import write_report
+    from serving.report_files import prepare, write_report
     from sim.reports.evaluation import render
 
     ours, guests = _asked(agents)
     settings = settings_from(profile, config, [*(sets or ()), *ours])
+    folder = prepare(settings.data.var_dir / "reports" / "evaluate")
     clock, commit, span = SystemClock(), git_commit(), span_of(timerange)
     bars = load_bars(data, clock, symbol, timeframe)
     panel = panel_for(settings, bars.frame, commit, guests)
@@ -88,7 +89,6 @@ def evaluate(
     trial = trials.record(log, look, figures(board), clock.now())
     board["trial"] = trial
     board["overfitting"]["trials"] = trials.count(log).as_json()
-    folder = settings.data.var_dir / "reports" / "evaluate"
     path = write_report(folder, board, clock.now(), page=render(board))
     err.print(
         f"report: {path.with_suffix('.html')}\ntrial: {trial}", style="dim", markup=False,

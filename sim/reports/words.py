@@ -70,7 +70,7 @@ def plain_words(board: Board) -> list[Sentence]:
     """
     return [
         *_leaks(board), _direction(council(board)), *_range(board),
-        *_risk(board), *_noise(board), _money(council(board)), *_doubts(board),
+        *_risk(board), *_noise(board), _money(board), *_doubts(board),
     ]  # fmt: skip
 
 
@@ -277,16 +277,21 @@ def _error(member: Member) -> float | None:
     return number(member.scores, "gain_se") or (abs(gain / t) if gain and t else None)
 
 
-def _money(mine: Member) -> Sentence:
-    gain = number(mine.scores, "brier_skill_1e4")
+def _money(board: Board) -> Sentence:
+    gain = number(council(board).scores, "brier_skill_1e4")
+    move = number(board, "data", "mean_move_bps")
     size = ""
     if gain is not None and gain > 0.0:
         # of a calibrated forecast the gain is the mean of (p − ½)²
         size = f"A gain of {gain:.1f} is worth forecasts of about 50 ± {math.sqrt(gain):.1f} %. "
+    if move is not None:
+        moves = f"The price moves {move:.0f} bp on average until the forecast is due; "
+    else:
+        moves = "The price moves little until the forecast is due; "
     return Sentence(
         "known",
-        f"Money: {size}On BTC/USDT the price moves 20 bp in 25 minutes and a taker’s round trip "
-        "costs 10 to 20 bp, so no edge found so far pays it: NO_TRADE is nearly always the honest "
+        f"Money: {size}{moves}a taker’s round trip costs 10 to 20 bp and right and wrong nearly "
+        "cancel. No edge found so far on real bars pays it: NO_TRADE is nearly always the honest "
         "answer. The value lies in the range, the risk and patience.",
     )
 

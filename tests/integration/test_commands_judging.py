@@ -43,6 +43,7 @@ def test_evaluate_when_asked_for_json_then_it_is_the_documented_shape(
         "data", "horizon_bars", "agents", "consensus", "baselines", "common", "models", "commit",
         "comparisons", "overfitting", "drift", "weights", "notes", "refit", "cpcv", "trial",
     }  # fmt: skip
+    assert board["data"].pop("mean_move_bps") > 1
     assert board["data"] == {
         "symbol": "BTC/USDT", "timeframe": "5m", "start": "2025-01-02T00:00:00Z",
         "end": "2025-01-04T19:40:00Z", "bars": 812, "sha256": file_sha256(path),

@@ -238,6 +238,7 @@ def test_evaluate_when_run_then_the_board_has_the_documented_shape_and_no_nan() 
         "data", "horizon_bars", "agents", "consensus", "baselines", "common", "models", "commit",
         "comparisons", "overfitting", "drift", "weights", "notes",
     }  # fmt: skip
+    assert board["data"].pop("mean_move_bps") > 1
     assert board["data"] == {
         "symbol": "BTC/USDT", "timeframe": "5m", "start": "2025-01-02T09:20:00Z",
         "end": "2025-01-04T03:00:00Z", "bars": 500, "sha256": "00",

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from serving.commands.research_tables import backtest_view
 
 from domain.errors import SettingError, UsageError
 from domain.times import parse_iso
 from serving import trials
 from serving.backtesting import figures, judge
+from serving.commands.backtest_tables import backtest_view
 from serving.system import REPO_ROOT
 from serving.trials import COLUMNS, Count, Look
 from sim.backtest import BacktestResult

@@ -197,17 +197,14 @@ def grown(
     x, target : (n, k) and (n,). ``weight`` : (n,) of the rows, or all the same.
     seed : else that of ``known``.
     """
-    from threadpoolctl import threadpool_limits
-
     drawn, rows = known.seed if seed is None else seed, known.volume_rows
     values = np.asarray(target, dtype=np.float64)
-    with threadpool_limits(1, user_api="blas"):
-        if weight is None:
-            return boost(kind, x, values, rows, drawn, config, known.data.horizon_bars)
-        edges = bin_edges(x[rows], config.bins)
-        table = np.column_stack((binned(x, edges), weight))
-        maker = functools.partial(_Weighted, kind)
-        model = boost(maker, table, values, rows, drawn, config, known.data.horizon_bars)
+    if weight is None:
+        return boost(kind, x, values, rows, drawn, config, known.data.horizon_bars)
+    edges = bin_edges(x[rows], config.bins)
+    table = np.column_stack((binned(x, edges), weight))
+    maker = functools.partial(_Weighted, kind)
+    model = boost(maker, table, values, rows, drawn, config, known.data.horizon_bars)
     return unbinned(model, edges)
 
 

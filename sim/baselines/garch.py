@@ -70,15 +70,13 @@ def fit_garch(returns: Floats) -> Garch:
     DataRefused : if there are fewer than 1 000.
     """
     from arch import arch_model
-    from threadpoolctl import threadpool_limits
 
     if len(returns) < _MIN_RETURNS:
         raise DataRefused("garch", f"needs {_MIN_RETURNS} observed returns", len(returns))
     model = arch_model(
         returns * _SCALE, mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False
     )
-    with threadpool_limits(1, user_api="blas"):
-        found = model.fit(disp="off", show_warning=False).params
+    found = model.fit(disp="off", show_warning=False).params
     return Garch(
         float(found["omega"]) / _SCALE**2, float(found["alpha[1]"]), float(found["beta[1]"]),
         float(found["nu"]), float(np.mean(returns**2)),

@@ -86,7 +86,7 @@ SHIPPED = Fitted(
 )  # fmt: skip
 
 
-def shipped(_: object = None) -> Fitted:
+def shipped() -> Fitted:
     """Return what ships.
 
     Raises

@@ -9,6 +9,8 @@ PACKAGES := agents consensus data domain execution notifications rl serving sim 
 export TRIALS_LOG ?= docs/trials.csv
 export PYTHON PIP_ARGS
 export RAY_USAGE_STATS_ENABLED := 0
+# threads that wait must not burn a shared core
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run test test-all check fmt bench clean

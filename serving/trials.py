@@ -176,7 +176,7 @@ def count(path: Path | None) -> Count:
     rows = _counted(_read(path) or [])
     return Count(
         tune=sum(_configurations(row) for row in rows if row["kind"] == "tune"),
-        looks=sum(row["kind"] != "tune" for row in rows),
+        looks=sum(_configurations(row) for row in rows if row["kind"] != "tune"),
         sharpes=tuple(sharpe for row in rows for sharpe in told_sharpes(row["result"])),
         logged=path.as_posix(),
     )

@@ -138,6 +138,7 @@ def lookahead(
         "stretch": found.stretch,
         "prefixes": found.prefixes,
         "history": found.history,
+        "history_wanted": found.history_wanted,
         "awake": dict(found.awake),
         "not_tested": list(found.not_tested),
         "differences": list(found.differences),
@@ -187,6 +188,11 @@ def _say(body: Mapping[str, Any]) -> None:
             f"[green]clean[/]: {body['rows']} decisions with three futures each, and "
             f"{body['stretch']} decided again from {body['prefixes']} shorter files, are the same "
             f"to the last bit: {', '.join(body['agents'])} and the council"
+        )
+    if body["history"] < body["history_wanted"]:
+        out.print(
+            f"[yellow]short[/]: {body['history']:,} bars before each row; the longest window takes "
+            f"{body['history_wanted']:,}"
         )
     for name in body["not_tested"]:
         out.print(f"[yellow]not tested[/]: {name} said nothing on any of these bars")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.contract import HORIZON_BARS, Floats, asleep, canonical, speak, too_young
+from agents.contract import HORIZON_BARS, MIN_BARS, Floats, asleep, canonical, speak, too_young
 from agents.windows import Run, runs
 from domain.canonical import short_hash
 from domain.market import MarketState
@@ -21,6 +21,7 @@ from domain.ports import Needs
 from domain.quantiles import CANONICAL_LEVELS
 
 NAME = "climatology"
+MIN_MOVES = MIN_BARS - HORIZON_BARS  # what a day of bars holds at the usual horizon
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ class Climatology:
         self.version = short_hash([NAME, self.config], 12)
 
     def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
-        """Return one opinion per state; asleep in the first 288 bars after a gap."""
+        """Return one opinion per state; asleep in the first 288 bars after a gap.
+
+        And until 283 moves over the horizon were seen, or as many as the window holds.
+        """
         states = list(states)
         out: list[Opinion] = []
         for run in runs(states, self.needs.bars):
@@ -68,9 +72,10 @@ class Climatology:
         seen = np.maximum(run.lengths() - config.horizon_bars, 0)
         ups, falls, rises = (self._counts(run, x) for x in (past.up, past.fell, past.rose))
         rows = self._sorted_windows(run, past.moves, seen)
+        enough = min(MIN_MOVES, config.window)
         for k, (i, window) in enumerate(zip(run.index, rows, strict=True)):
             state, n = states[i], int(seen[k])
-            if too_young(state, self.needs):
+            if n < enough or too_young(state, self.needs):
                 yield asleep(NAME, self.version, state, self.horizon_bars)
                 continue
             values = _quantiles(window)

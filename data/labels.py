@@ -15,8 +15,6 @@ from domain.opinion import ADVERSE_MOVE
 
 Flags = NDArray[np.bool_]
 
-_SIGMA_BARS = 5  # the horizon that the feature ``sigma25`` is measured over
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
@@ -73,17 +71,6 @@ def make_labels(bars: BarFrame, horizon: int) -> Labels:
 def adverse(labels: Labels, move: float = ADVERSE_MOVE) -> tuple[Flags, Flags]:
     """Return (drop > move, rise > move), (n,) each; ``move`` is a fraction of the close."""
     return labels.drop > move, labels.rise > move
-
-
-def adverse_sigma(labels: Labels, sigma25: Floats, times: float = 1.0) -> tuple[Flags, Flags]:
-    """Return (drop, rise) > ``times`` × the trailing one-day volatility over the horizon.
-
-    Parameters
-    ----------
-    sigma25 : (n,) the feature of that name, over five bars; scaled by √(H/5) for other horizons.
-    """
-    limit = times * sigma25 * np.sqrt(labels.horizon / _SIGMA_BARS)
-    return labels.drop > limit, labels.rise > limit
 
 
 def training_rows(ts: NDArray[np.int64], fit_ms: int, horizon: int, step: int) -> Flags:

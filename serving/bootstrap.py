@@ -6,12 +6,12 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 from sqlalchemy import Engine
@@ -94,15 +94,16 @@ def open_storage(settings: Settings) -> Engine:
 
 def agent_named(name: str, settings: Settings) -> Agent:
     """Build one agent with its promoted or shipped model."""
-    return _agents(settings, [name])[name]
+    return agents_named([name], settings)[name]
 
 
 def configured_agents(settings: Settings) -> dict[str, Agent]:
     """Build every agent the settings name."""
-    return _agents(settings, settings.models.agents)
+    return agents_named(settings.models.agents, settings)
 
 
-def _agents(settings: Settings, names: Any) -> dict[str, Agent]:
+def agents_named(names: Iterable[str], settings: Settings) -> dict[str, Agent]:
+    """Build some agents."""
     return build_agents(names, settings.data.models_dir, settings.data.pred_horizon_steps)
 
 

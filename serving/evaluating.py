@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,23 +16,34 @@ from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.ports import Agent
 from domain.times import timeframe_ms
-from serving.bootstrap import configured_agents, council_settings, decision_rules, market_for
+from serving.bootstrap import agents_named, council_settings, decision_rules, market_for
 from serving.market_files import BarsFile, require_bars
-from serving.refitting import trainers_for
+from serving.refitting import TRAINED, trainers_for
 from serving.settings import Settings
+from serving.settings.groups import AGENTS
 from serving.trials import Look
-from sim.baselines import shipped
+from sim.baselines import NAMES, shipped
 from sim.controls import Sizes, Subject, run_controls
 from sim.cpcv import cross_validate
-from sim.evaluate import Baselines, Steps, evaluate, fitted_baselines, quiet, refitted_baselines
+from sim.evaluate import (
+    CONSENSUS,
+    Baselines,
+    Steps,
+    evaluate,
+    fitted_baselines,
+    quiet,
+    refitted_baselines,
+)
 from sim.learners import VOLUME_FROM, Table, logistic
 from sim.lookahead import Lookahead, check
 from sim.opinions import Progress
 from sim.panel import Range
+from sim.pools import BEST_AGENT, EQUAL_WEIGHT
 from sim.refitting import folds_of, refit_agents, told
 from sim.tapes import TapeStore
 
 TAPES, REFITS = "opinions", "refit"
+POOLS = (EQUAL_WEIGHT, BEST_AGENT)
 PROCESSES = 2  # councils of the controls sit in so many
 Span = tuple[int | None, int | None]
 
@@ -42,63 +54,81 @@ class Panel:
 
     Attributes
     ----------
-    agents : by name, in the council's order.
-    council : makes a council of just these agents, its fold at the prior.
-    trained_until : agent → UTC ms; its models saw bars that opened earlier.
+    names : of all agents, in the council's order.
+    agents : by name; those that are still to be trained are missing.
+    council : makes a council of all of them, its fold at the prior.
     """
 
+    names: tuple[str, ...]
     agents: Mapping[str, Agent]
     council: Callable[[], Council]
-    trained_until: Mapping[str, int]
 
 
 def panel_for(
-    settings: Settings, frame: BarFrame, commit: str, guests: Sequence[str] = ()
+    settings: Settings,
+    frame: BarFrame,
+    commit: str,
+    guests: Sequence[str] = (),
+    *,
+    untrained: bool = False,
 ) -> Panel:
     """Build the configured agents with their promoted or shipped models, and their council.
 
     Parameters
     ----------
     guests : agents that are not ours, as ``module:factory``; a factory takes nothing.
+    untrained : leave out those that are about to be trained.
 
     Raises
     ------
     UsageError : for an agent that this version does not have, or that cannot be imported.
     ModelError : if a model is missing, damaged, or of another horizon.
     """
-    agents = configured_agents(settings)
+    ours = settings.models.agents
+    agents = agents_named([n for n in ours if not (untrained and n in TRAINED)], settings)
     for guest in guests:
-        agent = imported(guest)
+        agent = imported(guest, taken=(*ours, *agents))
         agents[agent.name] = agent
+    names = (*ours, *(name for name in agents if name not in ours))
     price = {frame.symbol: float(frame.close[0])}
     market = market_for(settings, [frame.symbol], price, keep_market=False)
     costs = partial(
         market.round_trip, timeframe_ms(frame.timeframe), settings.data.pred_horizon_steps
     )
-    members = replace(council_settings(settings), members=tuple(agents))
+    members = replace(council_settings(settings), members=names)
     rules = decision_rules(settings)
 
     def council() -> Council:
         return Council(members, rules, costs, git_commit=commit)
 
-    return Panel(agents, council, trained_until(agents))
+    return Panel(names, agents, council)
 
 
-def imported(guest: str) -> Agent:
+def imported(guest: str, taken: Sequence[str] = ()) -> Agent:
     """Build an agent from ``module:factory``, as an entry point names it.
+
+    Modules are also looked for in the current folder, after everything that is installed.
+
+    Parameters
+    ----------
+    taken : names that it must not have.
 
     Raises
     ------
-    UsageError : if it cannot be imported or is no agent.
+    UsageError : if it cannot be imported, is no agent, or has the name of another row.
     """
     module, _, factory = guest.partition(":")
-    hint = "Name it as module:factory; the module must be importable from here."
+    hint = "Name it as module:factory, of a module in this folder or one that is installed."
+    if "" not in sys.path:
+        sys.path.append("")
     try:
         agent = getattr(importlib.import_module(module), factory)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:
         raise UsageError("agent", f"could not be built: {error}", guest, hint) from error
     if not isinstance(agent, Agent):
         raise UsageError("agent", "must have name, version, needs and opine", guest, hint)
+    if agent.name in (*taken, *AGENTS, *NAMES, *POOLS, CONSENSUS):
+        raise UsageError("agent", "must have a name of its own", agent.name, "Another row has it.")
     return agent
 
 
@@ -147,7 +177,8 @@ def make_board(
     )  # fmt: skip
     board |= {"refit": asked.folds, "cpcv": asked.cpcv}
     if controls:
-        board["controls"] = _controls(settings, panel, bars.frame, span, steps)
+        subject = Subject(logistic, asked.agents, panel.council, trained_until(asked.agents))
+        board["controls"] = _controls(settings, subject, bars.frame, span, steps)
     made: dict[str, Any] = plain(board)
     return made
 
@@ -175,7 +206,15 @@ def _walked(
     labels = make_labels(where.past, horizon)
     folds = folds_of(labels, frame.step_ms, where.start_ms, end_ms)
     trainers = trainers_for(settings.data.var_dir / REFITS, horizon, commit)
-    agents = refit_agents(panel.agents, trainers, where.past, folds, steps("models trained"))
+    agents = refit_agents(
+        panel.names,
+        panel.agents,
+        trainers,
+        where.past,
+        folds,
+        horizon,
+        steps("models trained"),
+    )
     table = Table.of(where.past, where.start_ms, horizon, VOLUME_FROM)
     paths = cross_validate(table, logistic, horizon, steps("cross-validation"))
     return _Asked(
@@ -187,9 +226,8 @@ def _walked(
 
 
 def _controls(
-    settings: Settings, panel: Panel, frame: BarFrame, span: Span, steps: Steps
+    settings: Settings, subject: Subject, frame: BarFrame, span: Span, steps: Steps
 ) -> Mapping[str, Any]:
-    subject = Subject(logistic, panel.agents, panel.council, panel.trained_until)
     return run_controls(
         frame, subject, start_ms=span[0], end_ms=span[1],
         horizon=settings.data.pred_horizon_steps, sizes=Sizes(processes=PROCESSES),
@@ -210,7 +248,7 @@ def evaluation_look(
     part = require_bars(bars, *span)
     hashed = question_hash(settings, panel.agents, ("consensus",))
     also = (" refitted quarterly" if refit else "") + (" with controls" if controls else "")
-    what = f"{part.symbol} {part.timeframe}: {' + '.join(panel.agents)} + council{also} #{hashed}"
+    what = f"{part.symbol} {part.timeframe}: {' + '.join(panel.names)} + council{also} #{hashed}"
     return Look("evaluate", int(part.ts[0]), int(part.ts[-1]) + part.step_ms, what, commit)
 
 

@@ -7,13 +7,11 @@ the hash of these, and appears only when it is complete.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-import agents.training
-from agents.artifacts import Artifact, load, versions
+from agents.artifacts import Artifact, library_versions, load, versions
 from agents.baseline import NAME as BASELINE
 from agents.baseline import TARGETS, Baseline
 from agents.risk import NAME as RISK
@@ -23,8 +21,10 @@ from domain.canonical import short_hash
 from domain.market import BarFrame
 from domain.ports import Agent
 from sim.refitting import Trainer
+from sim.source import project_source
 
 SEED = 7
+TRAINED = (BASELINE, RISK)  # agents that are fitted ahead of their use
 
 Fit = Callable[[BarFrame, Path, Source, int], object]  # bars, folder, source, horizon
 
@@ -39,10 +39,11 @@ def trainers_for(
     root : folder that keeps the models of earlier walks.
     commit : for the model cards.
     """
+    made_by = [project_source(training=True), library_versions()]
 
     def fitted(bars: BarFrame, fit_ms: int, name: str, fit: Fit) -> Path:
         told = _sha(bars)
-        folder = root / name / short_hash([told, fit_ms, horizon_bars, seed, _code()], 16)
+        folder = root / name / short_hash([told, fit_ms, horizon_bars, seed, made_by], 16)
         if not folder.is_dir():
             part = folder.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
@@ -73,11 +74,3 @@ def _sha(bars: BarFrame) -> str:
     for column in (bars.ts, bars.open, bars.high, bars.low, bars.close, bars.volume):
         digest.update(column.tobytes())
     return digest.hexdigest()
-
-
-@cache
-def _code() -> Mapping[str, str]:
-    """Hash of each file that shapes a trained model: another code is another model."""
-    home = Path(agents.training.__file__).parent
-    files = [*sorted(home.glob("*.py")), *sorted(home.parent.glob("*.py"))]
-    return {path.name: sha256(path.read_bytes()).hexdigest() for path in files}

@@ -30,7 +30,7 @@ from sim.feature_drift import shipped_reference
 from sim.notes import notes_of, require_scorable
 from sim.opinions import Progress
 from sim.panel import CouncilMaker, Range, hear
-from sim.pools import pooled
+from sim.pools import BEST_AGENT, pooled
 from sim.scoring import Forecasts, Mask, Truth, scores
 from sim.selection import choice
 from sim.tapes import TapeStore
@@ -141,7 +141,7 @@ def evaluate(
     """
     where = Range.of(frame, start_ms, end_ms, horizon)
     bars = where.bars
-    require_scorable(bars, where.labels.valid, horizon, MIN_BARS)
+    require_scorable(where.past, where.first, where.labels.valid, horizon, MIN_BARS)
     seen = forecast(
         where, agents, council, training_end=training_end, baselines=baselines, tapes=tapes,
         steps=steps,
@@ -236,20 +236,25 @@ def _drift(seen: Forecasted) -> dict[str, Any] | None:
     pick = [features.names.index(name) for name in REFERENCE_54]
     rows = features.values[-len(truth) :, pick]
     reference = shipped_reference()
-    bars = seen.where.past
-    if reference is not None and not reference.suits(bars.symbol, bars.timeframe):
-        reference = None
-    known = seen.valid
-    return drift_of(
+    bars, known = seen.where.past, seen.valid
+    if reference is None or not reference.suits(bars.symbol, bars.timeframe):
+        reference, why = None, f"no reference for {bars.symbol} {bars.timeframe}"
+    elif seen.where.start_ms < reference.end_ms:
+        reference, why = None, "these bars are part of the reference"
+    else:
+        why = "" if known.sum() >= reference.window else "fewer than 30 days"
+    found = drift_of(
         reference, rows[known], council.p_up[known], truth.up[known], council.quantiles[known],
         truth.log_return[known], truth.ts[known], horizon=seen.where.labels.horizon,
     )  # fmt: skip
+    return {**found, "note": f"Inputs were not compared: {why}." if why else ""}
 
 
 def _comparisons(seen: Forecasted, progress: Progress) -> list[dict[str, Any]]:
     if seen.consensus is None:
         return []
     others = {**seen.agents, **seen.baselines}
+    others.pop(BEST_AGENT, None)  # it is one of the agents
     out = []
     for done, (name, columns) in enumerate(others.items(), 1):
         out += compare(

@@ -17,12 +17,13 @@ STALE_DAYS = 92  # a model older than a quarter is told apart
 FEW_ROWS = 2_880  # ten days of five-minute bars; below it hardly anything can be told
 
 
-def require_scorable(bars: BarFrame, valid: Mask, horizon: int, needed: int) -> None:
+def require_scorable(past: BarFrame, first: int, valid: Mask, horizon: int, needed: int) -> None:
     """Refuse bars none of which can be scored.
 
     Parameters
     ----------
-    valid : (n,) rows with a past of ``needed`` bars and a known outcome.
+    past : all bars up to the end of the range, which begins at ``first``.
+    valid : (n,) rows of the range with a past of ``needed`` bars and a known outcome.
 
     Raises
     ------
@@ -30,11 +31,12 @@ def require_scorable(bars: BarFrame, valid: Mask, horizon: int, needed: int) -> 
     """
     if valid.any():
         return
-    longest = int(bars.bars_since_gap().max(initial=0))
+    longest = int(past.bars_since_gap()[first:].max(initial=0))
     raise DataRefused(
-        f"{bars.symbol} {bars.timeframe}",
-        f"needs {needed + horizon} bars without a gap to score one forecast",
-        f"{len(bars)} bars, at most {longest} of them without a gap",
+        f"{past.symbol} {past.timeframe}",
+        f"needs {needed + horizon} bars without a gap, the last {horizon} of them in the range, to "
+        "score one forecast",
+        f"{len(past) - first} bars, at most {longest} without a gap before them",
         "Give a longer file, or one with fewer holes: `conclave data check` lists them.",
     )
 
@@ -84,6 +86,8 @@ def _about_silence(heard: Mapping[str, Forecasts], valid: Mask) -> Iterator[str]
             yield f"{name}: said nothing about any of these bars."
         elif trained_on:
             yield f"{name}: {trained_on:,} rows left out, its model was trained on them."
+        elif awake < n // 2:
+            yield f"{name}: spoke on {awake:,} of {n:,} rows only."
 
 
 def _about_models(bars: BarFrame, agents: Mapping[str, Agent]) -> Iterator[str]:
@@ -96,6 +100,9 @@ def _about_models(bars: BarFrame, agents: Mapping[str, Agent]) -> Iterator[str]:
                 f"{name}: its model was trained on {symbol} {timeframe}; on {bars.symbol} "
                 f"{bars.timeframe} it is a guess. --refit trains it on these bars."
             )
+        fitted = getattr(agent, "first_ms", start)
+        if fitted > start:
+            yield f"{name}: no model before {iso(fitted)[:10]}, too little came before to train on."
         until = getattr(agent, "trained_until", None)
         if until is None:
             continue

@@ -14,7 +14,7 @@ from domain.decision import Decision
 from domain.market import MarketState
 from domain.opinion import Opinion, Outcome
 from domain.ports import Agent, Needs, Strategy
-from domain.quantiles import CANONICAL_LEVELS, Quantiles, QuantileTable
+from domain.quantiles import CANONICAL_LEVELS
 from sim.scoring import Forecasts
 
 SIGMA = "sigma"  # evidence key of a forecast standard deviation, log return over the horizon
@@ -24,25 +24,10 @@ Progress = Callable[[int, int], None]  # rows done, rows in all
 
 
 class Recorder:
-    """Writes one forecaster's opinions into columns of n rows."""
+    """Writes what a council publishes into columns of n rows."""
 
     def __init__(self, n: int) -> None:
         self.forecasts = Forecasts.silent(n)
-
-    def take(self, first: int, opinions: Sequence[Opinion]) -> None:
-        """Record opinions on rows ``first``, ``first`` + 1, …"""
-        columns, groups = self.forecasts, _Groups()
-        for row, opinion in enumerate(opinions, first):
-            if opinion.p_up is not None:
-                columns.p_up[row] = opinion.p_up
-            if opinion.risk_down is not None:
-                columns.risk_down[row] = opinion.risk_down
-            if opinion.risk_up is not None:
-                columns.risk_up[row] = opinion.risk_up
-            columns.sigma[row] = opinion.evidence.get(SIGMA, np.nan)
-            if opinion.quantiles is not None:
-                groups.add(row, opinion.quantiles)
-        groups.write(columns)
 
     def publish(self, row: int, decision: Decision) -> None:
         """Record what the council published on one row."""
@@ -141,24 +126,3 @@ def widest(agents: Mapping[str, Agent]) -> Needs:
 def _first_after(states: Sequence[MarketState], until: int) -> int:
     opens: NDArray[np.int64] = np.array([state.bars.ts[-1] for state in states], dtype=np.int64)
     return int(np.searchsorted(opens, until))
-
-
-class _Groups:
-    """Quantiles by their levels, so that a batch is completed at once."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[float, ...], list[int]] = {}
-        self.values: dict[tuple[float, ...], list[tuple[float, ...]]] = {}
-
-    def add(self, row: int, quantiles: Quantiles) -> None:
-        self.rows.setdefault(quantiles.levels, []).append(row)
-        self.values.setdefault(quantiles.levels, []).append(quantiles.values)
-
-    def write(self, columns: Forecasts) -> None:
-        for levels, row_list in self.rows.items():
-            rows, values = np.array(row_list), np.array(self.values[levels])
-            usable = np.isfinite(values).all(axis=1)
-            rows, table = rows[usable], QuantileTable.of(levels, values[usable])
-            columns.quantiles[rows] = table.ppf(CANONICAL_LEVELS)
-            silent = np.isnan(columns.p_up[rows])
-            columns.p_up[rows[silent]] = 1.0 - table.cdf(0.0)[silent]

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.contract import IN_SAMPLE, asleep
+from agents.contract import asleep
 from data.labels import Labels, training_rows
 from data.splits import WalkFold, quarters, walk_forward
 from domain.canonical import short_hash
@@ -23,6 +23,7 @@ from domain.opinion import Opinion
 from domain.ports import Agent, Needs
 from domain.times import iso
 
+NOT_FITTED = "not_fitted"  # why an agent is silent before its first fold
 MIN_ROWS = 5_000  # training rows below which nothing is fitted
 
 Trainer = Callable[[BarFrame, int], Agent]  # all bars, fit instant (ms) → agent that saw none later
@@ -74,19 +75,20 @@ class Refitted:
     ----------
     parts : folds in order, each with the agent fitted for it. Bars outside all folds are met with
         silence.
+    horizon_bars : bars ahead that they speak about.
     """
 
-    def __init__(self, parts: Sequence[tuple[WalkFold, Agent]]) -> None:
+    def __init__(self, parts: Sequence[tuple[WalkFold, Agent]], horizon_bars: int) -> None:
         self._parts = list(parts)
         agents = [agent for _, agent in self._parts]
         self.name = agents[0].name
         self.version = "refit-" + short_hash([agent.version for agent in agents], 12)
-        self.horizon_bars = int(getattr(agents[0], "horizon_bars", 0))
+        self.horizon_bars = horizon_bars
         self.needs = Needs(
             max(agent.needs.bars for agent in agents),
             max(agent.needs.feature_rows for agent in agents),
         )
-        self.trained_until = self._parts[0][0].start_ms
+        self.first_ms = self._parts[0][0].start_ms
         self._starts: NDArray[np.int64] = np.array([fold.start_ms for fold, _ in self._parts])
 
     def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
@@ -110,28 +112,35 @@ class Refitted:
             said = self._parts[fold][1].opine(states)
             return [replace(opinion, model_version=self.version) for opinion in said]
         return [
-            asleep(self.name, self.version, state, self.horizon_bars, IN_SAMPLE) for state in states
+            asleep(self.name, self.version, state, self.horizon_bars, NOT_FITTED)
+            for state in states
         ]
 
 
 def refit_agents(
+    names: Sequence[str],
     agents: Mapping[str, Agent],
     trainers: Mapping[str, Trainer],
     frame: BarFrame,
     folds: Sequence[WalkFold],
+    horizon_bars: int,
     progress: Progress | None = None,
 ) -> dict[str, Agent]:
     """Train every agent that has a trainer once a fold; the others learn nothing ahead and stay.
 
     Parameters
     ----------
-    trainers : name → trainer; agents without one are passed through.
+    names : of all agents, in their order.
+    agents : those without a trainer.
+    trainers : name → trainer.
     progress : called with fits done and fits in all.
     """
-    fits = sum(name in trainers for name in agents) * len(folds)
-    done, out = 0, dict(agents)
-    for name in agents:
+    fits = sum(name in trainers for name in names) * len(folds)
+    done = 0
+    out: dict[str, Agent] = {}
+    for name in names:
         if name not in trainers:
+            out[name] = agents[name]
             continue
         parts = []
         for fold in folds:
@@ -139,5 +148,5 @@ def refit_agents(
             done += 1
             if progress is not None:
                 progress(done, fits)
-        out[name] = Refitted(parts)
+        out[name] = Refitted(parts, horizon_bars)
     return out

@@ -78,7 +78,7 @@ def evaluate(
     folder = prepare(settings.data.var_dir / "reports" / "evaluate")
     clock, commit, span = SystemClock(), git_commit(), span_of(timerange)
     bars = load_bars(data, clock, symbol, timeframe)
-    panel = panel_for(settings, bars.frame, commit, guests)
+    panel = panel_for(settings, bars.frame, commit, guests, untrained=refit)
     look = evaluation_look(settings, panel, bars, span, commit, refit=refit, controls=controls)
     log = settings.models.trials_log
     trials.prepare(log, look)

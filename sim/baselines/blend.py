@@ -77,7 +77,10 @@ class Blend:
 
 
 class BlendRescaled(Free):
-    """The blend with the distances from the median × what 90 days of outcomes asked for."""
+    """The blend with the distances from the median × what 90 days of outcomes asked for.
+
+    Forecasts that are marked in sample are not among them: they fit too well.
+    """
 
     name = "blend_rescaled"
     parts: tuple[str, ...] = ("blend",)
@@ -85,7 +88,8 @@ class BlendRescaled(Free):
     def forecast(self, _: None, asked: Asked) -> Forecasts:
         """Return the blend's forecasts with new quantiles."""
         blend, rows = asked.said["blend"], asked.rows
-        lower, upper = online_factors(blend.quantiles, asked.inputs, rows)
+        told = np.where(blend.in_sample[:, None], np.nan, blend.quantiles)
+        lower, upper = online_factors(told, asked.inputs, rows)
         return replace(blend, quantiles=rescaled(blend.quantiles, lower, upper))
 
 
@@ -100,11 +104,29 @@ class _Side:
 _LOWER, _UPPER = _Side(OUTER[0], -1.0), _Side(OUTER[2], 1.0)
 
 
+def remembered(inputs: Inputs, rows: Rows, since_ms: int) -> Rows:
+    """Return the rows and every bar that their factors remember, (m,), in time order.
+
+    Factors over all of them depend on the bars alone, not on which rows are asked about.
+
+    Parameters
+    ----------
+    rows : (n,) indices of bars, rising.
+    since_ms : bars that open earlier (UTC ms) are not remembered.
+    """
+    if not len(rows):
+        return rows
+    reach = WIDTHS + inputs.horizon_bars
+    near = np.arange(max(0, int(rows[0]) - reach), int(rows[-1]) + 1)
+    return np.union1d(rows, near[inputs.bars.ts[near] >= since_ms])
+
+
 def online_factors(quantiles: Floats, inputs: Inputs, rows: Rows) -> tuple[Floats, Floats]:
     """Return what each side's distance from the median should be multiplied with, (n,) each.
 
     The factor is the .9 quantile of (y − median)/(outer quantile − median) over the last 25 920
-    rows whose outcome was known when the row decided; 1 before 2 016 of them are.
+    rows that could have an outcome when the row decided; 1 where fewer than 2 016 of them have
+    one, and a forecast.
 
     Parameters
     ----------
@@ -112,19 +134,19 @@ def online_factors(quantiles: Floats, inputs: Inputs, rows: Rows) -> tuple[Float
     """
     bars, horizon = inputs.bars, inputs.horizon_bars
     y = _outcomes(inputs)[rows]
-    seen = np.isfinite(y) & np.isfinite(quantiles).all(axis=1)
     # a row's outcome is known when the bar H later closes
-    known = bars.ts[rows][seen] + horizon * bars.step_ms
+    known = bars.ts[rows] + horizon * bars.step_ms
     newest = np.searchsorted(known, bars.ts[rows], side="right")
-    lower, upper = (_factors(quantiles[seen], y[seen], side)[newest] for side in (_LOWER, _UPPER))
+    lower, upper = (_factors(quantiles, y, side)[newest] for side in (_LOWER, _UPPER))
     return lower, upper
 
 
 def _factors(quantiles: Floats, y: Floats, side: _Side) -> Floats:
-    """The factor after 0, 1, … n known outcomes, (n + 1,)."""
+    """The factor after 0, 1, … n rows, (n + 1,); those with a NaN are passed over."""
     middle, outer = quantiles[:, OUTER[1]], quantiles[:, side.at]
     reach = np.maximum(side.sign * (outer - middle), 1e-12)
-    beyond = pd.Series(side.sign * (y - middle) / reach)
+    seen = np.isfinite(quantiles).all(axis=1)
+    beyond = pd.Series(np.where(seen, side.sign * (y - middle) / reach, np.nan))
     found = beyond.rolling(WIDTHS, min_periods=_WIDTHS_MIN).quantile(_REACH).to_numpy()
     return np.concatenate(([1.0], np.maximum(np.nan_to_num(found, nan=1.0), 0.0)))
 

@@ -144,7 +144,7 @@ class Baseline(Protocol[P]):
         ...
 
     def forecast(self, fit: P, asked: Asked, /) -> Forecasts:
-        """Return n forecasts, NaN where the past is too short; in-sample rows are not marked."""
+        """Return n forecasts, NaN where the past is too short; the caller marks in-sample rows."""
         ...
 
     def to_json(self, fit: P, /) -> dict[str, Any]:

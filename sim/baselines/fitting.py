@@ -106,9 +106,21 @@ def fit_all(
 
 
 def forecast_all(
-    fits: Fits, inputs: Inputs, rows: Rows, names: Sequence[str] = NAMES
+    fits: Fits,
+    inputs: Inputs,
+    rows: Rows,
+    names: Sequence[str] = NAMES,
+    end_ms: int | None = None,
 ) -> dict[str, Forecasts]:
-    """Forecast ``rows`` (n,) by baselines; silent where one, or a part of it, has no parameters."""
+    """Forecast ``rows`` (n,) by baselines; silent where one, or a part of it, has no parameters.
+
+    Parameters
+    ----------
+    end_ms : rows that open before it (UTC ms) are marked ``in_sample`` where anything was learnt.
+    """
+    seen = np.zeros(len(rows), dtype=np.bool_)
+    if end_ms is not None:
+        seen = inputs.bars.ts[rows] < end_ms
     said: dict[str, Forecasts] = {}
     for baseline in chosen(names):
         ready = not baseline.learns or baseline.name in fits
@@ -117,6 +129,8 @@ def forecast_all(
             said[baseline.name] = baseline.forecast(fit, Asked(inputs, rows, said))
         else:
             said[baseline.name] = Forecasts.silent(len(rows))
+        if baseline.learns or baseline.parts:
+            said[baseline.name].in_sample[:] = seen
     return {name: said[name] for name in NAMES if name in set(names)}
 
 

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from agents.artifacts import columns_hash
 from data.features import REFERENCE_54
 from domain.canonical import canonical_json
 from domain.errors import ModelError
 from domain.market import BarFrame
+from sim.baselines.blend import Blend, remembered
 from sim.baselines.contract import Inputs, Known, Rows
-from sim.baselines.fitting import ALL, NAMES, forecast_all
+from sim.baselines.fitting import ALL, NAMES, forecast_all, taken
 from sim.baselines.logistic import RSI_REFERENCE
 from sim.baselines.naive import Rates
 from sim.scoring import Floats, Forecasts
@@ -63,11 +65,14 @@ class FeatureReference:
 
     Attributes
     ----------
+    symbol, timeframe : of the bars.
     levels : (21,) 0, .05 … 1.
     quantiles : column → (21,).
     n : training rows. start_ms, end_ms : bars that open in [start, end) are among them, UTC ms.
     """
 
+    symbol: str
+    timeframe: str
     levels: Floats
     quantiles: Mapping[str, Floats]
     n: int
@@ -91,7 +96,7 @@ def shipped() -> Fitted:
 
     Raises
     ------
-    ModelError : if a file is missing or damaged.
+    ModelError : if a file is missing or damaged, or if features mean something else by now.
     """
     body = _read()
     fits = {b.name: b.from_json(body["fits"][b.name]) for b in ALL if b.name in body["fits"]}
@@ -105,13 +110,14 @@ def feature_reference() -> FeatureReference:
 
     Raises
     ------
-    ModelError : if the file is missing or damaged.
+    ModelError : if the file is missing or damaged, or if features mean something else by now.
     """
-    body = _read()["features"]
+    whole = _read()
+    body = whole["features"]
     columns = {name: np.asarray(row, dtype=np.float64) for name, row in body["quantiles"].items()}
     return FeatureReference(
-        np.asarray(body["levels"]), columns, int(body["n"]), int(body["start_ms"]),
-        int(body["end_ms"]),
+        whole["symbol"], whole["timeframe"], np.asarray(body["levels"]), columns, int(body["n"]),
+        int(body["start_ms"]), int(body["end_ms"]),
     )  # fmt: skip
 
 
@@ -123,22 +129,24 @@ def baselines(
     Parameters
     ----------
     frame : all bars there are, also those before the rows.
-    rows : (n,) indices of the deciding bars in ``frame``.
+    rows : (n,) indices of the deciding bars in ``frame``, rising.
     fitted : parameters, used only if they suit the bars; rows that open before their end are
-        marked ``in_sample``.
+        marked ``in_sample``. ``blend_rescaled`` remembers the bars before the rows too, those
+        out of sample, so that a bar is forecast the same wherever the rows begin.
 
     Returns
     -------
     name → n forecasts, in the order of :data:`NAMES`; silent where parameters are missing.
     """
-    suits = fitted is not None and fitted.suits(frame, horizon_bars)
-    fits = fitted.fits if fitted is not None and suits else {}
-    out = forecast_all(fits, Inputs(frame, horizon_bars), rows)
-    if fitted is not None and suits:
-        for baseline in ALL:
-            if baseline.learns or baseline.parts:
-                out[baseline.name].in_sample[:] = frame.ts[rows] < fitted.end_ms
-    return out
+    inputs = Inputs(frame, horizon_bars)
+    if fitted is None or not fitted.suits(frame, horizon_bars):
+        return forecast_all({}, inputs, rows)
+    if Blend.name not in fitted.fits:
+        return forecast_all(fitted.fits, inputs, rows, end_ms=fitted.end_ms)
+    every = remembered(inputs, rows, fitted.end_ms)
+    found = forecast_all(fitted.fits, inputs, every, end_ms=fitted.end_ms)
+    at = np.searchsorted(every, rows)
+    return {name: taken(columns, at) for name, columns in found.items()}
 
 
 def to_files(known: Known, fits: Mapping[str, Any], names: Sequence[str]) -> dict[str, bytes]:
@@ -154,6 +162,7 @@ def to_files(known: Known, fits: Mapping[str, Any], names: Sequence[str]) -> dic
         "horizon_bars": data.horizon_bars,
         "end_ms": known.end_ms,
         "seed": known.seed,
+        "feature_schema": columns_hash(REFERENCE_54),
         "features": _feature_quantiles(known),
     }
     saved = {b.name: b.to_json(fits[b.name]) for b in ALL if b.learns and b.name in names}
@@ -187,6 +196,10 @@ def _read() -> dict[str, Any]:
     except (OSError, EOFError, ValueError, KeyError) as error:
         hint = "Restore it, or run scripts/ship_baselines.py."
         raise ModelError(path.name, "must be a JSON file of baselines", None, hint) from error
+    schema, told = columns_hash(REFERENCE_54), body.get("feature_schema")
+    if told != schema:
+        hint = "Features changed since they were fitted: run scripts/ship_baselines.py."
+        raise ModelError(path.name, f"its feature schema must be {schema}", told, hint)
     return body
 
 

@@ -229,8 +229,11 @@ def _tried(board: Board) -> Card:
 def _drift(board: Board) -> Section:
     table: Table | None = tables.drift(board)
     intro = "Does the market still look like the years the models learned from?"
-    missing = "" if part(board, "drift") else "Not measured: no training sample to compare with."
-    cards = () if missing else (figures.cusum(board), _coverage_alarms(board))
+    missing = str(dig(board, "drift", "note") or "")
+    if not part(board, "drift"):
+        missing = "Not measured: no training sample to compare with."
+    seen = part(board, "drift")
+    cards = (figures.cusum(board), _coverage_alarms(board)) if seen else ()
     return Section("drift", "Drift", intro, () if table is None else (table,), cards, missing)
 
 

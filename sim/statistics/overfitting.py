@@ -72,30 +72,6 @@ def probabilistic_sharpe(
     return float(ndtr((sharpe - benchmark) * np.sqrt((n - 1) / variance)))
 
 
-def min_track_record(
-    sharpe: float,
-    benchmark: float = 0.0,
-    skew: float = 0.0,
-    kurtosis: float = 3.0,
-    confidence: float = 0.95,
-) -> float:
-    """Return after how many periods :func:`probabilistic_sharpe` reaches a confidence.
-
-    1 + (1 − γ₃·SR + (γ₄ − 1)/4·SR²)·(z / (SR − SR*))², Bailey & López de Prado (2012); infinite if
-    the Sharpe ratio is not above the benchmark.
-
-    Raises
-    ------
-    UsageError : if the confidence is not in (½, 1).
-    """
-    if not 0.5 < confidence < 1.0:
-        raise UsageError("confidence", "must lie between 0.5 and 1", confidence)
-    if not sharpe > benchmark:
-        return float("inf")
-    z = float(ndtri(confidence))
-    return 1.0 + _variance(sharpe, skew, kurtosis) * (z / (sharpe - benchmark)) ** 2
-
-
 def expected_max_sharpe(trials: int, variance: float) -> float:
     """Return the largest Sharpe ratio to expect of worthless trials; 0 for a single one.
 

@@ -144,6 +144,7 @@ def test_evaluate_when_the_year_is_another_then_nothing_is_logged(cli: Cli, tmp_
         (["--refit"], 3, "valid rows before a quarter"),
         (["--agents", "nowhere.at_all:Agent"], 2, "nowhere.at_all:Agent"),
         (["--agents", "json:loads"], 2, "could not be built"),
+        (["--agents", "tests.integration.test_commands_judging:Half"], 2, "a name of its own"),
         (["--agents", "collections:Counter"], 2, "must have name, version, needs and opine"),
     ],
 )
@@ -164,6 +165,53 @@ def test_evaluate_when_nothing_names_the_symbol_then_the_flags_do(cli: Cli, tmp_
     assert (code, json.loads(out)["data"]["symbol"]) == (0, "BTC/USDT")
 
 
+GUEST = """
+from agents.contract import speak
+from domain.ports import Needs
+
+class Guest:
+    name, version, needs = "guest", "1", Needs(bars=1)
+    def opine(self, states):
+        return [speak("guest", "1", state, 5, p_up={p}) for state in states]
+"""
+
+
+def test_evaluate_when_the_code_of_an_agent_changes_then_its_tape_is_not_played_again(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path, gains = spot(tmp_path, 400), []
+    for k, p in enumerate(("0.9", "0.6")):  # the same name and version, in other words
+        (tmp_path / f"guest_{k}.py").write_text(GUEST.format(p=p), encoding="utf-8")
+        words = ("evaluate", "--data", path, "--agents", f"climatology,guest_{k}:Guest", "--json")
+        gains.append(json.loads(cli(*words)[1])["agents"]["guest"]["brier"])
+    assert abs(gains[0] - gains[1]) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [("1.5", "p_up is in [0, 1]"), ("1 / 0", "guest: failed on the bars")]
+)
+def test_evaluate_when_an_agent_of_yours_misbehaves_then_it_is_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"bad_{len(p)}"
+    (tmp_path / f"{name}.py").write_text(GUEST.format(p=p), encoding="utf-8")
+    code, out, err = cli("evaluate", "--data", spot(tmp_path, 400), "--agents", f"{name}:Guest")
+    assert (code, out) == (1, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+class Half:
+    """Has the name of a baseline."""
+
+    name, version, needs = "half", "1", Needs(bars=1)
+
+    def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
+        return [speak(self.name, self.version, state, 5, p_up=0.6) for state in states]
+
+
 def bars(n: int, close: np.ndarray | None = None, keep: np.ndarray | None = None) -> BarFrame:
     """Bars that open and close on a path of prices; some of them may be missing."""
     path = np.full(n, 30_000.0) if close is None else close
@@ -178,8 +226,8 @@ def bars(n: int, close: np.ndarray | None = None, keep: np.ndarray | None = None
 @pytest.mark.parametrize(
     ("frame", "code", "words"),
     [
-        (bars(200), 3, "needs 293 bars without a gap to score one forecast"),
-        (bars(900, keep=np.flatnonzero(np.arange(900) % 7)), 3, "at most 6 of them without a gap"),
+        (bars(200), 3, "needs 293 bars without a gap, the last 5 of them in the range"),
+        (bars(900, keep=np.flatnonzero(np.arange(900) % 7)), 3, "at most 6 without a gap"),
         (bars(700), 0, "The price never moved"),
         (bars(700, 30_000 * np.exp(1e-4 * np.arange(700))), 0, "on one class"),
     ],

@@ -443,6 +443,7 @@ def _monitor(plan: RunPlan, settings: Settings, engine: Engine) -> Monitor | Non
         settings.data.var_dir / "reports" / "monitoring",
         reference,
         why,
+        history=plan.source != "replay",  # a replay can be had again
     )
 
 

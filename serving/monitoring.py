@@ -21,14 +21,13 @@ import structlog
 from data.features.names import REFERENCE_54
 from data.labels import Labels, make_labels
 from data.memory import MarketMemory
-from domain.canonical import plain
+from domain.canonical import canonical_json, plain
 from domain.decision import Decision
-from domain.times import iso
+from domain.times import DAY_MS, iso
 from domain.trading import Event
-from serving.report_files import write_report
+from serving.report_files import stamp
 from serving.service import DRIFT as KIND
 from sim.drift import (
-    DAY_MS,
     DAYS,
     LIMIT,
     Alarm,
@@ -39,6 +38,7 @@ from sim.drift import (
     coverage,
     day_scores,
     page,
+    unscored,
 )
 from storage.events import EventLog
 from storage.proposals import Proposal, Proposals
@@ -78,7 +78,7 @@ class Watch:
     through: int | None = None  # days since 1970 before this one are done
     days: list[DayScore] = field(default_factory=list)
     level: float = 0.0  # of the CUSUM
-    active: list[str] = field(default_factory=list)  # alarms of the last day looked at
+    active: list[str] = field(default_factory=list)  # alarms of the last day that could raise
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
@@ -102,12 +102,14 @@ class Finding:
     Attributes
     ----------
     features : columns, the worst first, or None; then ``unmeasured`` says why.
+    level : of the CUSUM; ``unscored`` says why the day has not moved it, or is empty.
     """
 
     at: int
     features: list[FeatureDrift] | None
     unmeasured: str | None
     level: float
+    unscored: str
     coverage: Coverage | None
     alarms: list[Alarm]
 
@@ -119,7 +121,9 @@ class Monitor:
     Attributes
     ----------
     reference : training distribution of features, or None: ``no_reference`` then says why.
-    folder : of the reports, e.g. ``VAR_DIR/reports/monitoring``.
+    folder : of the reports, e.g. ``VAR_DIR/reports/monitoring``: ``latest.json`` is the newest of
+        any world, ``<world>/latest.json`` that of one.
+    history : whether ``<world>/history`` keeps a report a day of market time.
     """
 
     world: str
@@ -130,6 +134,7 @@ class Monitor:
     folder: Path
     reference: Reference | None = None
     no_reference: str = "no reference ships"
+    history: bool = True
     _heard: dict[str, dict[int, Heard]] = field(default_factory=dict)
     _watched: dict[str, Watch] = field(default_factory=dict)
     _tried: dict[str, int] = field(default_factory=dict)
@@ -137,8 +142,12 @@ class Monitor:
 
     def hear(self, record: Any) -> None:
         """Note a decision on a bar, by its open; the first word counts, other records do not."""
-        if isinstance(record, Decision) and record.origin != "on_demand":
+        if not isinstance(record, Decision) or record.origin == "on_demand":
+            return
+        try:
             self._heard.setdefault(record.symbol, {}).setdefault(record.as_of, _heard(record))
+        except Exception as error:  # noqa: BLE001 - the decision is in the ledger and goes on
+            _failed(record.symbol, error)
 
     def resume(self, reader: Reader, memories: Mapping[str, MarketMemory]) -> None:
         """Read what was saved, and decisions of the days that are not done yet."""
@@ -165,9 +174,8 @@ class Monitor:
         try:
             self._catch_up(memory, done)
         except Exception as error:  # noqa: BLE001 - decisions go on without a monitor
-            log.warning(
-                "monitor_failed", symbol=memory.symbol, error=f"{type(error).__name__}: {error}"
-            )
+            _failed(memory.symbol, error)
+            self._forget(memory, done - DAYS)  # however long it goes on failing
 
     def _catch_up(self, memory: MarketMemory, done: int) -> None:
         symbol, step = memory.symbol, memory.step_ms
@@ -185,16 +193,23 @@ class Monitor:
             if not said:
                 continue
             finding = self._day(memory, watch, day, said, labels)
-            if not said[max(said)].warm_up:
-                self._raise(memory, watch, finding)
+            if said[max(said)].warm_up:
+                continue  # an alarm that began here is new to the first live day
+            self._raise(memory, watch, finding)
             watch.active = [_identity(alarm) for alarm in finding.alarms]
         watch.through = done
         self.snapshots.save(_SNAPSHOT, symbol, 0, watch.as_dict())
         self._watched[symbol] = watch
-        self._heard[symbol] = {k: v for k, v in heard.items() if (k - step) // DAY_MS >= done}
+        self._forget(memory, done)
         if finding is not None:
             self._found[symbol] = finding
-            write_report(self.folder, self._report(), finding.at)
+            self._write()
+
+    def _forget(self, memory: MarketMemory, day: int) -> None:
+        """Drop what was published on the bars of earlier days."""
+        heard = self._heard.get(memory.symbol, {})
+        left = {k: v for k, v in heard.items() if (k - memory.step_ms) // DAY_MS >= day}
+        self._heard[memory.symbol] = left
 
     def _day(
         self,
@@ -216,7 +231,8 @@ class Monitor:
             *([_brier_alarm(path[0], at)] if over[0] else []),
             *([_coverage_alarm(covered, at)] if covered is not None and covered.alarm else []),
         ]
-        return Finding(at, features, unmeasured, path[0], covered, alarms)
+        why = unscored(watch.days[-1:])
+        return Finding(at, features, unmeasured, path[0], why, covered, alarms)
 
     def _features(
         self, memory: MarketMemory, at: int
@@ -274,12 +290,24 @@ class Monitor:
             "action": _ACTIONS[kind],
         }
 
-    def _report(self) -> dict[str, Any]:
-        return {
-            "world": self.world,
-            "at": iso(max(one.at for one in self._found.values())),
-            "symbols": {symbol: _told(one) for symbol, one in sorted(self._found.items())},
-        }
+    def _write(self) -> None:
+        """Write the day's report; it is replaced as the other symbols of the world come in."""
+        at = max(one.at for one in self._found.values())
+        symbols = {symbol: _told(one) for symbol, one in sorted(self._found.items())}
+        line = canonical_json({"world": self.world, "at": iso(at), "symbols": symbols}) + "\n"
+        mine = self.folder / self.world.replace("/", "-")
+        paths = [mine / "latest.json", self.folder / "latest.json"]
+        if self.history:
+            paths.append(mine / "history" / f"{stamp(at)}.json")
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = mine / "report.tmp"  # no other world writes here
+            temporary.write_text(line, encoding="utf-8")
+            temporary.replace(path)
+
+
+def _failed(symbol: str, error: Exception) -> None:
+    log.warning("monitor_failed", symbol=symbol, error=f"{type(error).__name__}: {error}")
 
 
 def _heard(decision: Decision) -> Heard:
@@ -371,7 +399,7 @@ def _told(one: Finding) -> dict[str, Any]:
         "at": iso(one.at),
         "features": features,
         "features_not_measured": one.unmeasured,
-        "cusum": {"value": one.level, "threshold": LIMIT},
+        "cusum": {"value": one.level, "threshold": LIMIT, "note": one.unscored},
         "coverage": None if one.coverage is None else _dated(one.coverage),
         "alarms": [_dated(alarm) for alarm in one.alarms],
     }

@@ -23,10 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 from data.features.names import REFERENCE_54
 from domain.canonical import plain
 from domain.quantiles import CANONICAL_LEVELS
-from domain.times import iso
+from domain.times import DAY_MS, iso
 from sim.feature_drift import FeatureDrift, Floats, Reference, Stamps, ks, psi, shipped_reference
+from sim.statistics.distribution import thinned
 
-DAY_MS = 86_400_000
 DAYS = 30  # trailing days of the coverage
 SLACK, LIMIT = 0.5, 5.0  # CUSUM, in standard deviations of a day: 940 days between false alarms
 SPREAD = 0.01  # of p around ½, below which being wrong does not matter
@@ -35,7 +35,6 @@ ERRORS = 3.0  # and at least so many standard errors off
 _HAC_DAYS = 3
 _LEAST_ROWS = 12  # a day with fewer outcomes has no statistic
 _LEAST_DAYS = 20
-_POINTS = 120  # of the CUSUM's path that are shown
 _LOW, _HIGH = CANONICAL_LEVELS.index(0.1), CANONICAL_LEVELS.index(0.9)
 
 
@@ -165,6 +164,20 @@ def day_scores(
     return found
 
 
+def unscored(days: Sequence[DayScore]) -> str:
+    """Say which days have no statistic for the CUSUM, and why; empty if each has one.
+
+    Bars longer than two hours have fewer than 12 outcomes a day: there it never measures.
+    """
+    missing = sum(day.z is None for day in days)
+    if missing == len(days):
+        return f"Not measured: no day has {_LEAST_ROWS} forecasts with an outcome."
+    if not missing:
+        return ""
+    few = f"fewer than {_LEAST_ROWS} forecasts with an outcome"
+    return f"{missing} of {len(days)} days were not measured: {few}."
+
+
 def coverage(days: Sequence[DayScore]) -> Coverage | None:
     """Return coverage over the last 30 days and whether it is off; None below 20 days with rows.
 
@@ -210,22 +223,27 @@ def drift_of(
     p_up, up, r : (n,) published P(up), outcome, log return; NaN where there is none.
     quantiles : (n, 13) published, on the canonical levels, log return.
     ts : (n,) opens, UTC ms.
+
+    Returns
+    -------
+    ``features``, ``cusum`` and ``coverage``. Where no day has a statistic the CUSUM's path is
+    empty; its ``note`` says which days have none (:func:`unscored`).
     """
     days = day_scores(p_up, up, quantiles[:, _LOW], quantiles[:, _HIGH], r, ts, horizon)
     path, alarmed = page([day.z for day in days])
     rolling = [found for k in range(len(days)) if (found := coverage(days[: k + 1])) is not None]
+    shown = thinned(len(path)).tolist() if any(day.z is not None for day in days) else []
     board = {
         "features": [] if reference is None else reference.worst(names, features),
         "cusum": {
             "threshold": LIMIT,
-            "path": [
-                {"at": iso(days[k].at), "value": path[k]} for k in _thinned(len(path), _POINTS)
-            ],
+            "path": [{"at": iso(days[k].at), "value": path[k]} for k in shown],
             "alarms": [
                 {"at": iso(day.at), "value": level}
                 for day, level, over in zip(days, path, alarmed, strict=True)
                 if over
             ],
+            "note": unscored(days),
         },
         "coverage": {
             "alarms": [
@@ -239,13 +257,7 @@ def drift_of(
     return made
 
 
-def _thinned(n: int, points: int) -> list[int]:
-    """At most ``points`` of n positions, the last one among them."""
-    step = max(1, -(-n // points))
-    return list(range((n - 1) % step, n, step))
-
-
 __all__ = [
-    "DAYS", "DAY_MS", "LIMIT", "Alarm", "Coverage", "DayScore", "FeatureDrift", "Reference",
-    "brier_z", "coverage", "day_scores", "drift_of", "ks", "page", "psi", "shipped_reference",
+    "DAYS", "LIMIT", "Alarm", "Coverage", "DayScore", "FeatureDrift", "Reference", "brier_z",
+    "coverage", "day_scores", "drift_of", "ks", "page", "psi", "shipped_reference", "unscored",
 ]  # fmt: skip

@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data.features.names import REFERENCE_54
-from domain.canonical import plain
 from domain.errors import DataRefused, ModelError
 
 Floats = NDArray[np.float64]
@@ -136,36 +135,6 @@ class Reference:
         return cls(
             symbol, timeframe, int(opens[0]), int(opens[-1]) + 1, len(rows), columns, inside, window
         )
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> Self:
-        """Read :meth:`as_dict` back.
-
-        Raises
-        ------
-        DataRefused : if a part is missing or a column has not 21 rising numbers.
-        """
-        try:
-            columns = {str(k): tuple(map(float, v)) for k, v in body["columns"].items()}
-            made = cls(
-                str(body["symbol"]), str(body["timeframe"]), int(body["start_ms"]),
-                int(body["end_ms"]), int(body["n"]), columns,
-                {str(k): float(v) for k, v in body.get("inside", {}).items()},
-                int(body.get("window", WINDOW)),
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataRefused(
-                "feature reference", "must have the parts of Reference.as_dict", repr(error)
-            ) from error
-        for name, knots in columns.items():
-            if len(knots) != len(LEVELS) or not (np.diff(knots) >= 0).all():
-                raise DataRefused(f"feature reference {name}", "must be 21 rising numbers", knots)
-        return made
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON's types."""
-        body: dict[str, Any] = plain(self)
-        return body
 
     def suits(self, symbol: str, timeframe: str) -> bool:
         """Whether it may be compared with these bars."""

@@ -38,6 +38,26 @@ def test_climatology_when_window_grows_then_slides_then_equal_to_one_state_at_a_
     assert [sleep_reason(o) for o in together[:8]] == ["data_gap"] * 7 + [None]
 
 
+def test_climatology_when_the_horizon_is_a_day_then_silent_until_283_moves_were_seen():
+    agent = Climatology(ClimatologyConfig(horizon_bars=288))
+    opinions = agent.opine(states_of(agent, market(600)))
+    awake = [sleep_reason(opinion) is None for opinion in opinions]
+    assert awake == [False] * (288 + 282) + [True] * 30
+    assert opinions[-30].evidence["moves"] == 283
+    assert np.isfinite(opinions[-30].quantiles.values).all()
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_climatology_when_a_day_of_bars_was_seen_then_it_speaks_at_once(horizon):
+    agent = Climatology(ClimatologyConfig(horizon_bars=horizon))
+    opinions = agent.opine(states_of(agent, market(290)))
+    assert [sleep_reason(opinion) for opinion in opinions[-4:]] == ["data_gap"] + [None] * 3
+
+
+def test_climatology_when_unchanged_then_its_version_is_that_of_earlier_ledgers():
+    assert Climatology().version == "66738c44f9bd"
+
+
 @pytest.mark.parametrize("agent", [Climatology(), Technical()])
 def test_agent_when_a_gap_came_then_silent_until_there_is_enough_past(agent):
     bars = with_gap(market(1500), 900, 3)

@@ -6,6 +6,7 @@ import gzip
 import json
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,10 +205,8 @@ def test_shipped_when_read_then_it_is_what_the_script_would_write() -> None:
         path.name.removesuffix(".onnx.gz"): gzip.decompress(path.read_bytes())
         for path in shipping.FOLDER.glob("*.onnx.gz")
     }
-    assert fitted.end_ms == base.SHIPPED.end_ms == parse_iso("2025-01-01")
-    rates = base.SHIPPED.fits["base_rate"]
-    for name in ("up", "down", "up_risk", "one_sigma"):
-        assert getattr(rates, name) == pytest.approx(getattr(fitted.fits["base_rate"], name))
+    assert (shipping.FOLDER / shipping.PARAMETERS).read_text() == canonical_json(body) + "\n"
+    assert fitted.end_ms == parse_iso("2025-01-01")
     assert sum(path.stat().st_size for path in shipping.FOLDER.iterdir()) < 500_000
 
 
@@ -219,13 +218,27 @@ def test_shipped_when_a_file_is_damaged_then_it_says_what_to_run(
         base.shipped()
 
 
+def test_shipped_when_features_mean_something_else_then_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.loads((shipping.FOLDER / shipping.PARAMETERS).read_text())
+    monkeypatch.setattr(shipping, "FOLDER", tmp_path)
+    for told in ({"feature_schema": "0" * 16}, {}):
+        changed = {key: body[key] for key in body if key != "feature_schema"} | told
+        (tmp_path / shipping.PARAMETERS).write_text(canonical_json(changed))
+        for read in (base.shipped, base.feature_reference):
+            with pytest.raises(ModelError, match=r"feature schema must be .*ship_baselines\.py"):
+                read()
+
+
 def test_feature_reference_when_read_then_each_column_has_rising_quantiles() -> None:
     found = base.feature_reference()
     assert set(found.quantiles) == set(REFERENCE_54)
     assert found.levels.tolist() == [round(0.05 * k, 2) for k in range(21)]
     assert all((np.diff(row) >= 0).all() and len(row) == 21 for row in found.quantiles.values())
     assert found.n == 183_378
-    assert parse_iso("2023-04-01") == found.start_ms < found.end_ms <= base.SHIPPED.end_ms
+    assert parse_iso("2023-04-01") == found.start_ms < found.end_ms <= base.shipped().end_ms
+    assert (found.symbol, found.timeframe) == ("BTC/USDT", "5m")
 
 
 def test_to_files_when_written_then_they_hold_fits_and_the_features_of_the_training_rows(
@@ -236,6 +249,9 @@ def test_to_files_when_written_then_they_hold_fits_and_the_features_of_the_train
     assert set(files) == {"parameters.json", "boosting.onnx.gz"}
     body = json.loads(files["parameters.json"])
     assert set(body["fits"]) == {"ewma", "rsi_logistic", "boosting"}
+    ships = json.loads((shipping.FOLDER / shipping.PARAMETERS).read_text())
+    assert set(ships) == set(body)
+    assert ships["feature_schema"] == body["feature_schema"]
     assert body["fits"]["rsi_logistic"] == {"intercept": 0.0231, "slope": -0.705}
     column = known.inputs.features[known.volume_rows][:, 3]
     np.testing.assert_allclose(
@@ -254,6 +270,34 @@ def test_baselines_when_parameters_suit_then_rows_before_their_end_are_in_sample
         assert columns.in_sample.sum() == (0 if name in ("half", "trailing") else 100), name
     other = base.baselines(frame, np.arange(CUT, CUT + 10), 3, holder)
     assert {name for name, columns in other.items() if columns.awake.any()} == {"half", "trailing"}
+
+
+def test_baselines_when_rows_begin_later_then_the_rescaled_width_is_the_same(
+    frame: BarFrame, fitted: tuple[base.Known, dict[str, object]]
+) -> None:
+    end = int(frame.ts[3_000])  # so that 4 000 rows are out of sample
+    holder = base.Fitted("BTC/USDT", "5m", 5, end, fitted[1])
+    whole = base.baselines(frame, np.arange(2_000, N), 5, holder)["blend_rescaled"]
+    for rows in (np.arange(6_500, N), np.r_[5_990:6_010, 6_900:N:7]):
+        found = base.baselines(frame, rows, 5, holder)
+        np.testing.assert_array_equal(
+            found["blend_rescaled"].quantiles, whole.quantiles[rows - 2_000]
+        )
+        assert (found["blend_rescaled"].quantiles != found["blend"].quantiles).any()
+        assert all(len(columns.p_up) == len(rows) for columns in found.values())
+
+
+def test_baselines_when_rows_open_before_the_fit_ended_then_no_width_remembers_them(
+    frame: BarFrame, fitted: tuple[base.Known, dict[str, object]]
+) -> None:
+    end, rows = 3_000, np.arange(400, N)
+    holder = base.Fitted("BTC/USDT", "5m", 5, int(frame.ts[end]), fitted[1])
+    found = base.baselines(frame, rows, 5, holder)
+    own, blend = found["blend_rescaled"].quantiles, found["blend"].quantiles
+    first = end + 2_016 + 4 - 400  # the last bar without 2 016 outcomes since the end
+    np.testing.assert_allclose(own[:first], blend[:first], rtol=1e-12)
+    assert not np.allclose(own[first:], blend[first:], rtol=1e-6)
+    assert not np.allclose(own[first], blend[first], rtol=1e-6)
 
 
 def test_asked_when_a_feature_is_missing_then_those_that_read_it_are_silent(

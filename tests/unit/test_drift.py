@@ -12,10 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from domain.errors import DataRefused
 from domain.quantiles import CANONICAL_LEVELS
+from domain.times import DAY_MS
 from sim.drift import (
-    DAY_MS,
     LIMIT,
     DayScore,
     Reference,
@@ -160,18 +159,10 @@ def test_reference_when_rows_are_few_then_nothing_is_measured() -> None:
     assert not any(one.alarm or one.threshold is not None for one in found)
 
 
-def test_reference_when_written_and_read_then_it_is_the_same_and_broken_ones_are_refused() -> None:
-    made = reference()
-    body = json.loads(json.dumps(made.as_dict()))
-
-    assert Reference.from_dict(body) == made
-    assert made.suits("BTC/USDT", "5m")
-    assert not made.suits("ETH/USDT", "5m")
-    body["columns"]["ret_0"] = body["columns"]["ret_0"][::-1]
-    with pytest.raises(DataRefused, match="21 rising numbers"):
-        Reference.from_dict(body)
-    with pytest.raises(DataRefused, match="parts"):
-        Reference.from_dict({"symbol": "BTC/USDT"})
+def test_reference_when_bars_are_of_another_market_then_it_does_not_suit_them() -> None:
+    assert reference().suits("BTC/USDT", "5m")
+    assert not reference().suits("ETH/USDT", "5m")
+    assert not reference().suits("BTC/USDT", "1h")
 
 
 def test_inside_when_listed_then_it_names_every_column_but_the_calendar() -> None:
@@ -319,3 +310,34 @@ def test_drift_when_outcomes_and_forecasts_are_missing_then_the_rest_is_scored()
     assert len(found["cusum"]["path"]) == 40
     assert all(point["value"] is not None for point in found["cusum"]["path"])
     json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("hours", [4, 24])
+def test_drift_when_a_day_has_too_few_bars_then_the_cusum_says_it_is_not_measured(
+    hours: int,
+) -> None:
+    p, r, sigma = (column[:480] for column in forecasts(1, 2))
+    quantiles = sigma[:, None] * stats.norm.ppf(CANONICAL_LEVELS)[None, :]
+    ts = 20_000 * DAY_MS + np.arange(480, dtype=np.int64) * hours * 3_600_000
+
+    cusum = drift_of(None, rows(5, 480), 1.0 - p, r > 0, quantiles, r, ts, names=NAMES)["cusum"]
+
+    assert cusum["note"] == "Not measured: no day has 12 forecasts with an outcome."
+    assert cusum["path"] == cusum["alarms"] == []
+
+
+def test_drift_when_some_days_have_too_few_rows_then_the_note_counts_them() -> None:
+    p, r, sigma = forecasts(1, 40)
+    assert board(p, r, sigma)["cusum"]["note"] == ""
+    p[:2_000] = np.nan  # six days and most of the seventh
+
+    note = board(p, r, sigma)["cusum"]["note"]
+
+    assert note == "6 of 40 days were not measured: fewer than 12 forecasts with an outcome."
+
+
+def test_drift_when_days_are_many_then_the_path_keeps_its_ends() -> None:
+    found = board(*forecasts(1, 130))["cusum"]["path"]
+
+    assert len(found) == 120
+    assert (found[0]["at"], found[-1]["at"]) == ("2024-10-05T00:00:00Z", "2025-02-11T00:00:00Z")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.features import build_features
-from data.labels import adverse, adverse_sigma, make_labels, training_rows
+from data.labels import adverse, make_labels, training_rows
 from domain.errors import SettingError
 from domain.opinion import outcome_of
 
@@ -80,10 +80,6 @@ def test_adverse_when_moves_differ_then_each_side_is_compared_with_its_own_limit
     down, up = adverse(labels, 0.004)
     np.testing.assert_array_equal(down, labels.drop > 0.004)
     np.testing.assert_array_equal(up, labels.rise > 0.004)
-    sigma = np.full(400, 0.002)
-    np.testing.assert_array_equal(adverse_sigma(labels, sigma)[0], labels.drop > 0.002)
-    longer = make_labels(bars, 20)
-    np.testing.assert_array_equal(adverse_sigma(longer, sigma)[1], longer.rise > 0.004)
 
 
 def test_training_rows_when_a_label_ends_with_the_fit_then_it_is_the_last_one_used():
@@ -113,5 +109,5 @@ def test_labels_when_made_of_btc_2025_then_base_rates_are_those_of_the_reference
     sigma = build_features(bars).column("sigma25")
     assert in_2025.sum() == 105_115
     assert adverse(labels)[0][in_2025].mean() == pytest.approx(0.080, abs=0.0006)
-    assert adverse_sigma(labels, sigma)[0][in_2025].mean() == pytest.approx(0.245, abs=0.0006)
+    assert (labels.drop > sigma)[in_2025].mean() == pytest.approx(0.245, abs=0.0006)
     assert math.isclose(1e4 * np.abs(labels.y[in_2025]).mean(), 19.7, abs_tol=0.06)

@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from data.features.names import REFERENCE_54
 from data.labels import make_labels
@@ -24,10 +25,12 @@ from data.memory import MarketMemory
 from domain.decision import Action, Decision
 from domain.market import BarFrame
 from domain.quantiles import Quantiles
+from domain.times import DAY_MS, parse_iso
 from serving.api import create_api
 from serving.bootstrap import council_service
 from serving.monitoring import KIND, Monitor
 from serving.plan import RunPlan
+from serving.report_files import stamp
 from serving.settings import load_settings
 from sim.feature_drift import CALENDAR, Reference
 from sim.worlds import DEMO_START_MS, RandomWalk
@@ -74,10 +77,13 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
-def monitor_on(engine: Engine, folder: Path, reference: Reference | None = None) -> Monitor:
+def monitor_on(
+    engine: Engine, folder: Path, reference: Reference | None = None,
+    *, world: str = WORLD, history: bool = True,
+) -> Monitor:  # fmt: skip
     return Monitor(
-        WORLD, 5, Proposals(engine), EventLog(engine, WORLD), SqlSnapshots(engine, WORLD),
-        folder / "monitoring", reference,
+        world, 5, Proposals(engine), EventLog(engine, world), SqlSnapshots(engine, world),
+        folder / "monitoring", reference, history=history,
     )  # fmt: skip
 
 
@@ -121,6 +127,12 @@ def watched(
     return monitor
 
 
+def saved_days(engine: Engine) -> list[dict[str, Any]]:
+    saved = SqlSnapshots(engine, WORLD).latest("monitor", "BTC/USDT")
+    assert saved is not None
+    return list(saved[1]["days"])
+
+
 def raised(engine: Engine) -> list[dict[str, Any]]:
     """Bodies of the proposals, oldest first, after checking that each has its event."""
     bodies = [one.body for one in reversed(Proposals(engine).list())]
@@ -141,7 +153,7 @@ def test_monitor_when_nothing_drifts_then_it_reports_and_raises_nothing(
     assert told["alarms"] == []
     assert 0.765 < told["coverage"]["value"] < 0.835
     assert len(told["features"]) == 20
-    assert len(list((tmp_path / "monitoring" / "history").iterdir())) == 22
+    assert len(list((tmp_path / "monitoring" / WORLD / "history").iterdir())) == 22
     assert Reader(engine, WORLD).counts() == before  # nothing in the ledger
 
 
@@ -261,6 +273,82 @@ def test_monitor_when_decisions_are_of_the_warm_up_then_they_are_scored_and_rais
     told = json.loads((tmp_path / "monitoring" / "latest.json").read_text())["symbols"]["BTC/USDT"]
     assert told["coverage"]["alarm"]
     assert told["features_not_measured"] == "warm-up"
+
+
+@pytest.mark.parametrize("live_days", [2, 4])
+def test_monitor_when_an_alarm_begins_in_the_warm_up_then_the_first_live_day_raises_it(
+    engine: Engine, tmp_path: Path, bars: BarFrame, live_days: int
+) -> None:
+    first = (23 - live_days) * DAY
+    said = decisions_on(bars, width=0.5)
+    said[:first] = [replace(one, origin="warm_up") for one in said[:first]]
+    watched(engine, tmp_path, bars, said)
+
+    (body,) = raised(engine)  # once, although it goes on
+    assert body["alarm"] == "coverage"
+    assert parse_iso(body["at"]) == max(int(bars.ts[first]), int(bars.ts[19 * DAY])) + DAY_MS
+
+
+def test_monitor_when_a_decision_cannot_be_read_then_it_is_logged_and_the_others_are_heard(
+    engine: Engine, tmp_path: Path, bars: BarFrame
+) -> None:
+    said = decisions_on(bars)[: 3 * DAY]
+    said[DAY] = replace(said[DAY], quantiles=Quantiles((0.5,), (0.0,)))
+    with capture_logs() as logs:
+        watched(engine, tmp_path, bars.slice(0, 3 * DAY), said)
+
+    assert [(one["event"], one["symbol"]) for one in logs] == [("monitor_failed", "BTC/USDT")]
+    assert [day["n"] for day in saved_days(engine)] == [1, DAY - 1]  # outcomes need a day of bars
+
+
+def test_monitor_when_its_database_goes_on_failing_then_it_keeps_one_window_of_decisions(
+    tmp_path: Path,
+) -> None:
+    bars = RandomWalk(3).bars(DEMO_START_MS, 33 * DAY)
+    broken = open_database(sqlite_url(tmp_path / "empty.db"))  # has no tables
+    monitor = monitor_on(broken, tmp_path)
+    memory = MarketMemory(bars.symbol, bars.timeframe, keep=None)
+    live(monitor, memory, bars, decisions_on(bars), 11 * DAY)
+    kept = [len(heard) for heard in monitor._heard.values()]
+    upgrade(broken)
+    live(monitor, memory, RandomWalk(3).bars(int(bars.ts[-1]) + bars.step_ms, 5), [], 5)
+
+    assert kept == [31 * DAY]  # thirty days and the one that is not done
+    assert len(saved_days(broken)) == 30
+    broken.dispose()
+
+
+def test_monitor_when_worlds_share_a_folder_then_each_has_its_own_reports_one_a_day(
+    engine: Engine, tmp_path: Path, bars: BarFrame
+) -> None:
+    part, said = bars.slice(0, 3 * DAY), decisions_on(bars)[: 3 * DAY]
+    desk = monitor_on(engine, tmp_path, world="demo-7")
+    memories = [MarketMemory(symbol, "5m") for symbol in ("BTC/USDT", "ETH/USDT")]
+    for day in (slice(k * DAY, (k + 1) * DAY) for k in range(3)):
+        for memory in memories:
+            theirs = [replace(one, symbol=memory.symbol) for one in said[day]]
+            today = replace(part.slice(day.start, day.stop), symbol=memory.symbol)
+            live(desk, memory, today, theirs, DAY)
+    replayed = monitor_on(engine, tmp_path, world="replay-1", history=False)
+    live(replayed, MarketMemory("BTC/USDT", "5m"), part, said, DAY)
+
+    root = tmp_path / "monitoring"
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    days = [f"demo-7/history/{stamp(int(bars.ts[k * DAY]))}.json" for k in (1, 2)]
+    assert files == [*days, "demo-7/latest.json", "latest.json", "replay-1/latest.json"]
+    told = [json.loads((root / name).read_text()) for name in files]
+    assert [sorted(one["symbols"]) for one in told[:3]] == [["BTC/USDT", "ETH/USDT"]] * 3
+    assert [one["world"] for one in told[2:]] == ["demo-7", "replay-1", "replay-1"]
+
+
+def test_monitor_when_a_day_has_too_few_forecasts_then_the_report_says_so(
+    engine: Engine, tmp_path: Path, bars: BarFrame
+) -> None:
+    said = [replace(one, prob_up=None) for one in decisions_on(bars)[: 2 * DAY]]
+    watched(engine, tmp_path, bars.slice(0, 2 * DAY), said)
+
+    told = json.loads((tmp_path / "monitoring" / "latest.json").read_text())["symbols"]["BTC/USDT"]
+    assert told["cusum"]["note"].startswith("Not measured: no day has 12 forecasts")
 
 
 def test_monitor_when_the_reference_is_of_another_market_then_features_are_not_measured(

@@ -16,7 +16,6 @@ from domain.errors import UsageError
 from sim.statistics.overfitting import (
     deflated_sharpe,
     expected_max_sharpe,
-    min_track_record,
     pbo,
     probabilistic_sharpe,
 )
@@ -51,19 +50,6 @@ def test_deflated_sharpe_when_the_paper_works_an_example_then_it_is_that(
     luck = expected_max_sharpe(trials, 0.5 / 250)
     found = probabilistic_sharpe(2.5 / np.sqrt(250), luck, 1_250, skew, kurtosis)
     assert found == pytest.approx(published, abs=5e-5)
-
-
-@pytest.mark.parametrize(("periods", "years"), [(250, 2.73), (52, 2.83), (12, 3.24)])
-def test_min_track_record_when_the_paper_works_an_example_then_it_is_that(periods, years):
-    # Bailey & López de Prado (2012): SR 2 a year above 1, normal returns, 95 %.
-    n = min_track_record(2 / periods**0.5, 1 / periods**0.5)
-    assert n / periods == pytest.approx(years, abs=5e-3)
-
-
-def test_min_track_record_when_so_long_then_the_confidence_is_reached():
-    n = min_track_record(0.1, 0.02, -1.0, 8.0, 0.9)
-    assert probabilistic_sharpe(0.1, 0.02, round(n), -1.0, 8.0) == pytest.approx(0.9, abs=1e-3)
-    assert min_track_record(0.02, 0.1) == np.inf
 
 
 @pytest.mark.parametrize("mean", [-1e-3, 5e-4])
@@ -175,5 +161,3 @@ def test_statistics_when_a_value_makes_no_sense_then_they_say_why():
         probabilistic_sharpe(0.1, 0.0, 1)
     with pytest.raises(UsageError, match="trial"):
         expected_max_sharpe(0, 0.1)
-    with pytest.raises(UsageError, match="confidence"):
-        min_track_record(0.1, confidence=0.3)

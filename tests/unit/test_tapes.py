@@ -26,7 +26,6 @@ from domain.market import MarketState
 from domain.opinion import Opinion
 from domain.ports import OpinionSource
 from domain.quantiles import CANONICAL_LEVELS, Quantiles, QuantileTable
-from sim.opinions import Recorder
 from sim.scoring import Forecasts
 from sim.tapes import TapeStore
 from sim.tapes.blocks import block_of, from_bytes, to_bytes
@@ -71,6 +70,24 @@ ANY_OPINION = st.builds(
     st.integers(0, 2**62), st.just(5), ANY_FLOAT, any_quantiles(), ANY_FLOAT, ANY_FLOAT, ANY_FLOAT,
     st.text(), st.dictionaries(st.text(), JSON, max_size=4),
 )  # fmt: skip
+
+
+def columns_of(opinions: Sequence[Opinion]) -> Forecasts:
+    """What opinions say, one at a time."""
+    out = Forecasts.silent(len(opinions))
+    for row, opinion in enumerate(opinions):
+        for name in ("p_up", "risk_down", "risk_up"):
+            value = getattr(opinion, name)
+            getattr(out, name)[row] = np.nan if value is None else value
+        out.sigma[row] = opinion.evidence.get("sigma", np.nan)
+        if opinion.quantiles is not None:
+            table = opinion.quantiles.table()
+            out.quantiles[row] = table.ppf(CANONICAL_LEVELS)[0]
+            if opinion.p_up is None:
+                out.p_up[row] = 1.0 - table.cdf(0.0)[0]
+    return out
+
+
 ABOUT = {"agent": "a", "version": "v", "symbol": "BTC/USDT", "timeframe": "5m", "horizon": 5}
 
 
@@ -125,12 +142,10 @@ def test_tape_when_played_then_it_says_what_the_agent_said(tmp_path: Path, on_di
     assert bool(files(tmp_path)) is on_disk
 
 
-def test_columns_when_read_then_they_are_those_of_a_recorder() -> None:
+def test_columns_when_read_then_they_are_what_the_opinions_say() -> None:
     tape = record(TapeStore(None, PART), Chartist(), with_gap(BARS, 70, 9))
-    recorder = Recorder(len(tape))
-    recorder.take(0, heard(tape))
     columns = tape.columns("chartist")
-    assert equal_columns(columns, recorder.forecasts)
+    assert equal_columns(columns, columns_of(heard(tape)))
     assert np.isfinite(columns.p_up).sum() == len(tape) - 4
 
 
@@ -173,9 +188,7 @@ def test_tape_when_a_range_is_asked_for_then_rows_are_those_of_the_range(tmp_pat
     assert np.array_equal(tape.ts, BARS.ts[37:101])
     assert heard(tape) == said[37:101]
     assert [o for o, _ in tape.rounds(10, 20)] == [[o] for o in said[47:57]]
-    recorder = Recorder(64)
-    recorder.take(0, said[37:101])
-    assert equal_columns(tape.columns("chartist"), recorder.forecasts)
+    assert equal_columns(tape.columns("chartist"), columns_of(said[37:101]))
     with pytest.raises(NotFound, match="bars from"):
         tape.opinions(remember(BARS).states()[101])
     with pytest.raises(NotFound, match="no agent"):

@@ -22,7 +22,7 @@ from data.files import read_bars
 from domain import scores as proper
 from domain.market import BarFrame
 from domain.times import DAY_MS, parse_iso
-from sim.baselines import Inputs, fit_all, forecast_all, walk_forward
+from sim.baselines import Inputs, fit_all, forecast_all, refit_forward
 from sim.baselines.contract import Rows
 from sim.baselines.fitting import taken
 from sim.baselines.logistic import RSI_REFERENCE, Line
@@ -211,7 +211,7 @@ def quarterly(frame: BarFrame, where: Rows, truth: Truth) -> Iterator[Figure]:
     starts = [parse_iso(f"2025-{month:02d}-01") for month in (1, 4, 7, 10)]
     embargo = HORIZON_BARS * frame.step_ms
     spans = [Span(a, b, a - embargo) for a, b in zip(starts, [*starts[1:], STOP], strict=True)]
-    found = walk_forward(frame, spans, HORIZON_BARS, ("boosting",), progress=say)
+    found = refit_forward(frame, spans, HORIZON_BARS, ("boosting",), progress=say)
     seen = Scored.of({"boosting": taken(found["boosting"], where)}, truth)
     table, label = "Refitted quarterly", "boosting, 54 features"
     gain, error = seen.number("boosting", "brier_skill_1e4"), seen.gain_error("boosting")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import REQUIRED_LEVELS
-from sim.scoring import SCORED, Floats, Forecasts, Mask, Truth
-from sim.statistics.comparing import block_bootstrap, diebold_mariano
+from sim.scoring import MOST_EVIDENCE, SCORED, UNIT, Floats, Forecasts, Mask, Truth
+from sim.statistics.comparing import block_bars, block_bootstrap, diebold_mariano, hac_lag
 from sim.statistics.sequential import (
     brier_bound,
     confidence_sequence,
@@ -21,11 +22,24 @@ from sim.statistics.sequential import (
     pinball_bound,
 )
 
-UNIT = 1e4
-_MOST_EVIDENCE = 690.0
+TYPICAL_SIGMA = 0.002  # log return over the horizon; fixed beforehand, whatever the bars
+_LEAST_SIGMA = 1e-5  # of a row, a tenth of a bp: a price that stood still has none
+_ROUNDING = 1e-15  # of a loss
 _LEVELS = np.array(REQUIRED_LEVELS)
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """Losses of two forecasters on m rows, and what is known of them at each decision."""
+
+    score: str
+    a: Floats
+    b: Floats
+    bound: Floats  # (m,) ≥ |b − a|
+    unit: Floats | float  # (m,) the size of a gain on that row; evidence is counted in it
+    usual: float  # the same for all rows, fixed beforehand
 
 
 def compare(
@@ -35,54 +49,69 @@ def compare(
     truth: Truth,
     valid: Mask,
     horizon: int,
+    *,
+    step_ms: int = 300_000,
 ) -> list[Row]:
     """Compare one forecaster with others, score by score, each pair on the rows both forecast.
+
+    Parameters
+    ----------
+    horizon, step_ms : bars that a label spans, and the length of a bar.
 
     Returns
     -------
     One row a pair and score (``brier``, ``pinball``, ``risk_brier``): ``difference`` is b minus a
     in 10⁻⁴ (bp for pinball), positive where ``a`` is better; ``se`` and ``dm_t`` after Newey and
-    West, ``lo`` and ``hi`` of a one-day block bootstrap, ``e_value`` and ``p_any_time`` against
-    "never better", ``cs_lo`` and ``cs_hi`` of the confidence sequence.
+    West (lag max(60, 2·H)), ``lo`` and ``hi`` of a block bootstrap (a day, or 2·H if longer),
+    ``e_value`` and ``p_any_time`` against "never better", ``cs_lo`` and ``cs_hi`` of the
+    confidence sequence. Evidence about pinball losses is counted in units of each row's own
+    trailing volatility, known at its decision; their confidence sequence is that of the mean
+    difference in bp, with stakes that suit a volatility of 20 bp.
     """
     out = []
     for other, theirs in others.items():
         both = valid & mine.awake & theirs.awake
-        for score, loss_a, loss_b, bound, scale in _losses(mine, theirs, truth, both):
-            if np.array_equal(loss_a, loss_b):
+        for pair in _pairs(mine, theirs, truth, both):
+            if np.array_equal(pair.a, pair.b):
                 continue  # the same forecasts: nothing to compare
-            row = _row(loss_a, loss_b, bound, scale, horizon)
-            out.append({"a": name, "b": other, "score": score, **row})
+            out.append({"a": name, "b": other, "score": pair.score, **_row(pair, horizon, step_ms)})
     return out
 
 
-def _losses(
-    mine: Forecasts, theirs: Forecasts, truth: Truth, both: Mask
-) -> Iterator[tuple[str, Floats, Floats, Floats, float]]:
-    """Score, loss of a, loss of b, what bounds their difference, and its usual size."""
+def _pairs(mine: Forecasts, theirs: Forecasts, truth: Truth, both: Mask) -> Iterator[_Pair]:
     rows = both & np.isfinite(mine.p_up) & np.isfinite(theirs.p_up)
     if rows.any():
-        a, b, y = mine.p_up[rows], theirs.p_up[rows], truth.up[rows]
-        yield "brier", proper.brier(a, y), proper.brier(b, y), brier_bound(a, b), 1.0
+        yield _brier("brier", mine.p_up[rows], theirs.p_up[rows], truth.up[rows])
     rows = both & np.isfinite(mine.quantiles).all(1) & np.isfinite(theirs.quantiles).all(1)
     if rows.any():
-        qa, qb = mine.quantiles[rows][:, SCORED], theirs.quantiles[rows][:, SCORED]
-        r = truth.log_return[rows]
-        losses = [proper.pinball(q, r[:, None], _LEVELS).mean(axis=1) for q in (qa, qb)]
-        size = max(float(np.median(truth.volatility[rows])), 1e-9)
-        yield "pinball", losses[0], losses[1], pinball_bound(qa, qb, REQUIRED_LEVELS), size
+        yield _pinball(mine.quantiles[rows], theirs.quantiles[rows], truth, rows)
     rows = both & np.isfinite(mine.risk_down) & np.isfinite(theirs.risk_down)
     if rows.any():
-        a, b, y = mine.risk_down[rows], theirs.risk_down[rows], truth.drop[rows] > ADVERSE_MOVE
-        yield "risk_brier", proper.brier(a, y), proper.brier(b, y), brier_bound(a, b), 1.0
+        event = truth.drop[rows] > ADVERSE_MOVE
+        yield _brier("risk_brier", mine.risk_down[rows], theirs.risk_down[rows], event)
 
 
-def _row(loss_a: Floats, loss_b: Floats, bound: Floats, scale: float, horizon: int) -> Row:
-    gain = loss_b - loss_a
-    tested = diebold_mariano(loss_a, loss_b)
-    spread = block_bootstrap(gain)
-    log_e = e_process(gain, bound, horizon, scale=scale)
-    seen = confidence_sequence(gain, bound, horizon, scale=scale, points=1)
+def _brier(score: str, a: Floats, b: Floats, event: Mask) -> _Pair:
+    losses = proper.brier(a, event), proper.brier(b, event)
+    return _Pair(score, *losses, brier_bound(a, b), 1.0, 1.0)
+
+
+def _pinball(a: Floats, b: Floats, truth: Truth, rows: Mask) -> _Pair:
+    a, b, r = a[:, SCORED], b[:, SCORED], truth.log_return[rows]
+    losses = [proper.pinball(q, r[:, None], _LEVELS).mean(axis=1) for q in (a, b)]
+    sigma = truth.volatility[rows]
+    sigma = np.where(np.isfinite(sigma), np.maximum(sigma, _LEAST_SIGMA), TYPICAL_SIGMA)
+    # where forecasts agree, rounding is larger than the bound
+    bound = pinball_bound(a, b, REQUIRED_LEVELS) + _ROUNDING
+    return _Pair("pinball", losses[0], losses[1], bound, sigma, TYPICAL_SIGMA)
+
+
+def _row(pair: _Pair, horizon: int, step_ms: int) -> Row:
+    gain = pair.b - pair.a
+    tested = diebold_mariano(pair.a, pair.b, hac_lag(horizon))
+    spread = block_bootstrap(gain, block_bars(horizon, step_ms))
+    log_e = e_process(gain / pair.unit, pair.bound / pair.unit, horizon)
+    seen = confidence_sequence(gain, pair.bound, horizon, scale=pair.usual, points=1)
     return {
         "n": tested.n,
         "difference": tested.difference * UNIT,
@@ -90,7 +119,7 @@ def _row(loss_a: Floats, loss_b: Floats, bound: Floats, scale: float, horizon: i
         "dm_t": tested.t,
         "lo": None if spread is None else float(spread.lo) * UNIT,
         "hi": None if spread is None else float(spread.hi) * UNIT,
-        "e_value": math.exp(min(float(log_e[-1]), _MOST_EVIDENCE)),
+        "e_value": math.exp(min(float(log_e[-1]), MOST_EVIDENCE)),
         "p_any_time": p_value(log_e),
         "cs_lo": float(seen.lo[-1]) * UNIT,
         "cs_hi": float(seen.hi[-1]) * UNIT,

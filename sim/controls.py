@@ -1,6 +1,6 @@
 """Negative controls: results that are known beforehand, whatever the market did.
 
-shuffled_labels   outcomes shuffled by whole days, everything that learns learns from them: no gain
+shuffled_labels   outcomes shuffled by blocks of a day or more, all that learns learns them: no gain
 random_walk       a generated market without an edge: no gain
 planted_edge      a generated market with a known edge: it is found
 leak              features of the next bar: an AUC that no honest forecast has
@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from agents.training.dataset import VOLUME_FROM
 from data.features import REFERENCE_54
 from data.features.run import TAIL
 from data.labels import Labels
@@ -27,11 +28,12 @@ from domain.errors import UsageError
 from domain.market import BarFrame, MarketState
 from domain.opinion import Outcome
 from domain.ports import Agent, Strategy
-from sim.learners import MIN_TEST, NO_TEST, VOLUME_FROM, Learner, Score, Table
+from sim.learners import Learner, Score, Table, min_test, no_test
 from sim.opinions import CouncilRun, Progress, widest
 from sim.panel import Range, outcome_due
 from sim.processes import each_in_order
-from sim.scoring import Floats, Mask, Truth, day_block_shuffles
+from sim.scoring import Floats, Truth, day_block_shuffles, directional
+from sim.statistics.comparing import block_bars
 from sim.tapes import Tape, TapeStore
 from sim.worlds import GeneratedWorld, PlantedEdge, RandomWalk
 
@@ -41,6 +43,7 @@ Due = Callable[[Labels, Truth, int, MarketState], Outcome | None]
 LEAK_AUC = 0.65
 FOUND_T = 3.0
 NOISE = 2.0  # standard errors
+BASE_RATE = "climatology"  # the agent that says how often the price rises, and no more
 
 _GROUP = 3  # councils that sit side by side over one reading of the tape
 
@@ -156,7 +159,10 @@ def shuffled_labels(
     tapes: TapeStore | None = None,
     tick: Callable[[], object] = lambda: None,
 ) -> Control:
-    """Let learner and council learn from labels shuffled by days, and score them on the same.
+    """Let learner and council learn from shuffled labels, and score them on the same.
+
+    Labels are shuffled by blocks of a day, or of two horizons if they are longer.
+
 
     With outcomes that have nothing to do with the forecasts the mean of (p − y)² over shuffles is
     at least that of the best constant, so the gain over that constant must not be positive beyond
@@ -177,7 +183,7 @@ def shuffled_labels(
             figures |= _spread("council", scored)
             verdicts.append(_nothing_gained(scored[1:]))
         else:
-            notes.append(f"no council: {NO_TEST}")
+            notes.append(f"no council: {no_test(where.labels.horizon)}")
     return Control(
         all(verdicts) if verdicts else None,
         f"mean gain over the base rate ≤ 0 (within {NOISE:g} s.e.) on shuffled labels",
@@ -193,11 +199,11 @@ def random_walk(
     tick: Callable[[], object] = lambda: None,
 ) -> Control:
     """Let learner and council forecast a market in which nothing can be forecast."""
-    scores, notes = _in_world(world, subject, horizon, sizes, tick)
+    seen = _in_world(world, subject, horizon, sizes, tick)
     return Control(
-        all(score.t <= NOISE for score in scores.values()) if scores else None,
+        all(score.t <= NOISE for score in seen.scores.values()) if seen.scores else None,
         f"gain ≤ {NOISE:g} s.e. where there is no edge",
-        _named(scores), notes,
+        _named(seen.scores), "; ".join(seen.notes),
     )  # fmt: skip
 
 
@@ -213,15 +219,22 @@ def planted_edge(
     The oracle is the same learner with one column, the drift that is planted in the next bar in
     units of the bar's volatility. It is a yardstick, no limit: in a strong world the bars before
     also tell something about the drift of the bars after that.
+
+    The council must find it too if one of its agents looks for a direction. Without one it has
+    nothing to learn it from, and what it gained is told but not judged.
     """
-    scores, notes = _in_world(world, subject, horizon, sizes, tick)
-    figures = {"strength": sizes.strength, **_named(scores)}
-    if subject.learner is not None and "learner" in scores:
+    seen = _in_world(world, subject, horizon, sizes, tick)
+    figures = {"strength": sizes.strength, **_named(seen.scores)}
+    if subject.learner is not None and "learner" in seen.scores:
         figures |= _named({"oracle": _oracle(world, subject.learner, horizon, sizes)})
+    counted, notes = dict(seen.scores), list(seen.notes)
+    if "council" in counted and not seen.directed:
+        del counted["council"]
+        notes.append(f"council not judged: no agent but {BASE_RATE} has a direction that varies")
     return Control(
-        all(score.t >= FOUND_T for score in scores.values()) if scores else None,
+        all(score.t >= FOUND_T for score in counted.values()) if counted else None,
         f"gain ≥ {FOUND_T:g} s.e. where an edge is planted",
-        figures, notes,
+        figures, "; ".join(notes),
     )  # fmt: skip
 
 
@@ -273,7 +286,8 @@ def _refolded(
     Empty if it does not speak on enough rows.
     """
     rng = np.random.default_rng([seed, 2])
-    shuffles = list(day_block_shuffles(len(where.truth), sizes.shuffles, rng))
+    block = block_bars(where.labels.horizon, where.past.step_ms)
+    shuffles = list(day_block_shuffles(len(where.truth), sizes.shuffles, rng, block))
     told = [where.truth, *(where.truth.take(order) for order in shuffles)]
     sitting = _Sitting.of(where, subject, subject.training_end, tapes)
     groups = [told[at : at + _GROUP] for at in range(0, len(told), _GROUP)]
@@ -282,7 +296,7 @@ def _refolded(
         groups, each_in_order(sitting.sit, groups, sizes.processes), strict=True
     ):
         for truth, p in zip(group, chances, strict=True):
-            score = _scored(p, truth, where.labels.valid)
+            score = _scored(p, truth, where.labels)
             if score is None:
                 return []
             scored.append(score)
@@ -314,6 +328,12 @@ class _Sitting:
         )  # fmt: skip
         return cls(where, subject, memory, tape)
 
+    @property
+    def directed(self) -> bool:
+        """Whether an agent, other than the one that stands for the base rate, has a direction."""
+        names = [name for name in self.subject.agents if name != BASE_RATE]
+        return any(directional(self.tape.columns(name).p_up) for name in names)
+
     def sit(self, told: Sequence[Truth]) -> list[Floats]:
         """Return what each council published, p (n,), when it is told one of ``told``."""
         subject, need = self.subject, widest(self.subject.agents)
@@ -330,9 +350,9 @@ class _Sitting:
         return [run.recorder.forecasts.p_up for run in runs]
 
 
-def _scored(p: Floats, truth: Truth, valid: Mask) -> Score | None:
-    rows = valid & np.isfinite(truth.log_return) & np.isfinite(p)
-    return Score.of(p[rows], truth.up[rows]) if int(rows.sum()) >= MIN_TEST else None
+def _scored(p: Floats, truth: Truth, labels: Labels) -> Score | None:
+    rows, horizon = labels.valid & np.isfinite(truth.log_return) & np.isfinite(p), labels.horizon
+    return Score.of(p[rows], truth.up[rows], horizon) if rows.sum() >= min_test(horizon) else None
 
 
 def _newest(where: Range, rows: int) -> Range:
@@ -342,17 +362,26 @@ def _newest(where: Range, rows: int) -> Range:
     return Range.of(where.past, int(where.labels.ts[skip]), None, where.labels.horizon)
 
 
+@dataclass(frozen=True, slots=True)
+class _World:
+    """How learner and council did in a market; ``directed`` if an agent forecasts direction."""
+
+    scores: Mapping[str, Score]
+    notes: Sequence[str]
+    directed: bool
+
+
 def _in_world(
     world: GeneratedWorld,
     subject: Subject,
     horizon: int,
     sizes: Sizes,
     tick: Callable[[], object],
-) -> tuple[dict[str, Score], str]:
+) -> _World:
     """Score learner (on the last third) and council (after its features' warm-up)."""
     bars = world.bars(world.start_ms, sizes.world_bars)
     scores: dict[str, Score] = {}
-    notes = []
+    notes, directed = [], False
     if subject.learner is not None:
         table = _world_table(bars, horizon)
         if table.trouble:
@@ -362,14 +391,15 @@ def _in_world(
     tick()
     if subject.council is not None:
         where = Range.of(bars, int(bars.ts[min(TAIL, len(bars) - 1)]), None, horizon)
-        (p,) = _Sitting.of(where, subject, {}).sit([where.truth])
-        score = _scored(p, where.truth, where.labels.valid)
+        sitting = _Sitting.of(where, subject, {})
+        (p,) = sitting.sit([where.truth])
+        score, directed = _scored(p, where.truth, where.labels), sitting.directed
         if score is None:
-            notes.append(f"no council: {NO_TEST}")
+            notes.append(f"no council: {no_test(horizon)}")
         else:
             scores["council"] = score
     tick()
-    return scores, "; ".join(notes)
+    return _World(scores, notes, directed)
 
 
 def _world_table(bars: BarFrame, horizon: int) -> Table:
@@ -382,8 +412,7 @@ def _oracle(world: PlantedEdge, learner: Learner, horizon: int, sizes: Sizes) ->
     planted = world.planted_drift(int(bars.ts[0]) + bars.step_ms, len(bars))
     scale = np.exp(table.x[:, REFERENCE_54.index("log_s")])
     x = np.where(table.usable, planted / scale, np.nan)[:, None]
-    one = Table(table.ts, table.step, x, table.up, table.usable, table.train, table.test)
-    return one.learn(learner)
+    return replace(table, x=x).learn(learner)
 
 
 def _nothing_gained(scored: Sequence[Score]) -> bool:

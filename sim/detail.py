@@ -13,7 +13,7 @@ from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import CANONICAL_LEVELS
 from domain.times import iso
-from sim.scoring import SCORED, Floats, Forecasts, Mask, Truth, scores
+from sim.scoring import MOST_EVIDENCE, SCORED, UNIT, Floats, Forecasts, Mask, Truth, scores
 from sim.statistics.calibration import (
     OverlapDraws,
     brier_decomposition,
@@ -21,7 +21,7 @@ from sim.statistics.calibration import (
     ece_noise,
     reliability,
 )
-from sim.statistics.comparing import block_bootstrap
+from sim.statistics.comparing import block_bars, block_bootstrap
 from sim.statistics.distribution import (
     POINTS,
     coverage,
@@ -33,9 +33,7 @@ from sim.statistics.distribution import (
 )
 from sim.statistics.sequential import brier_bound, confidence_sequence, e_process
 
-UNIT = 1e4  # gains are in 10⁻⁴ of the Brier score, returns in bp
 _DRAWS, _CELLS = (60, 200), 3e7  # simulated calibrated outcomes: how many paths, how many in all
-_MOST_EVIDENCE = 690.0  # e^690 is the largest power of e that JSON can hold
 
 Row = dict[str, Any]
 
@@ -47,6 +45,8 @@ class Judge:
     Attributes
     ----------
     valid : (n,) rows that can be scored.
+    horizon, step_ms : bars that a label spans, and the length of a bar: errors allow for
+        labels that overlap and for what is alike within a day.
     references : baselines that others are measured against: ``ewma`` for pinball, ``base_rate``
         for the adverse event.
     draws : calibrated outcomes that overlap as the labels do.
@@ -78,7 +78,7 @@ class Judge:
     def row(self, forecasts: Forecasts) -> Row:
         """Return S of one forecaster with its errors, its evidence and ``detail``."""
         use = forecasts.awake & self.valid
-        told = scores(forecasts, self.truth, self.valid)
+        told = scores(forecasts, self.truth, self.valid, horizon=self.horizon)
         direction, path = self._direction(forecasts, use)
         spread, shape = self._distribution(forecasts, use)
         risk, bins = self._risk(forecasts, use)
@@ -98,7 +98,7 @@ class Judge:
         noise = ece_noise(p, draws)
         evidence, path = self._evidence(rows, p, gain)
         flat = {
-            **_errors(gain),
+            **_errors(gain, block_bars(self.horizon, self.step_ms)),
             "ece": ece(p, up),
             "ece_noise": None if noise is None else noise[0],
             "ece_noise_95": None if noise is None else noise[1],
@@ -124,7 +124,7 @@ class Judge:
             )
         ]
         return {
-            "e_value": math.exp(min(float(log_e[-1]), _MOST_EVIDENCE)),
+            "e_value": math.exp(min(float(log_e[-1]), MOST_EVIDENCE)),
             "cs_lo": float(seen.lo[-1]) * UNIT,
             "cs_hi": float(seen.hi[-1]) * UNIT,
         }, path
@@ -191,8 +191,8 @@ def weights_over_time(agents: Mapping[str, Forecasts], truth: Truth, step_ms: in
     return out
 
 
-def _errors(gain: Floats) -> Row:
-    found = block_bootstrap(gain)
+def _errors(gain: Floats, block: int) -> Row:
+    found = block_bootstrap(gain, block)
     if found is None:
         return {"gain_se": None, "gain_lo": None, "gain_hi": None}
     return {

@@ -71,7 +71,7 @@ def refitted_baselines(folds: Sequence[WalkFold], progress: Progress = _unseen) 
     def ask(where: Range) -> Mapping[str, Forecasts]:
         done, fits = count(1), len(folds) * sum(each.learns for each in ALL)
         rows = np.arange(where.first, len(where.past))
-        found = base.walk_forward(
+        found = base.refit_forward(
             where.past, folds, where.labels.horizon,
             progress=lambda _: progress(min(next(done), fits), fits),
         )  # fmt: skip
@@ -206,7 +206,10 @@ def scoreboard(seen: Forecasted, progress: Progress | None = None) -> dict[str, 
         "agents": {name: rows[name] for name in seen.agents},
         CONSENSUS: rows[CONSENSUS],
         "baselines": {name: rows[name] for name in seen.baselines},
-        "common": {name: scores(c, truth, both) for name, c in seen.everybody.items()},
+        "common": {
+            name: scores(columns, truth, both, horizon=seen.where.labels.horizon)
+            for name, columns in seen.everybody.items()
+        },
     }
 
 
@@ -259,7 +262,7 @@ def _comparisons(seen: Forecasted, progress: Progress) -> list[dict[str, Any]]:
     for done, (name, columns) in enumerate(others.items(), 1):
         out += compare(
             CONSENSUS, seen.consensus, {name: columns}, seen.truth, common_rows(seen),
-            seen.where.labels.horizon,
+            seen.where.labels.horizon, step_ms=seen.where.past.step_ms,
         )  # fmt: skip
         progress(done, len(others))
     return out

@@ -179,7 +179,7 @@ class Reference:
 
 def shipped_reference() -> Reference | None:
     """Return the reference that ships with the baselines (BTC/USDT spot 5m), None if none does."""
-    from sim.baselines import SHIPPED, feature_reference
+    from sim.baselines import feature_reference
 
     try:
         found = feature_reference()
@@ -187,7 +187,7 @@ def shipped_reference() -> Reference | None:
         return None
     columns = {name: tuple(row.tolist()) for name, row in found.quantiles.items()}
     return Reference(
-        SHIPPED.symbol, SHIPPED.timeframe, found.start_ms, found.end_ms, found.n, columns, INSIDE
+        found.symbol, found.timeframe, found.start_ms, found.end_ms, found.n, columns, INSIDE
     )
 
 

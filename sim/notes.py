@@ -12,9 +12,10 @@ from domain.opinion import ADVERSE_MOVE
 from domain.ports import Agent
 from domain.times import DAY_MS, iso
 from sim.scoring import Forecasts, Mask, Truth
+from sim.statistics.comparing import day_bars
 
 STALE_DAYS = 92  # a model older than a quarter is told apart
-FEW_ROWS = 2_880  # ten days of five-minute bars; below it hardly anything can be told
+FEW_DAYS, FEW_ROWS = 10, 240  # below that many days of bars, or rows, hardly anything can be told
 
 
 def require_scorable(past: BarFrame, first: int, valid: Mask, horizon: int, needed: int) -> None:
@@ -56,20 +57,20 @@ def notes_of(
     heard : what each agent said about them.
     """
     return [
-        *_about_outcomes(truth, valid),
+        *_about_outcomes(truth, valid, bars.step_ms),
         *_about_silence(heard, valid),
         *_about_models(bars, agents),
     ]
 
 
-def _about_outcomes(truth: Truth, valid: Mask) -> Iterator[str]:
+def _about_outcomes(truth: Truth, valid: Mask, step_ms: int) -> Iterator[str]:
     n, up = int(valid.sum()), truth.up[valid]
     if not np.any(truth.log_return[valid]):
         yield "The price never moved: nothing about a market can be learned from these bars."
     elif up.all() or not up.any():
         side = "up" if up.all() else "not up"
         yield f"Every one of {n:,} outcomes is “{side}”: direction cannot be judged on one class."
-    if n < FEW_ROWS:
+    if n < max(FEW_DAYS * day_bars(step_ms), FEW_ROWS):
         yield f"Only {n:,} rows are scored: differences here are noise unless they are enormous."
     if not np.any(truth.drop[valid] > ADVERSE_MOVE):
         yield "No fall beyond 0.5 % happened: the risk forecast cannot be ranked here."

@@ -14,7 +14,7 @@ from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import CANONICAL_LEVELS, REQUIRED_LEVELS
 from sim.statistics.calibration import calibration_slope
-from sim.statistics.comparing import dm_t
+from sim.statistics.comparing import dm_t, hac_lag
 from sim.statistics.distribution import qlike
 
 Floats = NDArray[np.float64]
@@ -24,7 +24,12 @@ Scores = dict[str, float | int | None]
 
 SCORED = [CANONICAL_LEVELS.index(level) for level in REQUIRED_LEVELS]
 
-DAY_BARS = 288  # block of the label shuffles, in five-minute bars
+UNIT = 1e4  # gains are told in 10⁻⁴ of the Brier score, returns in bp
+MOST_EVIDENCE = 690.0  # e^690 is the largest power of e that JSON can hold
+
+# Of p from row to row. What a base rate or the sign of a trailing month's range changes by is
+# 5e-5 (BTC/USDT spot, 5m and 15m bars of 2024); over months its sd is .005, so that says nothing.
+_DIRECTION_MOVES = 0.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,27 +111,30 @@ class Forecasts:
         return np.asarray((spoke | np.isfinite(self.risk_down)) & ~self.in_sample)
 
 
-def scores(forecasts: Forecasts, truth: Truth, rows: Mask | None = None) -> Scores:
+def scores(
+    forecasts: Forecasts, truth: Truth, rows: Mask | None = None, *, horizon: int = 5
+) -> Scores:
     """Return S of one forecaster over the rows where it was awake.
 
     Parameters
     ----------
     rows : (n,) restricts the rows further (the rows common to all).
+    horizon : H, bars that a label spans.
 
     Returns
     -------
     ``n`` and the scores of DESIGN.md; None where there is nothing to score. More keys: ``dm_t``
-    is the Diebold-Mariano statistic of the Brier score against ½ (Newey-West, lag 60; positive is
-    better than ½), ``calibration_slope`` the slope of the outcome on logit p, ``qlike`` the mean
-    of ln σ² + RV/σ², ``risk_up_…`` and ``risk_sigma_…`` score the rise and the fall beyond one σ
-    of the trailing day, ``in_sample`` is the number of rows left out because the model was
-    trained on them.
+    is the Diebold-Mariano statistic of the Brier score against ½ (Newey-West, lag max(60, 2·H);
+    positive is better than ½), ``calibration_slope`` the slope of the outcome on logit p,
+    ``qlike`` the mean of ln σ² + RV/σ², ``risk_up_…`` and ``risk_sigma_…`` score the rise and the
+    fall beyond one σ of the trailing day, ``in_sample`` is the number of rows left out because
+    the model was trained on them.
     """
     use = forecasts.awake if rows is None else forecasts.awake & rows
     left_out = int(forecasts.in_sample.sum())
     return {
         "n": int(use.sum()),
-        **_direction(forecasts.p_up, truth.up, use),
+        **_direction(forecasts.p_up, truth.up, use, hac_lag(horizon)),
         **_distribution(forecasts.quantiles, truth.log_return, use),
         "qlike": _qlike(forecasts.sigma, truth.realised, use),
         **_risk("risk", forecasts.risk_down, truth.drop > ADVERSE_MOVE, use),
@@ -137,10 +145,30 @@ def scores(forecasts: Forecasts, truth: Truth, rows: Mask | None = None) -> Scor
     }
 
 
+def directional(p_up: Floats) -> bool:
+    """Return whether p says which way the price goes, and not only how often it rises.
+
+    It does if it moves from row to row: √(mean (p_t − p_{t−1})² / 2) ≥ 0.001, which for white
+    forecasts is their standard deviation. A base rate does not, nor does p = 1 − F(0) of a range
+    that is no more than scaled by volatility or taken from a trailing month.
+
+    Parameters
+    ----------
+    p_up : (n,) in time order; rows that are not finite are left out.
+    """
+    moves = np.diff(p_up[np.isfinite(p_up)])
+    usual = math.sqrt(float(moves @ moves) / (2 * max(len(moves), 1)))
+    return usual >= _DIRECTION_MOVES
+
+
 def day_block_shuffles(
-    n: int, count: int, rng: np.random.Generator, block: int = DAY_BARS
+    n: int, count: int, rng: np.random.Generator, block: int
 ) -> Iterator[NDArray[np.int64]]:
     """Iterate over ``count`` reorderings of n rows by whole blocks, each an index array (n,).
+
+    Parameters
+    ----------
+    block : rows; a day or more (:func:`sim.statistics.comparing.block_bars`).
 
     The series is rotated by a random offset first, so that block edges fall elsewhere each time
     and hardly a row keeps its own outcome.
@@ -156,7 +184,7 @@ def _mean(values: NDArray[Any]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _direction(p_up: Floats, up: Mask, use: Mask) -> Scores:
+def _direction(p_up: Floats, up: Mask, use: Mask, lag: int) -> Scores:
     rows = use & np.isfinite(p_up)
     p, y = p_up[rows], up[rows]
     names = ("brier", "brier_skill_1e4", "log_loss", "auc", "accuracy", "dm_t")
@@ -170,7 +198,7 @@ def _direction(p_up: Floats, up: Mask, use: Mask) -> Scores:
         "log_loss": float(proper.log_loss(p, y).mean()),
         "auc": area if math.isfinite(area) else None,
         "accuracy": proper.accuracy(p, y),
-        "dm_t": dm_t(0.25 - loss),
+        "dm_t": dm_t(0.25 - loss, lag),
         "calibration_slope": calibration_slope(p, y),
     }
 

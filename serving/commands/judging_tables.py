@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -46,15 +47,16 @@ def board_view(board: Mapping[str, Any]) -> RenderableType:
         f"{data['bars']:,} bars, {board['horizon_bars']} bars ahead"
     )
     return Group(
-        head, *_folds(board), "",
+        escape(head), *_folds(board), "",
         _scores("direction", _DIRECTION, rows), "",
         _scores("range", _RANGE, rows), "",
         _scores("beyond 0.5 %", _RISK, rows), "",
-        "[dim]gain = (¼ − Brier) × 10⁴ with the error of a one-day block bootstrap; DM t = gain\n"
-        "over its Newey–West error, lag 60; slope of the outcome on the forecast: 1 is ideal,\n"
-        "below it too sure. Pinball (mean of p10, p50, p90), interval score and CRPS in bp.\n"
-        "Dim rows are baselines; best_agent is known only afterwards; – = not forecast, or only\n"
-        "rows the model was trained on.[/]", "",
+        "[dim]gain = (¼ − Brier) × 10⁴ with the error of a bootstrap by blocks of a day;\n"
+        "DM t = gain over its Newey–West error, lag 60 bars; blocks and lag are never\n"
+        "shorter than two horizons. Slope of the outcome on the forecast: 1 is ideal,\n"
+        "below it too sure. Pinball (mean of p10, p50, p90), interval score and CRPS in\n"
+        "bp. Dim rows are baselines; best_agent is known only afterwards; – = not\n"
+        "forecast, or only rows the model was trained on.[/]", "",
         *_words(board), *_controls(board),
     )  # fmt: skip
 
@@ -92,7 +94,7 @@ def _scores(title: str, columns: Sequence[_Column], rows: Iterable[tuple[str, Ro
     for name, row, style in rows:
         cells = [_cell(row[key], form) for _, key, form in columns]
         if any(cell != "–" for cell in cells[title == "direction" :]):
-            table.add_row(name, *cells, style=style)
+            table.add_row(Text(name), *cells, style=style)  # a name is no markup
     return table
 
 

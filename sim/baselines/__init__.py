@@ -19,11 +19,10 @@ BTC/USDT spot, five-minute bars before 2025; for anything else they are fitted a
 """
 
 from sim.baselines.contract import Inputs, Known
-from sim.baselines.fitting import NAMES, fit_all, forecast_all, walk_forward
+from sim.baselines.fitting import NAMES, fit_all, forecast_all, refit_forward
 from sim.baselines.logistic import LogisticModel, fit_logistic_54
 from sim.baselines.naive import trailing_quantiles
 from sim.baselines.shipping import (
-    SHIPPED,
     FeatureReference,
     Fitted,
     baselines,
@@ -33,7 +32,6 @@ from sim.baselines.shipping import (
 
 __all__ = [
     "NAMES",
-    "SHIPPED",
     "FeatureReference",
     "Fitted",
     "Inputs",
@@ -44,7 +42,7 @@ __all__ = [
     "fit_all",
     "fit_logistic_54",
     "forecast_all",
+    "refit_forward",
     "shipped",
     "trailing_quantiles",
-    "walk_forward",
 ]

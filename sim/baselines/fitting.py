@@ -134,7 +134,7 @@ def forecast_all(
     return {name: said[name] for name in NAMES if name in set(names)}
 
 
-def walk_forward(
+def refit_forward(
     frame: BarFrame,
     spans: Sequence[Span],
     horizon_bars: int,

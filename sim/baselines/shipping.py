@@ -24,7 +24,6 @@ from sim.baselines.blend import Blend, remembered
 from sim.baselines.contract import Inputs, Known, Rows
 from sim.baselines.fitting import ALL, NAMES, forecast_all, taken
 from sim.baselines.logistic import RSI_REFERENCE
-from sim.baselines.naive import Rates
 from sim.scoring import Floats, Forecasts
 
 FOLDER = Path(__file__).parent / "weights"
@@ -78,17 +77,6 @@ class FeatureReference:
     n: int
     start_ms: int
     end_ms: int
-
-
-# shares of 2022-09-01 … 2024-12-31, labels known by the end: what needs no file
-SHIPPED = Fitted(
-    "BTC/USDT", "5m", 5, 1_735_689_600_000,
-    {
-        "base_rate": Rates(
-            up=0.504337924, down=0.093828597, up_risk=0.091125075, one_sigma=0.239732761
-        )
-    },
-)  # fmt: skip
 
 
 def shipped() -> Fitted:
@@ -204,6 +192,6 @@ def _read() -> dict[str, Any]:
 
 
 __all__ = [
-    "NAMES", "SHIPPED", "FeatureReference", "Fitted", "baselines", "feature_reference", "shipped",
+    "NAMES", "FeatureReference", "Fitted", "baselines", "feature_reference", "shipped",
     "to_files",
 ]  # fmt: skip

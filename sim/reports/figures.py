@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from sim.reports.charts import Axis, Chart, Point, axis, time_axis
@@ -313,23 +314,22 @@ def cusum(board: Board) -> Card:
 def logits(board: Board) -> Card:
     """Draw where the best candidate in sample ended up out of sample."""
     head = "Does the winner keep winning?"
-    found = floats(board, "overfitting", "logits")
-    if not found:
+    counts = floats(board, "overfitting", "logits", "counts")
+    edges = floats(board, "overfitting", "logits", "edges")
+    rising = all(left < right for left, right in pairwise(edges))
+    if not counts or len(edges) != len(counts) + 1 or min(counts) < 0.0 or not rising:
         return Card(head, missing="Not measured: the splits’ ranks were not kept.")
-    edge = max(1.0, max(abs(v) for v in found)) * 1.001
-    counts = [0] * 20
-    for value in found:
-        counts[min(int((value + edge) / (2 * edge) * 20), 19)] += 1
-    chart = Chart(axis([-edge, edge], "logit of its rank out of sample", pad=0.0),
-                  axis([0.0, float(max(counts))], "splits", pad=0.0), 200.0)  # fmt: skip
-    for k, count in enumerate(counts):
-        left = -edge + k * edge / 10
-        below = left + edge / 20 < 0
-        told = f"{left:.1f} to {left + edge / 10:.1f}: {count} splits"
-        chart.bar(left, left + edge / 10, float(count), f"fill {'bad' if below else 'c0'}", told)
+    chart = Chart(axis([edges[0], edges[-1]], "logit of its rank out of sample", pad=0.0),
+                  axis([0.0, max(counts)], "splits", pad=0.0), 200.0)  # fmt: skip
+    for (left, right), count in zip(pairwise(edges), counts, strict=True):
+        told = f"{left:.1f} to {right:.1f}: {count:,.0f} splits"
+        chart.bar(left, right, count, f"fill {'bad' if right <= 0.0 else 'c0'}", told)
     chart.up(0.0, "zero")
     pbo = percent(number(board, "overfitting", "pbo"))
-    text = f"Left of 0 the best in sample is below the middle out of sample: {pbo} of the splits."
+    text = (
+        "Left of 0 the best in one half of the days is below the middle in the other: "
+        f"{pbo} of the splits."
+    )
     return Card(head, text, chart.svg(f"{head} {text}"))
 
 

@@ -13,9 +13,10 @@ TERMS: tuple[tuple[str, str], ...] = (
                     "a model was trained on are left out."),
     ("gain", "(0.25 − Brier) × 10⁴. A coin has 0, a perfect forecast 2 500; the best honest one on "
              "5-minute bars about 10."),
-    ("± (s.e.)", "one standard error; intervals by circular block bootstrap, a block is one day. "
-                 "Less than two of them is called noise."),
-    ("DM t", "Diebold–Mariano: mean difference over its standard error, Newey–West, lag 60."),
+    ("± (s.e.)", "one standard error; intervals by circular block bootstrap, a block is one day "
+                 "or two horizons, whichever is longer. Less than two of them is called noise."),
+    ("DM t", "Diebold–Mariano: mean difference over its standard error, Newey–West, lag 60 bars or "
+             "two horizons, whichever is more."),
     ("e-value", "evidence that holds whenever one looks; 20 or more happens to a coin in less than "
                 "1 of 20 worlds. Overlapping outcomes are kept apart: the mean of one test per "
                 "offset."),
@@ -43,8 +44,8 @@ TERMS: tuple[tuple[str, str], ...] = (
     ("CPCV", "combinatorial purged cross-validation: many paths through the same data."),
     ("trials", "everything ever tried, and every look at the test year; the best of many tries "
                "looks good by luck."),
-    ("PSI", "population stability index of a feature against its training years; below .1 quiet, "
-            "above .25 moved."),
+    ("PSI", "population stability index of a feature against its training years. Each column has "
+            "its own alarm: twice the most that its training years moved by, at least .25."),
     ("common rows", "differences between forecasters are taken on the bars on which all of them "
                     "spoke."),
 )  # fmt: skip

@@ -38,8 +38,8 @@ def _as(form: str) -> _Write:
 
 _DIRECTION: tuple[_Spec, ...] = (
     ("bars", "n", "rows that are scored: awake, with a known outcome", _as(",.0f")),
-    ("DM t", "dm_t", "Diebold–Mariano: gain over its standard error, Newey–West, lag 60",
-     _as("+.1f")),
+    ("DM t", "dm_t", "Diebold–Mariano: gain over its standard error, Newey–West, lag 60 bars "
+     "or two horizons", _as("+.1f")),
     ("e-value", "e_value", "evidence for a gain above 0 at any stopping time; 20 is proof",
      evidence),
     ("Brier", "brier", "mean squared error of the probability; ½ scores .25", _as(".5f")),
@@ -84,7 +84,7 @@ def direction(board: Board) -> Table:
     head = (
         Column("gain", "(¼ − Brier) × 10⁴ ± one standard error; a coin scores 0"),
         Column("vs ½", "whether the gain is beyond two standard errors"),
-        Column("95 % interval", "bootstrap of whole days; the rule is 0"),
+        Column("95 % interval", "bootstrap by blocks of a day, or two horizons; the rule is 0"),
     )
     return Table(
         "Direction: does the price end higher?", "forecaster",
@@ -247,9 +247,9 @@ def drift(board: Board) -> Table | None:
     """Return how far the inputs moved from training, worst first; None where not measured."""
     found = rows(board, "drift", "features")
     columns = (
-        Column("PSI", "population stability index; below .1 quiet, above .25 moved"),
+        Column("PSI", "population stability index; how much is much differs by column"),
         Column("KS", "largest distance of the two distributions, 0 to 1"),
-        Column("state", "whether it raises an alarm"),
+        Column("state", "off: above the column’s own threshold, at least .25"),
     )
     lines = tuple(
         Line(

@@ -36,8 +36,10 @@ COVERAGE_AIM, COVERAGE_TOLERANCE, COVERAGE_NOISE = 0.80, 0.01, 0.005
 _SCORES = {"brier": "direction", "pinball": "range", "risk_brier": "risk"}
 _TELLING_AUC = 0.6
 _SMALL = 2_000  # rows below which luck alone passes a leak limit
-_LIMITS: tuple[tuple[str, float, float, str, str], ...] = (
-    # key, sign, limit, words, format: beyond it nobody has forecast real 5-minute bars honestly
+_Limit = tuple[str, float, float, str, str]  # key, sign, limit, words, format
+_LIMITED, _LIMITED_BARS = "5m", 12  # what the limits were found on; a longer look ahead moves more
+_LIMITS: tuple[_Limit, ...] = (
+    # beyond it nobody has forecast real 5-minute bars honestly, five of them ahead
     ("brier_skill_1e4", 1.0, 38.0, "gain", "+.1f"),
     ("auc", 1.0, 0.565, "AUC", ".3f"),
     ("accuracy", 1.0, 0.55, "right", ".1%"),
@@ -45,6 +47,7 @@ _LIMITS: tuple[tuple[str, float, float, str, str], ...] = (
     ("risk_auc", 1.0, 0.90, "AUC of the risk", ".3f"),
     ("risk_sigma_auc", 1.0, 0.80, "AUC of the 1 σ risk", ".3f"),
 )
+_ANYWHERE: tuple[_Limit, ...] = (("auc", 1.0, 0.65, "AUC", ".3f"),)  # a peek at the next bar has .7
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,14 +299,21 @@ def _money(board: Board) -> Sentence:
     )
 
 
+def _limits(board: Board) -> tuple[_Limit, ...]:
+    horizon = number(board, "horizon_bars")
+    known = word(board, "data", "timeframe") == _LIMITED
+    return _LIMITS if known and horizon and horizon <= _LIMITED_BARS else _ANYWHERE
+
+
 def _leaks(board: Board) -> Iterator[Sentence]:
+    limits = _limits(board)
     for member in members(board):
         if member.kind == "baseline":
             continue
         found = [
             f"{words} {format(value, form).replace('-', '−')} "
             f"(suspect beyond {format(limit, form).replace('-', '−')})"
-            for key, sign, limit, words, form in _LIMITS
+            for key, sign, limit, words, form in limits
             if (value := number(member.scores, key)) is not None and sign * (value - limit) > 0.0
         ]
         if not found:

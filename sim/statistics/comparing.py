@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import UsageError
+from domain.times import DAY_MS
+from sim.statistics.calibration import HAC_LAG
 
 Floats = NDArray[np.float64]
 
-HAC_LAG = 60  # bars; far beyond the overlap of the labels
 BLOCK = 288  # one day of five-minute bars
 
 
@@ -56,6 +57,28 @@ class Bootstrap:
     se: Floats
     lo: Floats
     hi: Floats
+
+
+def hac_lag(horizon: int) -> int:
+    """Return the lag of Newey-West errors for labels that span ``horizon`` bars: max(60, 2·H).
+
+    Of the variance that the overlap of white moves makes, Bartlett weights (Newey & West 1987)
+    find two thirds with a lag of H, five sixths with 2·H: t then is 1.1 times too large, not 1.2.
+    """
+    return max(HAC_LAG, 2 * horizon)
+
+
+def day_bars(step_ms: int) -> int:
+    """Return how many bars of ``step_ms`` make a day, at least one."""
+    return max(1, DAY_MS // step_ms)
+
+
+def block_bars(horizon: int, step_ms: int) -> int:
+    """Return the block of a bootstrap or shuffle: max(one day, 2·H) in bars of ``step_ms``.
+
+    A day keeps the season of the day together, two horizons keep overlapping labels together.
+    """
+    return max(day_bars(step_ms), 2 * horizon)
 
 
 def hac_se(x: Floats, lag: int = HAC_LAG) -> float:

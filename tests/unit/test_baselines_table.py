@@ -160,14 +160,14 @@ def test_boosting_when_fitted_then_trees_answer_as_scikit_learn_does(
     np.testing.assert_allclose(har["boosting"].p_up, model.predict_proba(x[rows])[:, 1], atol=1e-6)
 
 
-def test_walk_forward_when_walked_then_each_span_is_forecast_by_a_fit_from_before_it(
+def test_refit_forward_when_walked_then_each_span_is_forecast_by_a_fit_from_before_it(
     frame: BarFrame,
 ) -> None:
     names = ("half", "logistic_54", "ewma", "trailing")
     ends = [int(frame.ts[k]) for k in (5_600, 6_300, 6_900)]
     spans = [Quarter(a, b, a - 5 * STEP) for a, b in pairwise(ends)]
     said: list[str] = []
-    found = base.walk_forward(frame, spans, 5, names, progress=said.append)
+    found = base.refit_forward(frame, spans, 5, names, progress=said.append)
     assert said[0] == "span 1 of 2: logistic_54"
     assert list(found) == [name for name in base.NAMES if name in names]
     data = build_dataset(frame, int(frame.ts[-1]) + STEP, 5, features=True)
@@ -179,7 +179,7 @@ def test_walk_forward_when_walked_then_each_span_is_forecast_by_a_fit_from_befor
             np.testing.assert_array_equal(found[name].quantiles[rows], told[name].quantiles)
     outside = np.r_[0:5_600, 6_900:N]
     assert np.isnan(found["half"].p_up[outside]).all()
-    changed = base.walk_forward(scrambled(frame, 6_300), spans, 5, names)
+    changed = base.refit_forward(scrambled(frame, 6_300), spans, 5, names)
     np.testing.assert_array_equal(
         changed["logistic_54"].p_up[5_600:6_300], found["logistic_54"].p_up[5_600:6_300]
     )

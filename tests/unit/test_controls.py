@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from agents.climatology import Climatology
+from agents.contract import speak
 from data.labels import Labels
 from domain.decision import Action, Decision
 from domain.market import BarFrame, MarketState
 from domain.opinion import Opinion, Outcome
+from domain.ports import Agent, Needs
 from domain.trading import ClosedTrade
-from sim.controls import Control, Sizes, Subject, run_controls, shifted, shuffled_labels
+from sim.controls import (
+    Control,
+    Sizes,
+    Subject,
+    planted_edge,
+    run_controls,
+    shifted,
+    shuffled_labels,
+)
 from sim.learners import Score, Table, logistic
 from sim.panel import Range
 from sim.processes import each_in_order
@@ -83,6 +95,28 @@ class Echo:
 
     def post_trade_update(self, trade: ClosedTrade) -> None:
         return None
+
+
+class Deaf(Echo):
+    """Says ½, whatever it was told."""
+
+    def observe(self, rows: Sequence[tuple[int, Any]]) -> None:
+        return None
+
+
+class Tosser:
+    """Has a direction on every bar, that of a clock."""
+
+    name, version, needs = "tosser", "1", Needs(bars=1)
+
+    def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
+        return [
+            speak(
+                self.name, self.version, state, HORIZON,
+                p_up=0.5 + 0.01 * (state.as_of // 300_000 % 3),
+            )
+            for state in states
+        ]  # fmt: skip
 
 
 def one_horizon_early(labels: Labels, told: Truth, row: int, state: MarketState) -> Outcome | None:
@@ -159,7 +193,7 @@ def test_shuffled_labels_when_most_are_up_then_knowing_that_is_no_gain() -> None
 
     where, table = split()
     often = table.up | (np.arange(len(table.up)) % 3 == 0)
-    tilted = Table(table.ts, table.step, table.x, often, table.usable, table.train, table.test)
+    tilted = replace(table, up=often)
     control = shuffled_labels(where, tilted, Subject(base_rate), SMALL, 7)
     assert control.figures["learner_gain_mean"] > 100.0
     assert control.ok is True
@@ -176,6 +210,26 @@ def test_controls_when_the_learner_knows_nothing_then_only_what_needs_skill_fail
         "delay": None,
     }  # fmt: skip
     assert "no skill" in made["delay"].note
+
+
+@pytest.mark.parametrize(
+    ("agents", "ok"), [([Climatology()], True), ([Climatology(), Tosser()], False)]
+)
+def test_planted_edge_when_no_agent_looks_for_a_direction_then_the_learner_decides(
+    agents: list[Agent], ok: bool
+) -> None:
+    subject = Subject(logistic, {agent.name: agent for agent in agents}, council=Deaf)
+    made = planted_edge(PlantedEdge(7, 6.0), subject, HORIZON, SMALL)
+    assert made.ok is ok
+    assert made.figures["learner_t"] > 3.0 > made.figures["council_t"]
+    assert ("council not judged" in made.note) is ok
+
+
+def test_planted_edge_when_there_is_nobody_to_judge_then_it_is_not_made() -> None:
+    sizes = replace(SMALL, world_bars=4_000)
+    made = planted_edge(PlantedEdge(7, 6.0), Subject(council=Deaf), HORIZON, sizes)
+    assert made.ok is None
+    assert "no agent but climatology" in made.note
 
 
 def test_random_walk_when_the_learner_sees_the_labels_then_it_fails() -> None:
@@ -238,9 +292,46 @@ def test_table_when_a_gap_lies_between_then_no_features_are_taken_across_it() ->
 
 def test_score_when_p_is_the_base_rate_then_nothing_is_gained_over_it() -> None:
     up = np.arange(1_000) % 4 == 0
-    score = Score.of(np.full(1_000, 0.25), up)
+    score = Score.of(np.full(1_000, 0.25), up, HORIZON)
     assert score.gain == pytest.approx(625.0)
     assert score.over_base == pytest.approx(0.0, abs=1e-9)
+
+
+def test_score_when_labels_span_a_day_then_fewer_rows_count_as_independent() -> None:
+    rng = np.random.default_rng(3)
+    p = 0.5 + 0.1 * rng.standard_normal(20_000).clip(-3.0, 3.0)
+    up = rng.random(20_000) < 0.5 + 0.4 * (p - 0.5)
+    short, long = Score.of(p, up, HORIZON), Score.of(p, up, 288)
+    assert short.auc == long.auc
+    assert short.ranks
+    assert not long.ranks
+    runs = np.repeat(rng.random(70) < 0.5, 288)[:20_000]  # nothing is known of them
+    assert Score.of(np.full(20_000, 0.6), runs, 288).se > (
+        1.5 * Score.of(np.full(20_000, 0.6), runs, HORIZON).se
+    )
+
+
+def test_table_when_labels_span_a_day_then_it_wants_more_rows_to_score() -> None:
+    _, table = split()
+    assert table.trouble == ""
+    few = replace(table, test=table.test & (np.arange(len(table.ts)) < START + 1_000))
+    assert few.trouble == ""
+    assert replace(few, horizon=288).trouble == "fewer than 2304 rows to score"
+
+
+@pytest.mark.parametrize(
+    ("step", "horizon", "block"), [(300_000, 5, 288), (300_000, 288, 576), (3_600_000, 5, 24)]
+)
+def test_table_when_it_is_shuffled_then_blocks_are_days_of_its_bars_or_two_horizons(
+    step: int, horizon: int, block: int
+) -> None:
+    _, table = split()
+    n, rows = len(table.ts), np.flatnonzero(table.test)
+    told: Any = np.arange(n)
+    made = replace(table, up=told, step=step, horizon=horizon).shuffled(np.random.default_rng(1))
+    breaks = int((np.diff(made.up[rows].astype(np.int64)) != 1).sum())
+    blocks = -(-len(rows) // block)
+    assert 0.7 * blocks <= breaks <= blocks
 
 
 @pytest.mark.parametrize("processes", [1, 3])

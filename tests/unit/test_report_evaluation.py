@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import io
 import json
 import re
 import shutil
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from domain.canonical import plain
+from serving.commands.judging_tables import board_view
 from sim.reports.charts import axis, time_axis
 from sim.reports.evaluation import render
 from sim.reports.reading import comparison, evidence, evidence_of, with_error
@@ -28,7 +31,11 @@ SECTIONS = ("verdict", "scores", "evidence", "calibration", "range", "choice", "
 
 @pytest.fixture(scope="module")
 def board() -> dict[str, Any]:
-    return full_board()
+    made = full_board()
+    edges = np.arange(-10, 11) / 5.0
+    counts = [0, 0, 3, 0, 40, 0, 0, 90, 0, 0, 150, 0, 0, 160, 0, 110, 0, 47, 0, 0]
+    made["overfitting"]["logits"] = {"counts": counts, "edges": edges.tolist()}
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +167,36 @@ def test_report_when_trials_are_counted_then_the_head_names_them(page: str) -> N
     assert "Trials ever logged 61 (49 tuning, 12 looks at the test year)" in text_of(page)
 
 
+def test_report_when_splits_were_ranked_then_their_histogram_is_drawn(
+    board: dict[str, Any], page: str
+) -> None:
+    assert "<title>-0.6 to -0.4: 90 splits</title>" in page
+    assert page.count(" splits</title>") == 20
+    made = copy.deepcopy(board)
+    made["overfitting"]["logits"]["edges"].pop()
+    assert "the splits’ ranks were not kept" in text_of(render(made))
+
+
+def test_report_when_terms_are_explained_then_each_column_has_its_own_drift_alarm(
+    page: str,
+) -> None:
+    text = text_of(page)
+    assert "above .25 moved" not in text
+    assert "Each column has its own alarm" in text
+
+
+def test_terminal_when_names_hold_markup_then_they_are_shown_as_text(
+    board: dict[str, Any],
+) -> None:
+    made = copy.deepcopy(board)
+    made["agents"]["[/b]x"] = made["agents"]["baseline"]
+    made["data"]["symbol"] = "[/b]y"
+    out = io.StringIO()
+    Console(file=out, width=80).print(board_view(made))
+    assert "[/b]x" in out.getvalue()
+    assert "[/b]y" in out.getvalue()
+
+
 # The words
 
 
@@ -252,6 +289,18 @@ def test_words_when_a_score_is_too_good_then_a_leak_is_suspected_first(
     assert first.level == "warning"
     assert "Too good to be true: consensus" in first.text
     assert "Too good" not in plain_words(board)[0].text
+
+
+@pytest.mark.parametrize(("timeframe", "horizon"), [("1h", 5), ("5m", 60)])
+def test_words_when_bars_are_not_those_of_the_limits_then_only_a_loud_auc_is_suspect(
+    board: dict[str, Any], timeframe: str, horizon: int
+) -> None:
+    made = changed(board, auc=0.62, accuracy=0.58, brier_skill_1e4=90.0, pinball_vs_ewma_pct=-9.0)
+    assert "Too good" in plain_words(made)[0].text
+    made["data"]["timeframe"], made["horizon_bars"] = timeframe, horizon
+    assert not any("Too good" in line.text for line in plain_words(made))
+    loud = plain_words(changed(made, auc=0.66))[0].text
+    assert "Too good to be true: consensus has AUC 0.660 (suspect beyond 0.650)" in loud
 
 
 def test_words_when_anything_is_judged_then_no_trade_is_the_honest_answer(

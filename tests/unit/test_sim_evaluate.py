@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,17 +28,22 @@ from domain.opinion import ADVERSE_MOVE, Opinion
 from domain.ports import Agent, Needs
 from domain.quantiles import CANONICAL_LEVELS, Quantiles, QuantileTable
 from sim import baselines as base
+from sim.baselines.naive import Rates
+from sim.comparisons import compare
+from sim.detail import Judge
 from sim.evaluate import evaluate, fitted_baselines, forecast, scoreboard
+from sim.notes import notes_of
 from sim.panel import Range
 from sim.scoring import (
     Floats,
     Forecasts,
     Truth,
     day_block_shuffles,
+    directional,
     scores,
 )
 from sim.statistics.calibration import calibration_slope
-from sim.statistics.comparing import dm_t
+from sim.statistics.comparing import block_bootstrap, dm_t
 from sim.worlds import BLOCK, DEMO_START_MS, DemoMarket, PlantedEdge, RandomWalk
 
 STEP = 300_000
@@ -154,6 +160,94 @@ def test_dm_t_when_losses_are_autocorrelated_then_the_error_is_that_of_newey_and
     assert dm_t(gain[:40]) is None
 
 
+@pytest.mark.parametrize(
+    ("horizon", "step", "lag", "block"),
+    [(5, STEP, 60, 288), (288, STEP, 576, 576), (5, 12 * STEP, 60, 24)],
+)
+def test_errors_when_horizon_or_timeframe_differ_then_lag_and_block_follow_them(
+    horizon: int, step: int, lag: int, block: int
+) -> None:
+    columns, truth = case(2_000, 11)
+    other, _ = case(2_000, 12)
+    truth = replace(truth, ts=DEMO_START_MS + step * np.arange(2_000))
+    valid = np.ones(2_000, dtype=np.bool_)
+    gain = 0.25 - (columns.p_up - truth.up) ** 2
+    spread = block_bootstrap(gain * 1e4, block)
+    assert spread is not None
+    row = Judge.of(truth, valid, horizon, step, {}).row(columns)
+    assert scores(columns, truth, horizon=horizon)["dm_t"] == row["dm_t"]
+    assert row["dm_t"] == pytest.approx(dm_t(gain, lag))
+    assert row["gain_se"] == pytest.approx(float(spread.se))
+    better = (other.p_up - truth.up) ** 2 - (columns.p_up - truth.up) ** 2
+    spread = block_bootstrap(better * 1e4, block)
+    assert spread is not None
+    (pair, *_) = compare("a", columns, {"b": other}, truth, valid, horizon, step_ms=step)
+    assert pair["dm_t"] == pytest.approx(dm_t(better, lag))
+    assert (pair["lo"], pair["hi"]) == pytest.approx((float(spread.lo), float(spread.hi)))
+
+
+def pinball_pair(calm: Floats, seed: int = 13) -> tuple[Forecasts, Forecasts, Truth]:
+    """A wide and a fitting range at volatilities ``calm``; they agree after row 600."""
+    rng, n = np.random.default_rng(seed), len(calm)
+    truth = replace(truth_of(0.002 * rng.standard_normal(n)), volatility=calm)
+    level = np.linspace(-0.0038, 0.0038, 13)
+    good, wide = Forecasts.silent(n), Forecasts.silent(n)
+    good.quantiles[:] = level
+    wide.quantiles[:] = level * np.where(np.arange(n) < 600, 3.0, 1.0)[:, None]
+    return good, wide, truth
+
+
+def evidence_of(calm: Floats, rows: int) -> dict[str, float]:
+    good, wide, truth = pinball_pair(calm)
+    valid = np.arange(len(calm)) < rows
+    (row,) = compare("good", good, {"wide": wide}, truth, valid, 5)
+    return {str(key): row[key] for key in ("e_value", "p_any_time", "cs_lo", "difference")}
+
+
+def test_compare_when_a_wilder_market_follows_then_evidence_of_before_is_left_as_it_was() -> None:
+    calm = np.where(np.arange(1_800) < 600, 0.002, 0.02)
+    before, after = evidence_of(calm, 600), evidence_of(calm, 1_800)
+    assert before["e_value"] > 1.5
+    assert after["e_value"] == pytest.approx(before["e_value"], rel=1e-6)
+    assert after["p_any_time"] == pytest.approx(before["p_any_time"], rel=1e-6)
+
+
+def test_compare_when_the_price_stood_still_or_is_young_then_evidence_is_still_counted() -> None:
+    calm = np.full(600, 0.002)
+    calm[:5], calm[5:10] = 0.0, np.nan
+    found = evidence_of(calm, 600)
+    assert all(math.isfinite(value) for value in found.values())
+    assert found["cs_lo"] < found["difference"]  # both in bp
+    assert found["difference"] == pytest.approx(evidence_of(np.full(600, 0.002), 600)["difference"])
+
+
+def test_direction_when_p_only_drifts_then_it_is_none() -> None:
+    rng = np.random.default_rng(14)
+    drift = 0.5 + np.cumsum(5e-5 * rng.standard_normal(100_000))
+    assert drift.std() > 0.002
+    assert not directional(drift)
+    assert not directional(np.full(10, 0.52))
+    assert not directional(np.array([np.nan, 0.4]))
+    assert directional(0.5 + 0.002 * rng.standard_normal(1_000))
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "step", "enough"), [("5m", STEP, 2_880), ("1h", 12 * STEP, 240),
+                                      ("1d", 288 * STEP, 240)]
+)  # fmt: skip
+def test_notes_when_ten_days_are_scored_then_rows_are_not_few(
+    timeframe: str, step: int, enough: int
+) -> None:
+    frame = RandomWalk(1).bars(DEMO_START_MS, enough)
+    columns = (frame.open, frame.high, frame.low, frame.close, frame.volume)
+    bars = BarFrame("BTC/USDT", timeframe, frame.ts[0] + step * np.arange(enough), *columns)
+    _, truth = case(enough, 15)
+    valid = np.ones(enough, dtype=np.bool_)
+    assert not any(note.startswith("Only") for note in notes_of(bars, {}, {}, truth, valid))
+    valid[0] = False
+    assert any(note.startswith("Only") for note in notes_of(bars, {}, {}, truth, valid))
+
+
 def test_calibration_slope_when_p_is_too_sure_then_it_is_the_logistic_slope_below_one() -> None:
     rng = np.random.default_rng(5)
     logit = rng.normal(0, 0.4, 20_000)
@@ -167,7 +261,7 @@ def test_calibration_slope_when_p_is_too_sure_then_it_is_the_logistic_slope_belo
 
 @given(n=st.integers(2, 2000), seed=st.integers(0, 1000))
 def test_shuffles_when_made_then_rows_are_permuted_in_whole_days(n: int, seed: int) -> None:
-    for order in day_block_shuffles(n, 2, np.random.default_rng(seed)):
+    for order in day_block_shuffles(n, 2, np.random.default_rng(seed), BLOCK):
         assert sorted(order.tolist()) == list(range(n))
         together = np.mean((np.diff(order) % n) == 1)
         assert together >= 1 - (math.ceil(n / BLOCK) + 1) / max(n - 1, 1)
@@ -192,9 +286,15 @@ def test_trailing_when_bars_are_missing_then_it_is_the_quantile_of_the_last_obse
     np.testing.assert_array_equal(found[:5_000], base.trailing_quantiles(frame.slice(0, 5_000), 5))
 
 
+RATES = base.Fitted(
+    "BTC/USDT", "5m", 5, DEMO_START_MS,
+    {"base_rate": Rates(up=0.504, down=0.094, up_risk=0.091, one_sigma=0.24)},
+)  # fmt: skip
+
+
 def test_baselines_when_fitted_elsewhere_then_only_the_free_ones_speak() -> None:
     frame = RandomWalk(1, "ETH/USDT").bars(DEMO_START_MS, 400)
-    found = base.baselines(frame, np.arange(300, 400), 5, base.SHIPPED)
+    found = base.baselines(frame, np.arange(300, 400), 5, RATES)
     assert list(found) == list(base.NAMES)
     assert np.all(found["half"].p_up == 0.5)
     assert {name for name, columns in found.items() if columns.awake.any()} == {"half", "trailing"}
@@ -203,7 +303,7 @@ def test_baselines_when_fitted_elsewhere_then_only_the_free_ones_speak() -> None
 def test_baselines_when_rows_open_before_the_fit_ended_then_they_are_in_sample() -> None:
     start = DEMO_START_MS - 200 * STEP
     frame = RandomWalk(1, start_ms=start).bars(start, 400)
-    found = base.baselines(frame, np.arange(400), 5, base.SHIPPED)["base_rate"]
+    found = base.baselines(frame, np.arange(400), 5, RATES)["base_rate"]
     assert found.in_sample.sum() == 200
     assert found.awake.sum() == 200
     assert 0.5 < found.p_up[-1] < 0.51
@@ -230,7 +330,7 @@ def test_evaluate_when_run_then_the_board_has_the_documented_shape_and_no_nan() 
     seen: list[tuple[str, int, int]] = []
     start = DEMO_START_MS + 400 * STEP
     board = evaluate(
-        frame, asked, council, start_ms=start, baselines=fitted_baselines(base.SHIPPED),
+        frame, asked, council, start_ms=start, baselines=fitted_baselines(RATES),
         sha256="00", commit="abc",
         steps=lambda title: lambda done, total: seen.append((title, done, total)),
     )  # fmt: skip

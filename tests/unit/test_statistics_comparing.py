@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from domain.errors import UsageError
 from sim.statistics.comparing import (
+    block_bars,
     block_bootstrap,
+    day_bars,
     diebold_mariano,
     dm_t,
+    hac_lag,
     hac_se,
     ratio_bootstrap,
 )
@@ -60,6 +63,31 @@ def test_hac_se_when_there_are_too_few_rows_or_gaps_then_it_refuses() -> None:
         hac_se(np.ones(61), 60)
     with pytest.raises(UsageError, match="finite"):
         hac_se(np.array([1.0, np.nan, 2.0]), 0)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "step", "lag", "block"),
+    [(5, 300_000, 60, 288), (30, 300_000, 60, 288), (288, 300_000, 576, 576),
+     (5, 3_600_000, 60, 24), (5, 86_400_000, 60, 10), (1, 604_800_000, 60, 2)],
+)  # fmt: skip
+def test_lag_and_block_when_bars_or_horizons_differ_then_they_hold_two_horizons_and_a_day(
+    horizon: int, step: int, lag: int, block: int
+) -> None:
+    assert hac_lag(horizon) == lag
+    assert block_bars(horizon, step) == block
+    assert day_bars(step) == max(1, 86_400_000 // step)
+
+
+def test_dm_t_when_labels_span_a_day_then_the_null_is_not_called_skill() -> None:
+    rng = np.random.default_rng(17)
+    ts: dict[int, list[float]] = {60: [], hac_lag(288): []}
+    for _ in range(60):
+        moves = np.cumsum(rng.standard_normal(16_288))
+        gain = moves[288:] - moves[:-288]  # what a constant bet earns on labels of 288 bars
+        for lag, found in ts.items():
+            found.append(dm_t(gain, lag) or 0.0)
+    assert np.std(ts[60]) > 1.6
+    assert np.std(ts[576]) < 1.35
 
 
 def test_dm_t_when_the_gain_does_not_vary_or_is_short_then_there_is_none() -> None:

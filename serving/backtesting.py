@@ -14,7 +14,7 @@ from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame, Instrument, MarketState, market_of, symbol_on
 from domain.opinion import Opinion
 from domain.ports import Agent, Clock, OpinionSource, Strategy
-from domain.times import timeframe_ms
+from domain.times import iso, timeframe_ms
 from execution.funding import FundingRate
 from serving.bootstrap import (
     Market,
@@ -105,7 +105,7 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
         backtest_rules(settings, request.profile, request.commit), agents,
         settings.data.pred_horizon_steps, tapes_of(settings), rate,
         _look(settings, request, traded, strategy, agents),
-        _conventions(settings, bars, executed, market, paid),
+        {**_conventions(settings, bars, executed, market, paid), **_in_sample(agents, traded)},
     )  # fmt: skip
 
 
@@ -265,6 +265,19 @@ def _look(
     return Look(
         "backtest", int(traded.ts[0]), int(traded.ts[-1]) + traded.step_ms, what, request.commit
     )
+
+
+def _in_sample(agents: Mapping[str, Agent], traded: BarFrame) -> dict[str, str]:
+    """Say which agents are silent because their models were trained on the bars that are traded."""
+    start, end = int(traded.ts[0]), int(traded.ts[-1])
+    silent = [
+        f"{name} {'throughout' if until > end else f'until {iso(until)[:10]}'}"
+        for name, until in trained_until(agents).items()
+        if until > start
+    ]
+    if not silent:
+        return {}
+    return {"in sample": f"{', '.join(silent)}: trained on these bars, so silent about them"}
 
 
 def _conventions(

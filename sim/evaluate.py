@@ -162,7 +162,7 @@ def evaluate(
         "overfitting": choice(seen.everybody, seen.truth, seen.valid),
         "drift": _drift(seen),
         "weights": weights_over_time(seen.agents, seen.truth, bars.step_ms),
-        "notes": notes_of(bars, agents, seen.agents, seen.truth, seen.valid),
+        "notes": notes_of(bars, agents, seen.agents, seen.consensus, seen.truth, seen.valid),
         "models": {name: agent.version for name, agent in agents.items()},
         "commit": commit,
     }

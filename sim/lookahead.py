@@ -26,7 +26,7 @@ from data.features.run import TAIL
 from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.errors import UsageError
+from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame
 from domain.opinion import Opinion
 from domain.ports import Agent, Strategy
@@ -287,12 +287,16 @@ def scramble_check(
     Raises
     ------
     UsageError : if there are not ``n_rows`` rows to choose from.
+    DataRefused : if there is none.
     """
     last = len(frame) - 1
+    if last - first < 1:
+        raise DataRefused(
+            f"{frame.symbol} {frame.timeframe}", f"needs more than {first + 1} bars to look ahead",
+            len(frame), "Give a longer file or range.",
+        )  # fmt: skip
     if n_rows < 1 or last - first < n_rows:
-        raise UsageError(
-            "lookahead rows", f"must be 1 to {max(last - first, 0)} with these bars", n_rows
-        )
+        raise UsageError("lookahead rows", f"must be 1 to {last - first} with these bars", n_rows)
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(np.arange(first, last), size=n_rows, replace=False)).tolist()
     step = on_step or _nothing

@@ -46,6 +46,7 @@ def notes_of(
     bars: BarFrame,
     agents: Mapping[str, Agent],
     heard: Mapping[str, Forecasts],
+    council: Forecasts | None,
     truth: Truth,
     valid: Mask,
 ) -> list[str]:
@@ -58,7 +59,7 @@ def notes_of(
     """
     return [
         *_about_outcomes(truth, valid, bars.step_ms),
-        *_about_silence(heard, valid),
+        *_about_silence(heard, council, valid),
         *_about_models(bars, agents),
     ]
 
@@ -76,8 +77,12 @@ def _about_outcomes(truth: Truth, valid: Mask, step_ms: int) -> Iterator[str]:
         yield "No fall beyond 0.5 % happened: the risk forecast cannot be ranked here."
 
 
-def _about_silence(heard: Mapping[str, Forecasts], valid: Mask) -> Iterator[str]:
+def _about_silence(
+    heard: Mapping[str, Forecasts], council: Forecasts | None, valid: Mask
+) -> Iterator[str]:
     n = int(valid.sum())
+    if council is not None and not (council.awake & valid).any():
+        yield "The council said nothing about any of these bars: none of its agents had a view."
     for name, columns in heard.items():
         awake = int((columns.awake & valid).sum())
         trained_on = int((columns.in_sample & valid).sum())

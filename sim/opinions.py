@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from agents.contract import trim
 from domain.decision import Decision
+from domain.errors import CheckFailed, ConclaveError
 from domain.market import MarketState
 from domain.opinion import Opinion, Outcome
 from domain.ports import Agent, Needs, Strategy
 from domain.quantiles import CANONICAL_LEVELS
+from domain.times import iso
 from sim.scoring import Forecasts
 
 SIGMA = "sigma"  # evidence key of a forecast standard deviation, log return over the horizon
 BATCH = 2_048  # states an agent sees at a time; changes no opinion
+
+_CHANCES = ("p_up", "risk_down", "risk_up")
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
@@ -100,6 +104,10 @@ def ask(
     ----------
     asleep_until : agent → end of its training, UTC ms of bar open.
 
+    Raises
+    ------
+    CheckFailed : if an agent fails, gives too few opinions, or numbers that cannot be.
+
     Returns
     -------
     Opinions by agent, and by agent the index of the state that the first of them is about.
@@ -110,8 +118,30 @@ def ask(
         until = asleep_until.get(name)
         start = 0 if until is None else _first_after(states, until)
         first[name] = start
-        said[name] = agent.opine([trim(state, agent.needs) for state in states[start:]])
+        said[name] = _heard(name, agent, [trim(state, agent.needs) for state in states[start:]])
     return said, first
+
+
+def _heard(name: str, agent: Agent, states: Sequence[MarketState]) -> list[Opinion]:
+    try:
+        said = list(agent.opine(states))
+    except ConclaveError:
+        raise
+    except Exception as error:  # whatever somebody's forecaster may do: in words, with its name
+        told = f"{type(error).__name__}: {error}"
+        raise CheckFailed(name, f"failed: {told}", hint="Leave it out, or mend it.") from error
+    if len(said) != len(states):
+        rule = f"must give one opinion for each of {len(states)} states"
+        raise CheckFailed(name, rule, len(said))
+    for opinion in said:
+        where = f"{name} at {iso(opinion.as_of)}"
+        if not opinion.finite:
+            raise CheckFailed(where, "must give finite numbers, or None")
+        for part in _CHANCES:
+            chance = getattr(opinion, part)
+            if chance is not None and not 0.0 <= chance <= 1.0:
+                raise CheckFailed(where, f"{part} is in [0, 1]", chance)
+    return said
 
 
 def widest(agents: Mapping[str, Agent]) -> Needs:

@@ -39,7 +39,12 @@ def backtest_view(body: Mapping[str, Any], conventions: Mapping[str, str]) -> Re
     parts: list[RenderableType] = [head, "", _conventions(conventions), "", _metrics(body)]
     if body.get("breakdown"):
         parts += ["", _breakdown(body["breakdown"])]
-    parts += ["", _paid(body["costs"]), _decided(body["decisions"]), *_why_no_trades(body)]
+    parts += [
+        "",
+        _paid(body["costs"]),
+        _decided(body["decisions"]),
+        *_why_no_trades(body, conventions),
+    ]
     parts += _deflated_words(body["metrics"]["deflated_sharpe"])
     parts.append(
         "• A backtest promises nothing: it is one past, filled at modelled prices, and the best of "
@@ -102,9 +107,14 @@ def _decided(decisions: Mapping[str, Any]) -> str:
     return f"decisions: {sides}" + (f"\nreasons: {told}" if told else "")
 
 
-def _why_no_trades(body: Mapping[str, Any]) -> list[str]:
+def _why_no_trades(body: Mapping[str, Any], conventions: Mapping[str, str]) -> list[str]:
     if body["decisions"]["LONG"] or body["decisions"]["SHORT"]:
         return []
+    if "in sample" in conventions:
+        return [
+            "• Not one trade, and no wonder: agents were silent about bars that their models were "
+            "trained on. Trade later bars to learn anything."
+        ]
     return [
         "• Not one trade, for the reasons above. On real bars NO_TRADE is nearly always the honest "
         "answer."

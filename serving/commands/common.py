@@ -109,6 +109,8 @@ def progress_steps(*, quiet: bool = False) -> Iterator[Callable[[str], Callable[
     )  # fmt: skip
 
     def step(title: str) -> Callable[[int, int], None]:
+        if not quiet and not err.is_terminal:
+            err.print(f"{title} …", style="dim", markup=False)
         task = bars.add_task(title, total=None)
         return lambda done, total: bars.update(task, completed=done, total=total)
 

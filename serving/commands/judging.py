@@ -97,7 +97,7 @@ def evaluate(
     if json:
         print_json(board)
     else:
-        out.print(board_view(board))
+        out.print(board_view(board), soft_wrap=False)
 
 
 def lookahead(
@@ -183,11 +183,12 @@ def figures(board: Mapping[str, Any]) -> str:
 
 
 def _say(body: Mapping[str, Any]) -> None:
+    tested = [name for name in body["agents"] if name not in body["not_tested"]]
     if body["ok"]:
         out.print(
             f"[green]clean[/]: {body['rows']} decisions with three futures each, and "
             f"{body['stretch']} decided again from {body['prefixes']} shorter files, are the same "
-            f"to the last bit: {', '.join(body['agents'])} and the council"
+            f"to the last bit: {', '.join(tested)} and the council"
         )
     if body["history"] < body["history_wanted"]:
         out.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -43,7 +44,9 @@ def _path(value: Path) -> Path:
 def _agents(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name not in AGENTS:
-            raise ValueError(f"{name!r} is no agent; known are {', '.join(AGENTS)}")
+            close = difflib.get_close_matches(name, AGENTS, n=1)
+            hint = f'did you mean "{close[0]}"?' if close else f"known are {', '.join(AGENTS)}"
+            raise ValueError(f"{name!r} is no agent; {hint}")
     if len(set(names)) != len(names):
         raise ValueError("must name each agent once")
     return names

@@ -97,6 +97,8 @@ def _fitted(board: Board) -> str:
 def _trials(board: Board) -> str:
     trials = part(board, "overfitting", "trials")
     counted = number(trials, "counted")
+    if trials.get("logged") == "not logged":
+        return "not logged (TRIALS_LOG is unset)"
     if counted is None:
         told = word(board, "trial")
         return "not measured" if told == DASH else f"not counted ({told})"

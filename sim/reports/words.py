@@ -102,6 +102,8 @@ def _direction(member: Member) -> Sentence:
     n, gain, t = number(row, "n"), number(row, "brier_skill_1e4"), number(row, "dm_t")
     if not n or gain is None:
         return Sentence("noise", "Direction: the council forecast nothing here: nothing is known.")
+    if number(row, "auc") is None:
+        return Sentence("noise", "Direction: all outcomes are the same; nothing can be judged.")
     e_value, lo, hi = number(row, "e_value"), number(row, "cs_lo"), number(row, "cs_hi")
     level = level_of(t, e_value, lo)
     claim = {
@@ -112,7 +114,7 @@ def _direction(member: Member) -> Sentence:
     }[level]
     error = number(row, "gain_se")
     facts = [f"gain {show(gain, '+.1f')}" + ("" if error is None else f" ± {show(error, '.1f')}")]
-    facts += [f"t {show(t, '.1f')}"] if t is not None else ["too few rows for a t"]
+    facts += [f"t {show(t, '.1f')}"] if t is not None else ["no t: too few rows, or no variation"]
     accuracy = number(row, "accuracy")
     facts += [] if accuracy is None else [f"right on {percent(accuracy)}"]
     facts.append(f"{n:,.0f} bars")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from agents.contract import IN_SAMPLE
 from data.memory import MarketMemory
 from domain.canonical import digest
-from domain.errors import CheckFailed, ConclaveError, DataRefused, NotFound
+from domain.errors import CheckFailed, DataRefused, NotFound
 from domain.market import MarketState, market_of
 from domain.opinion import Opinion
 from domain.ports import Agent
@@ -30,8 +29,6 @@ from sim.tapes.shelves import FolderShelf, MemoryShelf, Shelf
 log = logging.getLogger(__name__)
 
 PART_BARS = 2_016  # a week of five-minute bars; no more than agents are asked about at a time
-
-_CHANCES = ("p_up", "risk_down", "risk_up")
 
 Round = tuple[list[Opinion], dict[str, str]]
 
@@ -232,22 +229,10 @@ class Tape:
         missing = {name: self._agents[name] for name in about if name not in found}
         if missing:
             states = list(self._states[part.start : part.stop])
-            for name, agent in missing.items():
-                opinions = self._ask(name, agent, states)
+            said, _ = ask(missing, states, self._asleep_until)
+            for name, opinions in said.items():
                 found[name] = self._keep(part, about[name], opinions, states)
         return found
-
-    def _ask(self, name: str, agent: Agent, states: Sequence[MarketState]) -> list[Opinion]:
-        try:
-            said, _ = ask({name: agent}, states, self._asleep_until)
-        except ConclaveError:
-            raise
-        except Exception as error:  # whatever a forecaster may do, in words and with its name
-            raise CheckFailed(
-                name, f"failed on the bars from {iso(int(states[0].bars.ts[-1]))}: "
-                f"{type(error).__name__}: {error}", hint="Leave it out, or mend it.",
-            ) from error  # fmt: skip
-        return said[name]
 
     def _identity(self, name: str, part: Part) -> Identity | None:
         """All that a part's opinions depend on, and what they are about; None if none are due."""
@@ -316,10 +301,6 @@ def _check(opinions: Sequence[Opinion], identity: Identity, states: Sequence[Mar
         )  # fmt: skip
         if seen != due:
             raise CheckFailed(agent, f"must speak about {due}, in order", seen)
-        for name in _CHANCES:
-            chance = getattr(opinion, name)
-            if chance is not None and not (math.isnan(chance) or 0.0 <= chance <= 1.0):
-                raise CheckFailed(f"{agent} at {iso(state.as_of)}", f"{name} is in [0, 1]", chance)
 
 
 def _file_name(part: Part, identity: Identity) -> str:

@@ -189,7 +189,12 @@ def test_evaluate_when_the_code_of_an_agent_changes_then_its_tape_is_not_played_
 
 
 @pytest.mark.parametrize(
-    ("p", "words"), [("1.5", "p_up is in [0, 1]"), ("1 / 0", "guest: failed on the bars")]
+    ("p", "words"),
+    [
+        ("1.5", "p_up is in [0, 1]"),
+        ("1 / 0", "guest: failed: ZeroDivisionError"),
+        ('float("nan")', "must give finite numbers"),
+    ],
 )
 def test_evaluate_when_an_agent_of_yours_misbehaves_then_it_is_named(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p: str, words: str

@@ -243,9 +243,9 @@ def test_notes_when_ten_days_are_scored_then_rows_are_not_few(
     bars = BarFrame("BTC/USDT", timeframe, frame.ts[0] + step * np.arange(enough), *columns)
     _, truth = case(enough, 15)
     valid = np.ones(enough, dtype=np.bool_)
-    assert not any(note.startswith("Only") for note in notes_of(bars, {}, {}, truth, valid))
+    assert not any(note.startswith("Only") for note in notes_of(bars, {}, {}, None, truth, valid))
     valid[0] = False
-    assert any(note.startswith("Only") for note in notes_of(bars, {}, {}, truth, valid))
+    assert any(note.startswith("Only") for note in notes_of(bars, {}, {}, None, truth, valid))
 
 
 def test_calibration_slope_when_p_is_too_sure_then_it_is_the_logistic_slope_below_one() -> None:

@@ -79,7 +79,7 @@ _RISK: tuple[_Spec, ...] = (
 
 def direction(board: Board) -> Table:
     """Return everybody's scores of direction, each gain with its interval."""
-    everybody = members(board)
+    everybody, silent = _split(board, ("brier",))
     edge = _edge(everybody)
     head = (
         Column("gain", "(¼ − Brier) × 10⁴ ± one standard error; a coin scores 0"),
@@ -90,8 +90,17 @@ def direction(board: Board) -> Table:
         "Direction: does the price end higher?", "forecaster",
         (*head, *(Column(name, told) for name, _, told, _ in _DIRECTION)),
         tuple(_direction_line(member, edge) for member in everybody),
-        f"The intervals are drawn from −{edge:.3g} to +{edge:.3g}." if edge else "",
+        (f"The intervals are drawn from −{edge:.3g} to +{edge:.3g}. " if edge else "") + silent,
     )  # fmt: skip
+
+
+def _split(board: Board, keys: Sequence[str]) -> tuple[list[Member], str]:
+    """Who has one of the scores, and a sentence about those who have none: no row of dashes."""
+    everybody = members(board)
+    scored = [m for m in everybody if any(number(m.scores, key) is not None for key in keys)]
+    names = [title(m.name) for m in everybody if m not in scored and m.kind != "council"]
+    kept = [m for m in everybody if m in scored or m.kind == "council"]
+    return kept, f"Not forecast, or trained on these bars: {', '.join(names)}." if names else ""
 
 
 def _edge(everybody: Sequence[Member]) -> float:
@@ -125,13 +134,14 @@ def distribution(board: Board) -> Table:
         Column("beyond noise", "council: two standard errors; others: ± 0.24 % a year of bars"),
     )
     lines = []
-    for member in members(board):
+    kept, silent = _split(board, ("pinball_bps",))
+    for member in kept:
         pct, mark = _against_ewma(board, member)
         cells = [Cell(show(pct, "+.2f", " %")), Cell("", mark)]
         cells += [Cell(write(number(member.scores, key))) for _, key, _, write in _RANGE]
         lines.append(Line(title(member.name), tuple(cells), member.kind))
     columns = (*head, *(Column(name, told) for name, _, told, _ in _RANGE))
-    return Table("Range: how far may it go?", "forecaster", columns, tuple(lines))
+    return Table("Range: how far may it go?", "forecaster", columns, tuple(lines), silent)
 
 
 def _against_ewma(board: Board, member: Member) -> tuple[float | None, Mark]:
@@ -146,16 +156,17 @@ def _against_ewma(board: Board, member: Member) -> tuple[float | None, Mark]:
 
 def risk(board: Board) -> Table:
     """Return everybody's scores of the three risks."""
+    kept, silent = _split(board, ("risk_brier", "risk_up_brier", "risk_sigma_brier"))
     lines = tuple(
         Line(
             title(m.name),
             tuple(Cell(write(number(m.scores, key))) for _, key, _, write in _RISK),
             m.kind,
         )
-        for m in members(board)
+        for m in kept
     )
     columns = tuple(Column(name, told) for name, _, told, _ in _RISK)
-    return Table("Risk: how likely is a bad move?", "forecaster", columns, lines)
+    return Table("Risk: how likely is a bad move?", "forecaster", columns, lines, silent)
 
 
 def calibration(shown: Sequence[Member]) -> Table:

@@ -28,7 +28,7 @@ from sim.backtest import exercise_rules, plain_states, run_backtest
 from sim.opinions import widest
 from sim.worlds import DEMO_START_MS, DemoMarket, PlantedEdge
 from storage.memory import MemoryLedger
-from tests.command_line import LIGHT, STEP, Cli, perp, spot
+from tests.command_line import LIGHT, STEP, YEAR_2024, Cli, perp, spot
 from tests.data_fixtures import write_parquet
 
 # backtest
@@ -121,6 +121,18 @@ def test_taped_when_a_bar_was_trained_on_then_the_agent_is_absent(tmp_path: Path
     assert absent[end] == {"baseline": "in_sample", "risk": "in_sample"}
     assert absent[end + STEP] == {}
     assert len(absent) == 300
+
+
+def test_backtest_when_models_were_trained_on_the_bars_then_it_says_so_and_claims_nothing(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = spot(tmp_path, 500, YEAR_2024)
+    code, out, _ = cli("backtest", "--data", path, "--set", "models.agents=climatology,risk")
+    words = " ".join(out.split())
+    assert code == 0
+    assert "risk throughout: trained on these bars" in words
+    assert "and no wonder" in words
+    assert "the honest answer" not in words
 
 
 def test_backtest_when_two_files_are_given_then_one_is_forecast_and_the_other_traded(

@@ -147,11 +147,15 @@ def test_report_when_any_parts_are_null_then_it_is_still_made(board: dict[str, A
         assert "</html>" in render(made)
 
 
-def test_report_when_only_quantiles_are_forecast_then_direction_is_a_dash(page: str) -> None:
-    row = re.search(r'<th scope="row">risk</th>(.*?)</tr>', page, flags=re.DOTALL)
+def test_report_when_only_quantiles_are_forecast_then_direction_names_it_below_the_table(
+    page: str,
+) -> None:
+    table = page.partition("Direction: does the price end higher?")[2].partition("Range: how")[0]
+    below = re.search(r"Not forecast, or trained on these bars: ([^.<]*)", table)
 
-    assert row is not None
-    assert text_of(row[1]).split()[:3] == ["–", "–", "–"]
+    assert '<th scope="row">risk</th>' not in table
+    assert below is not None
+    assert "risk" in below[1]
     assert "risk: no direction" in text_of(page)
 
 

@@ -135,6 +135,7 @@ def _calibration_words(member: Member, key: str, outside: int, count: int) -> st
     slope = number(member.scores, "calibration_slope")
     if slope is not None and not risk:
         verdict = "too sure" if slope < 0.75 else "too timid" if slope > 1.3 else "right"
+        verdict = "it points the wrong way" if slope < 0.0 else verdict
         told.append(f"Slope {show(slope)} (1 is ideal: {verdict}).")
     if ece is not None:
         floor = number(member.scores, "ece_noise") if not risk else None

@@ -257,7 +257,8 @@ def _noise(board: Board) -> Iterator[Sentence]:
             same.setdefault(pair, []).append(kind)
     if same:
         told = [f"{pair} ({', '.join(kinds)})" for pair, kinds in same.items()]
-        more = f" and {len(told) - 4} more pairs" if len(told) > 4 else ""
+        left = len(told) - 4
+        more = f" and {left} more pair{'s' if left > 1 else ''}" if left > 0 else ""
         yield Sentence(
             "noise",
             f"Noise: {'; '.join(told[:4])}{more} differ by less than two standard errors: which "

@@ -190,6 +190,7 @@ def pit(member: Member) -> Card:
     text = "All bars near 0 is right; high ends mean too narrow, a high middle means too wide."
     if limits:
         text += f" {outside} of {len(counts)} leave the band of a calibrated forecast."
+        text += " Neighbours that alternate come from the straight lines between stated quantiles."
     return Card(head, text, chart.svg(f"{head}. {text}"))
 
 

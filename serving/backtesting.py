@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data.memory import MarketMemory
 from domain.decision import Decision
 from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame, Instrument, MarketState, market_of, symbol_on
@@ -30,6 +29,7 @@ from serving.trials import NOT_LOGGED, Count, Look, count, record
 from sim.backtest import BacktestResult, BacktestRules, plain_states, run_backtest
 from sim.evaluate import Steps, quiet
 from sim.opinions import Progress, widest
+from sim.panel import Range
 from sim.tapes import Tape, TapeStore
 from storage.memory import MemoryLedger
 
@@ -134,14 +134,11 @@ def taped(setup: Setup, progress: Progress) -> tuple[Sequence[MarketState], Tape
 
     Features know all that follows the last gap before the range.
     """
-    frame, needs = setup.bars.frame, widest(setup.agents)
+    needs, horizon = widest(setup.agents), setup.horizon_bars
     start, end = int(setup.traded.ts[0]), int(setup.traded.ts[-1]) + 1
-    first = int(frame.ts.searchsorted(start))
-    since = int(frame.bars_since_gap()[first])
-    memory = MarketMemory(frame.symbol, frame.timeframe, keep=None)
-    memory.append(frame.slice(first - since + 1, int(frame.ts.searchsorted(end))))
+    memory = Range.of(setup.bars.frame, start, end, horizon).memory()
     tape = setup.tapes.record(
-        setup.agents, memory, start, horizon=setup.horizon_bars,
+        setup.agents, memory, start, horizon=horizon,
         asleep_until=trained_until(setup.agents), progress=progress,
     )  # fmt: skip
     return memory.states(start, end, needs.bars, needs.feature_rows), tape

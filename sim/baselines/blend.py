@@ -104,7 +104,7 @@ class _Side:
 _LOWER, _UPPER = _Side(OUTER[0], -1.0), _Side(OUTER[2], 1.0)
 
 
-def remembered(inputs: Inputs, rows: Rows, since_ms: int) -> Rows:
+def remembered(inputs: Inputs, rows: Rows, since_ms: int, widths: int = WIDTHS) -> Rows:
     """Return the rows and every bar that their factors remember, (m,), in time order.
 
     Factors over all of them depend on the bars alone, not on which rows are asked about.
@@ -113,18 +113,21 @@ def remembered(inputs: Inputs, rows: Rows, since_ms: int) -> Rows:
     ----------
     rows : (n,) indices of bars, rising.
     since_ms : bars that open earlier (UTC ms) are not remembered.
+    widths : rows that a factor looks back.
     """
     if not len(rows):
         return rows
-    reach = WIDTHS + inputs.horizon_bars
+    reach = widths + inputs.horizon_bars
     near = np.arange(max(0, int(rows[0]) - reach), int(rows[-1]) + 1)
     return np.union1d(rows, near[inputs.bars.ts[near] >= since_ms])
 
 
-def online_factors(quantiles: Floats, inputs: Inputs, rows: Rows) -> tuple[Floats, Floats]:
+def online_factors(
+    quantiles: Floats, inputs: Inputs, rows: Rows, widths: int = WIDTHS
+) -> tuple[Floats, Floats]:
     """Return what each side's distance from the median should be multiplied with, (n,) each.
 
-    The factor is the .9 quantile of (y − median)/(outer quantile − median) over the last 25 920
+    The factor is the .9 quantile of (y − median)/(outer quantile − median) over the last ``widths``
     rows that could have an outcome when the row decided; 1 where fewer than 2 016 of them have
     one, and a forecast.
 
@@ -137,17 +140,17 @@ def online_factors(quantiles: Floats, inputs: Inputs, rows: Rows) -> tuple[Float
     # a row's outcome is known when the bar H later closes
     known = bars.ts[rows] + horizon * bars.step_ms
     newest = np.searchsorted(known, bars.ts[rows], side="right")
-    lower, upper = (_factors(quantiles, y, side)[newest] for side in (_LOWER, _UPPER))
+    lower, upper = (_factors(quantiles, y, side, widths)[newest] for side in (_LOWER, _UPPER))
     return lower, upper
 
 
-def _factors(quantiles: Floats, y: Floats, side: _Side) -> Floats:
+def _factors(quantiles: Floats, y: Floats, side: _Side, widths: int) -> Floats:
     """The factor after 0, 1, … n rows, (n + 1,); those with a NaN are passed over."""
     middle, outer = quantiles[:, OUTER[1]], quantiles[:, side.at]
     reach = np.maximum(side.sign * (outer - middle), 1e-12)
     seen = np.isfinite(quantiles).all(axis=1)
     beyond = pd.Series(np.where(seen, side.sign * (y - middle) / reach, np.nan))
-    found = beyond.rolling(WIDTHS, min_periods=_WIDTHS_MIN).quantile(_REACH).to_numpy()
+    found = beyond.rolling(widths, min_periods=_WIDTHS_MIN).quantile(_REACH).to_numpy()
     return np.concatenate(([1.0], np.maximum(np.nan_to_num(found, nan=1.0), 0.0)))
 
 

@@ -79,28 +79,32 @@ class FeatureReference:
     end_ms: int
 
 
-def shipped() -> Fitted:
-    """Return what ships.
+def shipped(folder: Path = FOLDER) -> Fitted:
+    """Return what ships, or what another folder holds.
 
     Raises
     ------
     ModelError : if a file is missing or damaged, or if features mean something else by now.
     """
-    body = _read()
+    body = _read(folder)
+    for name, graph in _trees(folder).items():
+        if name not in body["fits"]:
+            raise _damaged(folder / (name + _SUFFIX))
+        body["fits"][name][TREES] = graph
     fits = {b.name: b.from_json(body["fits"][b.name]) for b in ALL if b.name in body["fits"]}
     return Fitted(
         body["symbol"], body["timeframe"], int(body["horizon_bars"]), int(body["end_ms"]), fits
     )
 
 
-def feature_reference() -> FeatureReference:
+def feature_reference(folder: Path = FOLDER) -> FeatureReference:
     """Return the training distribution of the 54 columns that ships.
 
     Raises
     ------
     ModelError : if the file is missing or damaged, or if features mean something else by now.
     """
-    whole = _read()
+    whole = _read(folder)
     body = whole["features"]
     columns = {name: np.asarray(row, dtype=np.float64) for name, row in body["quantiles"].items()}
     return FeatureReference(
@@ -174,21 +178,32 @@ def _feature_quantiles(known: Known) -> dict[str, Any]:
     }
 
 
-def _read() -> dict[str, Any]:
-    path = FOLDER / PARAMETERS
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / PARAMETERS
     try:
         body: dict[str, Any] = json.loads(path.read_text())
-        for file in FOLDER.glob("*" + _SUFFIX):
-            packed = file.read_bytes()
-            body["fits"][file.name.removesuffix(_SUFFIX)][TREES] = gzip.decompress(packed)
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        hint = "Restore it, or run scripts/ship_baselines.py."
-        raise ModelError(path.name, "must be a JSON file of baselines", None, hint) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(path) from error
     schema, told = columns_hash(REFERENCE_54), body.get("feature_schema")
     if told != schema:
         hint = "Features changed since they were fitted: run scripts/ship_baselines.py."
         raise ModelError(path.name, f"its feature schema must be {schema}", told, hint)
     return body
+
+
+def _trees(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for path in folder.glob("*" + _SUFFIX):
+        try:
+            found[path.name.removesuffix(_SUFFIX)] = gzip.decompress(path.read_bytes())
+        except (OSError, EOFError) as error:
+            raise _damaged(path) from error
+    return found
+
+
+def _damaged(path: Path) -> ModelError:
+    hint = "Restore it, or run scripts/ship_baselines.py."
+    return ModelError(path.name, "must be a file of the baselines, whole", None, hint)
 
 
 __all__ = [

@@ -13,7 +13,7 @@ from domain.errors import DataRefused
 from domain.market import BarFrame
 from domain.quantiles import CANONICAL_LEVELS
 from domain.scores import log_loss
-from sim.baselines import Inputs, blend, fit_logistic_54
+from sim.baselines import Inputs, fit_logistic_54
 from sim.baselines.blend import online_factors, remembered
 from sim.baselines.garch import Garch, fit_garch, garch_sigma, horizon_variance, next_variance
 from sim.baselines.shape import LEVELS, rescaled, stretched
@@ -139,19 +139,18 @@ def test_online_factors_when_made_then_they_are_quantiles_of_outcomes_already_kn
     )
 
 
-def test_online_factors_when_a_row_has_no_forecast_then_it_still_counts_among_the_last_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(blend, "WIDTHS", 2_100)
+def test_online_factors_when_a_row_has_no_forecast_then_it_still_counts_among_the_last_rows() -> (
+    None
+):
     frame = holed(2_400)
     rows, inputs = np.arange(2_400), Inputs(frame, 5)
     quantiles = np.tile(1e-3 * (LEVELS - 0.5), (2_400, 1))
     quantiles[100:110] = np.nan
-    whole = online_factors(quantiles, inputs, rows)
-    near = remembered(inputs, rows[2_350:], int(frame.ts[0]))
+    whole = online_factors(quantiles, inputs, rows, 2_100)
+    near = remembered(inputs, rows[2_350:], int(frame.ts[0]), 2_100)
     assert near.tolist() == list(range(2_350 - 2_105, 2_400))
-    assert remembered(inputs, rows[2_350:], int(frame.ts[2_000]))[0] == 2_000
-    late = online_factors(quantiles[near], inputs, near)
+    assert remembered(inputs, rows[2_350:], int(frame.ts[2_000]), 2_100)[0] == 2_000
+    late = online_factors(quantiles[near], inputs, near, 2_100)
     for a, b in zip(whole, late, strict=True):
         np.testing.assert_array_equal(a[2_350:], b[-50:])
         assert (b[-50:] != 1.0).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -210,25 +211,24 @@ def test_shipped_when_read_then_it_is_what_the_script_would_write() -> None:
     assert sum(path.stat().st_size for path in shipping.FOLDER.iterdir()) < 500_000
 
 
-def test_shipped_when_a_file_is_damaged_then_it_says_what_to_run(
-    tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shipping, "FOLDER", tmp_path)
-    with pytest.raises(ModelError, match=r"ship_baselines\.py"):
-        base.shipped()
+def test_shipped_when_a_file_is_missing_or_damaged_then_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"parameters\.json: .*ship_baselines\.py"):
+        base.shipped(tmp_path)
+    shutil.copytree(shipping.FOLDER, tmp_path, dirs_exist_ok=True)
+    trees = next(tmp_path.glob("*.gz"))
+    trees.write_bytes(trees.read_bytes()[:100])
+    with pytest.raises(ModelError, match=rf"{trees.name}: .*ship_baselines\.py"):
+        base.shipped(tmp_path)
 
 
-def test_shipped_when_features_mean_something_else_then_it_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_when_features_mean_something_else_then_it_is_refused(tmp_path: Path) -> None:
     body = json.loads((shipping.FOLDER / shipping.PARAMETERS).read_text())
-    monkeypatch.setattr(shipping, "FOLDER", tmp_path)
     for told in ({"feature_schema": "0" * 16}, {}):
         changed = {key: body[key] for key in body if key != "feature_schema"} | told
         (tmp_path / shipping.PARAMETERS).write_text(canonical_json(changed))
         for read in (base.shipped, base.feature_reference):
             with pytest.raises(ModelError, match=r"feature schema must be .*ship_baselines\.py"):
-                read()
+                read(tmp_path)
 
 
 def test_feature_reference_when_read_then_each_column_has_rising_quantiles() -> None:

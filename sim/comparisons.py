@@ -12,7 +12,16 @@ import numpy as np
 from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import REQUIRED_LEVELS
-from sim.scoring import MOST_EVIDENCE, SCORED, UNIT, Floats, Forecasts, Mask, Truth
+from sim.scoring import (
+    MOST_EVIDENCE,
+    SCORED,
+    UNIT,
+    Floats,
+    Forecasts,
+    Mask,
+    Truth,
+    pinball_losses,
+)
 from sim.statistics.comparing import block_bars, block_bootstrap, diebold_mariano, hac_lag
 from sim.statistics.sequential import (
     brier_bound,
@@ -25,7 +34,6 @@ from sim.statistics.sequential import (
 TYPICAL_SIGMA = 0.002  # log return over the horizon; fixed beforehand, whatever the bars
 _LEAST_SIGMA = 1e-5  # of a row, a tenth of a bp: a price that stood still has none
 _ROUNDING = 1e-15  # of a loss
-_LEVELS = np.array(REQUIRED_LEVELS)
 
 Row = dict[str, Any]
 
@@ -97,12 +105,11 @@ def _brier(score: str, a: Floats, b: Floats, event: Mask) -> _Pair:
 
 
 def _pinball(a: Floats, b: Floats, truth: Truth, rows: Mask) -> _Pair:
-    a, b, r = a[:, SCORED], b[:, SCORED], truth.log_return[rows]
-    losses = [proper.pinball(q, r[:, None], _LEVELS).mean(axis=1) for q in (a, b)]
+    losses = [pinball_losses(q, truth.log_return[rows]) for q in (a, b)]
     sigma = truth.volatility[rows]
     sigma = np.where(np.isfinite(sigma), np.maximum(sigma, _LEAST_SIGMA), TYPICAL_SIGMA)
     # where forecasts agree, rounding is larger than the bound
-    bound = pinball_bound(a, b, REQUIRED_LEVELS) + _ROUNDING
+    bound = pinball_bound(a[:, SCORED], b[:, SCORED], REQUIRED_LEVELS) + _ROUNDING
     return _Pair("pinball", losses[0], losses[1], bound, sigma, TYPICAL_SIGMA)
 
 

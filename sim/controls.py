@@ -29,7 +29,7 @@ from domain.market import BarFrame, MarketState
 from domain.opinion import Outcome
 from domain.ports import Agent, Strategy
 from sim.learners import Learner, Score, Table, min_test, no_test
-from sim.opinions import CouncilRun, Progress, widest
+from sim.opinions import CouncilRun, Progress, Ticker, widest
 from sim.panel import Range, outcome_due
 from sim.processes import each_in_order
 from sim.scoring import Floats, Truth, day_block_shuffles, directional
@@ -136,7 +136,7 @@ def run_controls(
     sizes = sizes or Sizes()
     if sizes.shuffles < 1:
         raise UsageError("shuffles", "must be at least 1, and 20 to be a test", sizes.shuffles)
-    tick = _Ticker(2 * sizes.shuffles + 8, progress)
+    tick = Ticker(2 * sizes.shuffles + 8, progress)
     where = Range.of(frame, start_ms, end_ms, horizon)
     table = Table.of(where.past, where.start_ms, horizon, sizes.train_from_ms)
     world = frame.symbol, frame.timeframe
@@ -445,18 +445,3 @@ def _named(scores: Mapping[str, Score]) -> dict[str, float | int | None]:
             ("rows", score.n), ("gain", score.gain), ("t", score.t), ("auc", score.auc)
         )
     }  # fmt: skip
-
-
-class _Ticker:
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.done, self.total, self.progress = 0, total, progress
-
-    def __call__(self) -> None:
-        self.done = min(self.done + 1, self.total)
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-    def finish(self) -> None:
-        """Say that all is done, whatever was left out."""
-        self.done = self.total - 1
-        self()

@@ -13,7 +13,17 @@ from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import CANONICAL_LEVELS
 from domain.times import iso
-from sim.scoring import MOST_EVIDENCE, SCORED, UNIT, Floats, Forecasts, Mask, Truth, scores
+from sim.scoring import (
+    MOST_EVIDENCE,
+    SCORED,
+    UNIT,
+    Floats,
+    Forecasts,
+    Mask,
+    Truth,
+    pinball_losses,
+    scores,
+)
 from sim.statistics.calibration import (
     OverlapDraws,
     brier_decomposition,
@@ -149,11 +159,14 @@ class Judge:
         other = self.references.get("ewma")
         if other is None:
             return None
-        both = use & other.awake
-        mine, theirs = (
-            scores(columns, self.truth, both)["pinball_bps"] for columns in (forecasts, other)
-        )
-        return None if not mine or not theirs else 100.0 * (mine / theirs - 1.0)
+        mine, theirs = forecasts.quantiles, other.quantiles
+        both = use & other.awake & np.isfinite(mine).all(axis=1) & np.isfinite(theirs).all(axis=1)
+        if not both.any():
+            return None
+        r = self.truth.log_return[both]
+        usual = float(pinball_losses(theirs[both], r).mean())
+        lost = float(pinball_losses(mine[both], r).mean())
+        return 100.0 * (lost / usual - 1.0) if usual > 0.0 else None
 
     # Adverse event
 

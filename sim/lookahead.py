@@ -31,7 +31,7 @@ from domain.market import BarFrame
 from domain.opinion import Opinion
 from domain.ports import Agent, Strategy
 from domain.times import iso
-from sim.opinions import BATCH, CouncilRun, Progress, ask, widest
+from sim.opinions import BATCH, CouncilRun, Progress, Ticker, ask, widest
 from sim.panel import Range, outcome_due
 
 FOLD = 40  # decisions before a scrambled row whose outcomes the council has seen
@@ -228,7 +228,7 @@ def check(
     inside = np.arange(first + 1, stop + 1)
     ends = np.sort(rng.choice(inside, size=min(cuts, len(inside)), replace=False)).tolist()
     total = len(FUTURES) * n_rows + 1 + len(ends)
-    tick = _Ticker(total, progress)
+    tick = Ticker(total, progress)
     heard = dict.fromkeys((*agents, COUNCIL), 0)
     found = scramble_check(
         path, frame, n_rows, seed, history, on_answer=lambda answer: _count(heard, answer),
@@ -440,13 +440,3 @@ def _remember_all(symbol: str, timeframe: str) -> MarketMemory:
 
 def _nothing(*_: object) -> None:
     return None
-
-
-class _Ticker:
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.done, self.total, self.progress = 0, total, progress
-
-    def __call__(self) -> None:
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, self.total)

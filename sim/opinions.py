@@ -27,6 +27,23 @@ _CHANCES = ("p_up", "risk_down", "risk_up")
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
 
+class Ticker:
+    """Counts steps of known number and tells a progress callback of each."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def __call__(self) -> None:
+        self._done = min(self._done + 1, self._total)
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def finish(self) -> None:
+        """Say that all is done, whatever was left out."""
+        self._done = self._total - 1
+        self()
+
+
 class Recorder:
     """Writes what a council publishes into columns of n rows."""
 

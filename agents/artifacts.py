@@ -5,28 +5,34 @@
     <root>/<agent>/metrics/latest.json, history/<version>.json
 
 ``<agent>`` may have parts, e.g. ``baseline/trend``. ``<root>`` is ``MODELS_DIR``; what ships lies
-in ``agents/weights`` under the same layout and is used where ``MODELS_DIR`` has nothing promoted.
+in ``agents/weights`` under the same layout and is used where ``MODELS_DIR`` has nothing promoted,
+or nothing that can be used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from agents.environment import library_versions, training_environment
 from data.features import names as feature_definitions
 from domain.canonical import canonical_json, short_hash
+from domain.cards import SHIPPED as SHIPS
+from domain.cards import TRAINED, ModelInUse
 from domain.errors import ModelError
 from domain.times import iso
 
 SHIPPED = Path(__file__).parent / "weights"
+SUFFIXES = (".json", ".onnx", ".safetensors")  # nothing that runs code when it is read
+POINTER = "promoted.json"
 _VERSION = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z._]{1,40}")
-_LIBRARIES = ("numpy", "scikit-learn", "onnx", "onnxruntime")
+_KINDS = {"str": str, "int": int, "tuple[str, ...]": list}  # of a card's fields; the rest are maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,11 @@ class Card:
     symbol, timeframe, horizon_bars : what it forecasts.
     start_ms, end_ms : bars that open in [start, end) were seen; nothing later was.
     columns : feature columns read, in order; ``feature_schema`` hashes them and their definitions.
-    metrics : validation scores inside the training period.
+    metrics : validation scores inside the training period; :mod:`agents.training.reports` names
+        them.
+    settings : what the trainer was told.
     command : what to type to train it again.
+    libraries, environment : what it was made with, see :mod:`agents.environment`.
     files : name → sha256.
     """
 
@@ -64,6 +73,7 @@ class Card:
     settings: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     libraries: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -104,11 +114,6 @@ def columns_hash(columns: Sequence[str]) -> str:
     return short_hash([feature_definitions.DEFINITION, list(columns)])
 
 
-def library_versions() -> dict[str, str]:
-    """Return the installed versions of the libraries that shape a model."""
-    return {name: metadata.version(name) for name in _LIBRARIES}
-
-
 def save(root: Path, name: str, card: Card, contents: Mapping[str, bytes]) -> Card:
     """Write a version and its metrics; return the card with the files' hashes.
 
@@ -117,8 +122,8 @@ def save(root: Path, name: str, card: Card, contents: Mapping[str, bytes]) -> Ca
     ModelError : if the version exists with other bytes.
     """
     hashes = {file: hashlib.sha256(body).hexdigest() for file, body in contents.items()}
-    fields = {key: getattr(card, key) for key in Card.__dataclass_fields__}
-    final = Card(**{**fields, "files": hashes, "libraries": library_versions()})
+    made_with = {"libraries": library_versions(), "environment": training_environment()}
+    final = Card(**{**fields_of(card), "files": hashes, **made_with})
     if not _VERSION.fullmatch(final.version):
         raise ModelError("version", "must be <UTC time>-<commit>", final.version)
     folder = root / name / final.version
@@ -150,8 +155,10 @@ def load(folder: Path) -> Artifact:
     card = _read_card(folder / "card.json")
     contents = {}
     for name, expected in card.files.items():
-        if Path(name).name != name or Path(name).suffix not in {".json", ".onnx"}:
-            raise ModelError(f"{folder.name}: {name}", "files are plain .json or .onnx", name)
+        if Path(name).name != name or Path(name).suffix not in SUFFIXES:
+            raise ModelError(
+                f"{folder.name}: {name}", "files are plain .json, .onnx or .safetensors", name
+            )
         path = folder / name
         if not path.is_file():
             raise ModelError(f"{folder.name}: {name}", "is named in the card but missing")
@@ -180,18 +187,19 @@ def versions(root: Path, name: str) -> list[str]:
 
 
 def promoted(root: Path, name: str) -> str | None:
-    """Return the version in use under ``root``, or None."""
-    path = root / name / "promoted.json"
-    if not path.is_file():
-        return None
-    version = str(_read_json(path).get("version"))
-    if not _VERSION.fullmatch(version):
-        raise ModelError(str(path), "must name a version, <UTC time>-<commit>", version)
-    return version
+    """Return the version in use under ``root``, or None.
+
+    Raises
+    ------
+    ModelError : if the pointer is unreadable, e.g. half written.
+    """
+    return _pointer(root, name).version
 
 
 def promote(root: Path, name: str, version: str) -> None:
     """Put a version into use once it has been verified; the one before is remembered.
+
+    The pointer is written even if it named that version already: whoever follows it looks again.
 
     Raises
     ------
@@ -202,25 +210,28 @@ def promote(root: Path, name: str, version: str) -> None:
         hint = f"There are: {', '.join(known)}." if known else "Train one first."
         raise ModelError(name, "can only promote a version that exists", version, hint)
     load(root / name / version)
-    path = root / name / "promoted.json"
-    before = _read_json(path) if path.is_file() else {"version": None, "history": []}
-    if before["version"] != version:
-        past = [*before["history"], before["version"]]
-        _write_json(path, {"version": version, "history": past})
+    try:
+        before = _pointer(root, name)
+    except ModelError:  # what it named is lost; this mends it
+        before = _Pointer()
+    past = before.history if before.version == version else (*before.history, before.version)
+    _write_json(root / name / POINTER, {"version": version, "history": past})
 
 
 def rollback(root: Path, name: str) -> str | None:
-    """Return to the version promoted before; None means what ships.
+    """Return to the newest earlier version that still verifies; None means what ships.
 
     Raises
     ------
-    ModelError : if nothing was promoted.
+    ModelError : if nothing was promoted, or the pointer is unreadable.
     """
-    path = root / name / "promoted.json"
+    path = root / name / POINTER
     if not path.is_file():
         raise ModelError(name, "has no promoted version to leave", None, "What ships is in use.")
-    history = list(_read_json(path)["history"])
+    history = list(_pointer(root, name).history)
     version = history.pop() if history else None
+    while version is not None and not _verifies(root / name / version):
+        version = history.pop() if history else None
     if version is None:
         path.unlink()
     else:
@@ -228,15 +239,44 @@ def rollback(root: Path, name: str) -> str | None:
     return version
 
 
+def pointers_stamp(root: Path, agent: str) -> tuple[tuple[str, int, int, int], ...]:
+    """Return what changes when a model of an agent is promoted or rolled back; cheap to ask."""
+    found = []
+    for path in (root / agent / POINTER, *sorted((root / agent).glob(f"*/{POINTER}"))):
+        try:
+            seen = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), seen.st_mtime_ns, seen.st_size, seen.st_ino))
+    return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class FolderStore:
-    """Where agents find their models: what was promoted in ``root``, else what ships."""
+    """Where agents find their models: what was promoted in ``root``, else what ships.
+
+    A promoted version that cannot be used is passed over for the one promoted before it, and so
+    on back to what ships; ``opened`` tells.
+
+    Attributes
+    ----------
+    admits : raises ModelError for a card under ``root`` that must not be used (name, card).
+    only : name → the one version under ``root`` that will do.
+    passed : (name, version) → why a version under ``root`` is not to be tried.
+    spares : whether versions that were never promoted may stand in where nothing else fits.
+    opened : name → what :meth:`open` gave last.
+    """
 
     root: Path | None = None
     shipped: Path = SHIPPED
+    admits: Callable[[str, Card], object] | None = None
+    only: Mapping[str, str] = field(default_factory=dict)
+    passed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    spares: bool = False
+    opened: dict[str, ModelInUse] = field(default_factory=dict, compare=False)
 
     def current(self, agent: str) -> str | None:
-        """Return the folder of the version in use, or None."""
+        """Return the folder of the version that is meant to be in use, or None."""
         for root in (self.root, self.shipped):
             version = None if root is None else promoted(root, agent)
             if root is not None and version is not None:
@@ -244,18 +284,113 @@ class FolderStore:
         return None
 
     def open(self, agent: str) -> Artifact:
-        """Load and verify the version in use.
+        """Load and verify the version in use, or the best that can stand in for it.
 
         Raises
         ------
-        ModelError : if there is none, or it does not verify.
+        ModelError : if there is none, or none that may be used.
         """
-        folder = self.current(agent)
-        if folder is None:
-            target = "volatility" if agent == "risk" else agent.split("/")[-1]
-            hint = f"Run `conclave train {target}` and promote the result."
-            raise ModelError(agent, "needs a promoted or shipped model", None, hint)
-        return load(Path(folder))
+        refusals: list[ModelError] = []
+        try:
+            wanted = self._wanted(agent)
+        except ModelError as error:
+            wanted = None
+            refusals.append(error)
+        for place, root, version in dict.fromkeys(self._candidates(agent)):
+            try:
+                artifact = self._admitted(agent, place, root / agent / version)
+            except ModelError as error:
+                refusals.append(error)
+                continue
+            problem = refusals[0].message if refusals else ""
+            self.opened[agent] = ModelInUse(agent, version, place, wanted, problem)
+            return artifact
+        raise _unusable(agent, refusals)
+
+    def promoted_at(self, agent: str) -> int:
+        """Return when the pointer under ``root`` was written, ns; 0 if there is none."""
+        stamp = () if self.root is None else pointers_stamp(self.root, agent)
+        return max((written for _, written, _, _ in stamp), default=0)
+
+    def _wanted(self, agent: str) -> str | None:
+        if agent in self.only or self.root is None:
+            return self.only.get(agent)
+        return promoted(self.root, agent)
+
+    def _candidates(self, agent: str) -> Iterator[tuple[str, Path, str]]:
+        """Every version worth trying, in order: place, root, version."""
+        if self.root is not None and agent in self.only:
+            yield TRAINED, self.root, self.only[agent]
+            return
+        if self.root is not None:
+            pointer = _pointer_or_none(self.root, agent)
+            past = [pointer.version, *reversed(pointer.history)]
+            yield from ((TRAINED, self.root, v) for v in dict.fromkeys(past) if v is not None)
+        ships = promoted(self.shipped, agent)
+        if ships is not None:
+            yield SHIPS, self.shipped, ships
+        if self.spares and self.root is not None:
+            yield from ((TRAINED, self.root, v) for v in reversed(versions(self.root, agent)))
+
+    def _admitted(self, agent: str, place: str, folder: Path) -> Artifact:
+        told = self.passed.get((agent, folder.name)) if place == TRAINED else None
+        if told is not None:
+            raise ModelError(told)  # tried before
+        artifact = load(folder)
+        if self.admits is not None and (place == TRAINED or self.spares):
+            self.admits(agent, artifact.card)
+        return artifact
+
+
+@dataclass(frozen=True, slots=True)
+class _Pointer:
+    """``promoted.json``: the version in use and those before it, oldest first; None = shipped."""
+
+    version: str | None = None
+    history: tuple[str | None, ...] = ()
+
+
+def _pointer(root: Path, name: str) -> _Pointer:
+    path = root / name / POINTER
+    if not path.is_file():
+        return _Pointer()
+    mend = f"Write it anew: conclave models promote {name} VERSION"
+    body = _read_json(path, mend)
+    version, history = body.get("version"), body.get("history", [])
+    past = history if isinstance(history, list) else [history]
+    if not all(_is_version(one) for one in (version, *(one for one in past if one is not None))):
+        raise ModelError(str(path), "must name a version, <UTC time>-<commit>", version, mend)
+    return _Pointer(version, tuple(past))
+
+
+def _is_version(name: object) -> bool:
+    return isinstance(name, str) and _VERSION.fullmatch(name) is not None
+
+
+def _pointer_or_none(root: Path, name: str) -> _Pointer:
+    try:
+        return _pointer(root, name)
+    except ModelError:
+        return _Pointer()
+
+
+def _verifies(folder: Path) -> bool:
+    try:
+        load(folder)
+    except ModelError:
+        return False
+    return True
+
+
+def _unusable(agent: str, refusals: Sequence[ModelError]) -> ModelError:
+    if not refusals:
+        target = "volatility" if agent == "risk" else agent.split("/")[-1]
+        hint = f"Run `conclave train {target}` and promote the result."
+        return ModelError(agent, "needs a promoted or shipped model", None, hint)
+    if len(refusals) == 1:
+        return refusals[0]
+    told = "; ".join(error.message for error in refusals)
+    return ModelError(agent, f"has no version that can be used: {told}", hint=refusals[0].hint)
 
 
 def _read_card(path: Path) -> Card:
@@ -263,24 +398,31 @@ def _read_card(path: Path) -> Card:
     unknown = set(body) - set(Card.__dataclass_fields__)
     if unknown:
         raise ModelError(str(path), "has fields this program does not know", sorted(unknown))
+    for key, value in body.items():
+        kind = _KINDS.get(str(Card.__dataclass_fields__[key].type), dict)
+        if not isinstance(value, kind):
+            raise ModelError(f"{path}: {key}", f"must be a JSON {kind.__name__}", value)
     try:
         return Card(**{**body, "columns": tuple(body.get("columns", ()))})
     except TypeError as error:
         raise ModelError(str(path), f"is no model card: {error}") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, hint: str = "") -> dict[str, Any]:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(str(path), f"must be readable JSON: {error}") from error
+        raise ModelError(str(path), f"must be readable JSON: {error}", hint=hint) from error
     if not isinstance(body, dict):
-        raise ModelError(str(path), "must hold a JSON object")
+        raise ModelError(str(path), "must hold a JSON object", hint=hint)
     return body
 
 
 def _write_json(path: Path, body: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".tmp")
-    part.write_text(canonical_json(body) + "\n", encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(canonical_json(body) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
     part.replace(path)

@@ -42,7 +42,7 @@ def check_agent(agent: Agent, states: Sequence[MarketState]) -> None:
         raise CheckFailed("check_agent", "needs at least 8 states", len(states))
     before = [_fingerprint(state) for state in states]
     opinions = agent.opine(states)
-    _well_formed(agent, states, opinions)
+    check_opinions(agent, states, opinions)
     if all(sleep_reason(opinion) for opinion in opinions):
         raise CheckFailed(agent.name, "must speak about at least one of the states")
     _equal(agent, "must give the same answer twice", opinions, agent.opine(states))
@@ -54,9 +54,41 @@ def check_agent(agent: Agent, states: Sequence[MarketState]) -> None:
     _equal(agent, "must read no more than it needs", opinions, agent.opine(small))
     if before != [_fingerprint(state) for state in states]:
         raise CheckFailed(agent.name, "must leave its inputs as they are")
-    _well_formed(agent, states, agent.opine([_without_features(state) for state in states]))
+    check_opinions(agent, states, agent.opine([_without_features(state) for state in states]))
     if agent.opine([]) != []:
         raise CheckFailed(agent.name, "must answer an empty batch with an empty list")
+
+
+def check_opinions(
+    agent: Agent, states: Sequence[MarketState], opinions: Sequence[Opinion]
+) -> None:
+    """Check that every opinion is about its state and that its numbers can be.
+
+    Probabilities in [0, 1], quantiles finite and sorted, silence exactly where it is explained.
+
+    Raises
+    ------
+    CheckFailed : naming the agent, the law and what was seen.
+    """
+    if len(opinions) != len(states):
+        raise CheckFailed(
+            agent.name, f"must give one opinion for each of {len(states)} states", len(opinions)
+        )
+    for state, opinion in zip(states, opinions, strict=True):
+        key = (state.symbol, state.timeframe, state.as_of, agent.name, agent.version)
+        seen = (
+            opinion.symbol, opinion.timeframe, opinion.as_of, opinion.agent, opinion.model_version,
+        )  # fmt: skip
+        if seen != key:
+            raise CheckFailed(agent.name, f"must speak about {key}, in order", seen)
+        if opinion.horizon_bars < 1:
+            raise CheckFailed(agent.name, "must look at least one bar ahead", opinion.horizon_bars)
+        _finite(agent, opinion)
+        _quantiles(agent, opinion)
+        silent = opinion.p_up is None and opinion.quantiles is None
+        if silent != (sleep_reason(opinion) is not None):
+            raise CheckFailed(agent.name, "must be silent exactly where it is asleep", opinion)
+        canonical_json(opinion)
 
 
 def check_blindness(agent: Agent, bars: BarFrame, states_of: StatesOf, rows: Sequence[int]) -> None:
@@ -86,28 +118,6 @@ def _batches(states: list[MarketState]) -> Iterator[list[tuple[int, MarketState]
             yield numbered[start : start + size]
     yield numbered[::-1]
     yield numbered[::3]
-
-
-def _well_formed(agent: Agent, states: Sequence[MarketState], opinions: Sequence[Opinion]) -> None:
-    if len(opinions) != len(states):
-        raise CheckFailed(
-            agent.name, f"must give one opinion for each of {len(states)} states", len(opinions)
-        )
-    for state, opinion in zip(states, opinions, strict=True):
-        key = (state.symbol, state.timeframe, state.as_of, agent.name, agent.version)
-        seen = (
-            opinion.symbol, opinion.timeframe, opinion.as_of, opinion.agent, opinion.model_version,
-        )  # fmt: skip
-        if seen != key:
-            raise CheckFailed(agent.name, f"must speak about {key}, in order", seen)
-        if opinion.horizon_bars < 1:
-            raise CheckFailed(agent.name, "must look at least one bar ahead", opinion.horizon_bars)
-        _finite(agent, opinion)
-        _quantiles(agent, opinion)
-        silent = opinion.p_up is None and opinion.quantiles is None
-        if silent != (sleep_reason(opinion) is not None):
-            raise CheckFailed(agent.name, "must be silent exactly where it is asleep", opinion)
-        canonical_json(opinion)
 
 
 def _finite(agent: Agent, opinion: Opinion) -> None:

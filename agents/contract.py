@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.cards import AgentCard
 from domain.market import MarketState
 from domain.opinion import Opinion
-from domain.ports import Needs
+from domain.ports import Agent, Needs
 from domain.quantiles import CANONICAL_LEVELS, Quantiles
 
 Floats = NDArray[np.float64]
@@ -20,6 +21,7 @@ HORIZON_BARS = 5  # what the shipped weights were trained for
 MIN_BARS = 288  # contiguous bars before anybody speaks
 ASLEEP = "asleep"  # evidence key that holds the reason for silence
 DATA_GAP = "data_gap"
+NO_MODEL = "no_model"  # why an agent is silent that has no model to speak with
 
 
 def speak(
@@ -56,6 +58,15 @@ def too_young(state: MarketState, needs: Needs) -> bool:
 def canonical(values: Floats) -> Quantiles:
     """Wrap values (13,) on the canonical levels, sorted; fractions of log return."""
     return Quantiles(CANONICAL_LEVELS, tuple(np.sort(values).tolist()))
+
+
+def card_of(agent: Agent) -> AgentCard:
+    """Return what an agent says of itself, or what can be seen of one that says nothing."""
+    told = getattr(agent, "card", None)
+    if isinstance(told, AgentCard):
+        return told
+    until = getattr(agent, "trained_until", None)
+    return AgentCard(agent.name, agent.version, agent.needs, until)
 
 
 def trim(state: MarketState, needs: Needs) -> MarketState:

@@ -9,7 +9,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.contract import trim
+from agents.contract import card_of, trim
+from domain.cards import AgentCard
 from domain.errors import ServiceUnreachable
 from domain.market import MarketState
 from domain.opinion import Opinion
@@ -47,16 +48,20 @@ class LocalAgent:
 
     def __init__(self, agent: Agent, executor: Executor | None = None) -> None:
         self.agent, self._executor = agent, executor
-        self.needs = agent.needs
 
     @property
     def name(self) -> str:
         """The agent's name."""
         return self.agent.name
 
+    async def describe(self) -> AgentCard:
+        """Return what answers now."""
+        return card_of(self.agent)
+
     async def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
         """Return the agent's opinions; it is sent no more of a state than it needs."""
-        small = [trim(state, self.needs) for state in states]
+        needs = self.agent.needs
+        small = [trim(state, needs) for state in states]
         if self._executor is None:
             return self.agent.opine(small)
         loop = asyncio.get_running_loop()
@@ -69,15 +74,21 @@ def threaded(agent: Agent) -> LocalAgent:
 
 
 class HandleAgent:
-    """An agent behind a Ray Serve handle whose deployment has ``opine(states)``.
+    """An agent behind a Ray Serve handle whose deployment has ``opine(states)`` and ``describe()``.
 
     Parameters
     ----------
-    needs : what to send of a state; None sends it whole.
+    needs : what to send of a state; None sends it whole, until the agent has described itself.
     """
 
     def __init__(self, name: str, handle: Any, needs: Needs | None = None) -> None:
         self.name, self.needs, self._handle = name, needs, handle
+
+    async def describe(self) -> AgentCard:
+        """Return what answers now, as one of the replicas says it."""
+        card: AgentCard = await self._handle.describe.remote()
+        self.needs = card.needs
+        return card
 
     async def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
         """Return the deployment's opinions.
@@ -109,6 +120,22 @@ class HandleAgent:
 
 
 AgentHost = LocalAgent | HandleAgent
+
+
+async def describe(agents: Mapping[str, AgentHost], deadline_s: float) -> dict[str, AgentCard]:
+    """Ask every agent at once what it is; return what arrived by the deadline, by name."""
+    calls = {name: asyncio.ensure_future(agent.describe()) for name, agent in agents.items()}
+    if calls:
+        await asyncio.wait(calls.values(), timeout=deadline_s)
+    found = {}
+    for name, call in calls.items():
+        if not call.done():
+            call.cancel()
+        elif call.exception() is not None:
+            log.warning("agent %s did not say what it is: %s", name, call.exception())
+        else:
+            found[name] = call.result()
+    return found
 
 
 async def gather(

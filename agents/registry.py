@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.artifacts import FolderStore
 from agents.contract import HORIZON_BARS
-from domain.errors import ModelError, UsageError
+from domain.cards import TRAINED, ModelInUse
+from domain.errors import ConclaveError, ModelError, UsageError
 from domain.ports import Agent
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[Agent], object]  # raises ModelError for an agent that must not be used
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An agent and the models it was built from."""
+
+    agent: Agent
+    models: tuple[ModelInUse, ...] = ()
 
 
 def agent_names() -> tuple[str, ...]:
@@ -36,15 +51,70 @@ def build_agents(
     ModelError : if a model is missing, damaged, or trained for another horizon.
     """
     store = FolderStore(models_dir)
-    return {name: _build(name, store, horizon_bars) for name in names}
+    return {name: load_agent(name, store, horizon_bars).agent for name in names}
 
 
-def _build(name: str, store: FolderStore, horizon_bars: int) -> Agent:
+def load_agent(
+    name: str, store: FolderStore, horizon_bars: int = HORIZON_BARS, check: Check | None = None
+) -> Loaded:
+    """Build an agent from the best models that it can be built from.
+
+    What the store cannot open it passes over by itself. If the agent cannot be built from what it
+    opened, or fails ``check``, the version promoted last is passed over, and so on back to what
+    ships. Each model that is not the promoted one is logged once.
+
+    Parameters
+    ----------
+    check : asked about an agent with at least one model of MODELS_DIR.
+
+    Raises
+    ------
+    UsageError : for a name nobody has.
+    ModelError : if it cannot be built even from what ships.
+    """
+    passed = dict(store.passed)
+    while True:
+        attempt = replace(store, passed=passed, opened={})
+        try:
+            agent = build_agent(name, attempt, horizon_bars)
+            if check is not None and _trained_here(attempt):
+                check(agent)
+        except ModelError as error:
+            suspects = _trained_here(attempt)
+            if not suspects:
+                raise
+            last = max(suspects, key=lambda model: store.promoted_at(model.name))
+            passed[last.name, last.version] = error.message
+            continue
+        for model in attempt.opened.values():
+            if model.problem:
+                log.warning("%s", model.sentence)
+        return Loaded(agent, tuple(attempt.opened.values()))
+
+
+def _trained_here(store: FolderStore) -> list[ModelInUse]:
+    return [model for model in store.opened.values() if model.place == TRAINED]
+
+
+def build_agent(name: str, store: FolderStore, horizon_bars: int) -> Agent:
+    """Build an agent from what ``store`` opens, and from nothing else.
+
+    Raises
+    ------
+    UsageError : for a name nobody has.
+    ModelError : if a model is missing, damaged, or trained for another horizon.
+    """
     if name not in _BUILDERS:
         close = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(_BUILDERS)}."
         raise UsageError("agent", "must be one that exists", name, hint)
-    return _BUILDERS[name](store, horizon_bars)
+    try:
+        return _BUILDERS[name](store, horizon_bars)
+    except ConclaveError:
+        raise
+    except Exception as error:  # whatever a library says to a file that it cannot read
+        told = f"cannot be built from its model: {type(error).__name__}: {error}"
+        raise ModelError(name, told, hint="See: conclave models list") from error
 
 
 def _climatology(_: FolderStore, horizon_bars: int) -> Agent:
@@ -67,6 +137,12 @@ def _baseline(store: FolderStore, horizon_bars: int) -> Agent:
     return agent
 
 
+def _microstructure(_: FolderStore, horizon_bars: int) -> Agent:
+    from agents.microstructure import Microstructure, MicrostructureConfig
+
+    return Microstructure(MicrostructureConfig(horizon_bars=horizon_bars))
+
+
 def _risk(store: FolderStore, horizon_bars: int) -> Agent:
     from agents.risk import NAME, RiskAgent
 
@@ -87,5 +163,6 @@ _BUILDERS: dict[str, Callable[[FolderStore, int], Agent]] = {
     "climatology": _climatology,
     "technical": _technical,
     "baseline": _baseline,
+    "microstructure": _microstructure,
     "risk": _risk,
 }

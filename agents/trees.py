@@ -6,6 +6,7 @@ import numpy as np
 
 from agents.artifacts import Artifact
 from agents.contract import Floats
+from agents.graphs import session_of
 from domain.errors import ModelError
 
 INPUT = "features"
@@ -25,16 +26,7 @@ class Trees:
     """
 
     def __init__(self, artifact: Artifact, n_inputs: int, n_outputs: int) -> None:
-        import onnxruntime
-
-        if "model.onnx" not in artifact.contents:
-            raise ModelError(str(artifact.folder), "must hold model.onnx")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            artifact.contents["model.onnx"], options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session_of(artifact)
         shapes = (self._session.get_inputs()[0].shape[1], self._session.get_outputs()[0].shape[1])
         if shapes != (n_inputs, n_outputs):
             raise ModelError(

@@ -347,4 +347,4 @@ def _book(book: BookSnapshot | None) -> tuple[float | None, float | None]:
     """Spread in bps and liquidity in quote units; an empty side has no spread."""
     if book is None:
         return None, None
-    return (book.spread_bps if book.bids and book.asks else None), book.liquidity()
+    return (book.spread_bps if book.two_sided else None), book.liquidity()

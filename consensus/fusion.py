@@ -15,6 +15,7 @@ from consensus.weights import brier_weights
 from domain.decision import Consensus
 
 UNINFORMED = frozenset({"climatology"})  # does not count towards MIN_FORECASTERS
+SEATLESS = frozenset({"no_book"})  # nobody failed: where nobody watches, there is nothing to see
 
 
 def fuse(
@@ -36,7 +37,9 @@ def fuse(
     -----
     Quantiles and risks are pooled with the same Brier weights, renormalised over the members
     that gave them. A member that forecasts risk only is awake (it counts for the quorum) but
-    is no forecaster of direction.
+    is no forecaster of direction. The quorum is a share of the seats at this instant: a member
+    that is absent for one of :data:`SEATLESS` has none, else its never tried weight would outgrow
+    those of all who are scored.
     """
     awake = {x.opinion.agent: x for x in admission.awake if x.opinion.agent in losses}
     p = {agent: x.p_up for agent, x in awake.items() if x.p_up is not None}
@@ -47,7 +50,8 @@ def fuse(
         return brier_weights({a: losses[a] for a in agents}, settings.eta, settings.floor)
 
     weights = weigh(p)
-    seats = weights if len(p) == len(losses) else weigh(losses)
+    seated = {a for a in losses if admission.absent.get(a) not in SEATLESS}
+    seats = weights if p.keys() == seated else weigh(seated)
     candidates = candidate_pools(p, weights)
     p_up = publish(candidates)
     rows = {agent: x.canonical() for agent, x in awake.items() if x.levels}

@@ -174,7 +174,7 @@ def file_sha256(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _read_table(path: Path, columns: Sequence[str], extra: Sequence[str] = ()) -> pa.Table:
@@ -196,14 +196,8 @@ def _read_table(path: Path, columns: Sequence[str], extra: Sequence[str] = ()) -
                 path.name, "must be Parquet or CSV", path.suffix, "Export it as .parquet or .csv."
             )
         return _read_csv(path, columns, extra)
-    except OSError as error:  # pyarrow reports damaged Parquet pages as OSError, too
-        raise _unreadable(path, error) from error
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataRefused(
-            path.name,
-            f"cannot be read: {_one_line(error)}",
-            hint="The file is damaged or cut short; fetch or export it again.",
-        ) from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from error
 
 
 def _read_csv(path: Path, columns: Sequence[str], extra: Sequence[str]) -> pa.Table:
@@ -328,13 +322,15 @@ def _pair(path: Path, text: str) -> str:
         raise DataRefused(path.name, "names no pair of base and quote", text, _NAME_HINT) from error
 
 
-def _unreadable(path: Path, error: OSError) -> DataRefused:
+def unreadable(path: Path, error: Exception) -> DataRefused:
+    """Say in words why a file could not be read; pyarrow calls some damaged pages an OSError."""
     if isinstance(error, FileNotFoundError):
         return DataRefused(path.name, "does not exist", hint="Check the path.")
     if isinstance(error, IsADirectoryError):
         return DataRefused(path.name, "is a directory", hint="Name one file.")
-    reason = error.strerror or _one_line(error)
-    return DataRefused(path.name, f"cannot be read: {reason}", hint="Fetch or export it again.")
+    reason = getattr(error, "strerror", None) or _one_line(error)
+    hint = "It may be damaged or cut short; fetch or export it again."
+    return DataRefused(path.name, f"cannot be read: {reason}", hint=hint)
 
 
 def _one_line(error: Exception) -> str:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from data.features import FeatureEngine, higher_timeframes
 from data.resample import resample
 from domain.errors import DataRefused
-from domain.market import Bar, BarFrame, FeatureFrame, Floats, MarketState
+from domain.market import Bar, BarFrame, BookView, FeatureFrame, Floats, MarketState
+from domain.ports import BookSource
 from domain.times import iso, timeframe_ms
 
 LIVE_BARS = 12_000
 _COLUMNS = ("ts", "open", "high", "low", "close", "volume")
+_UNWATCHED = BookView()
 
 
 class MarketMemory:
@@ -26,16 +28,23 @@ class MarketMemory:
     ----------
     keep : bars to keep for live use; None keeps all. The features know nothing of it: what they
         need of the past lives in the engine.
+    books : asked for order book and trades of every state that is taken; None where there are none.
     """
 
-    def __init__(self, symbol: str, timeframe: str, keep: int | None = LIVE_BARS) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        timeframe: str,
+        keep: int | None = LIVE_BARS,
+        books: BookSource | None = None,
+    ) -> None:
         if keep is not None and keep < 1:
             raise DataRefused("market memory", "must keep at least one bar", keep)
         self.symbol, self.timeframe, self.keep = symbol, timeframe, keep
         self.step_ms = timeframe_ms(timeframe)
         self.engine = FeatureEngine(timeframe)
         self._start = self._stop = 0
-        self._page = _Page.empty(symbol, self.engine, 0)
+        self._page = _Page.empty(symbol, self.engine, 0, books)
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -148,7 +157,7 @@ class MarketMemory:
             return
         live = self._start, self._stop
         room = 2 * (len(self) + more) if len(self) else more
-        fresh = _Page.empty(self.symbol, self.engine, room)
+        fresh = _Page.empty(self.symbol, self.engine, room, self._page.books)
         fresh.write(
             0,
             self._page.bars.slice(*live),
@@ -186,9 +195,12 @@ class _Page:
     rows: FeatureFrame  # (room, columns) read-only view
     since: NDArray[np.int64]  # (room,) bars since the gap
     store: Mapping[str, NDArray[Any]]  # the same memory, to be written
+    books: BookSource | None
 
     @classmethod
-    def empty(cls, symbol: str, engine: FeatureEngine, room: int) -> _Page:
+    def empty(
+        cls, symbol: str, engine: FeatureEngine, room: int, books: BookSource | None
+    ) -> _Page:
         kinds = {"ts": np.int64} | dict.fromkeys(_COLUMNS[1:], np.float64)
         store: dict[str, NDArray[Any]] = {c: np.empty(room, kinds[c]) for c in _COLUMNS}
         store["rows"] = np.empty((room, len(engine.names)))
@@ -200,6 +212,7 @@ class _Page:
             FeatureFrame(engine.names, views["rows"], engine.schema),
             np.empty(room, np.int64),
             store,
+            books,
         )
 
     def write(self, at: int, bars: BarFrame, rows: Floats, since: NDArray[np.int64]) -> None:
@@ -215,14 +228,19 @@ class _Page:
         since = int(self.since[end - 1])
         reach = min(since, end - start)
         frame = self.bars.slice(end - min(max(bars, 1), reach), end)
+        as_of = int(frame.ts[-1]) + frame.step_ms
+        seen = _UNWATCHED if self.books is None else self.books.look(frame.symbol, as_of)
         return MarketState(
             frame.symbol,
             frame.timeframe,
-            int(frame.ts[-1]) + frame.step_ms,
+            as_of,
             frame,
             self.features(end - min(max(feature_rows, 1), reach), end),
             since,
             HigherFrames(frame),
+            seen.book,
+            seen.trades,
+            seen.flow,
         )
 
 

@@ -207,4 +207,6 @@ class Decision:
 
 
 # Reasons in ``absent`` that mean a part failed, as against an agent that has nothing to say.
-DEGRADING = frozenset({"deadline", "failed", "unreachable", "invalid", "stale", "overloaded"})
+DEGRADING = frozenset(
+    {"deadline", "failed", "unreachable", "invalid", "stale", "overloaded", "no_model"}
+)

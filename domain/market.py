@@ -152,6 +152,11 @@ class BookSnapshot:
     asks: tuple[tuple[float, float], ...]
 
     @property
+    def two_sided(self) -> bool:
+        """Whether both sides have a price; without, there is neither a mid nor a spread."""
+        return bool(self.bids and self.asks)
+
+    @property
     def mid(self) -> float:
         """Midpoint in quote units."""
         return (self.bids[0][0] + self.asks[0][0]) / 2.0
@@ -174,6 +179,40 @@ class Trade:
     price: float
     qty: float
     buyer_is_maker: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFlow:
+    """What the best quotes did over [start, end), added up from snapshot to snapshot.
+
+    Attributes
+    ----------
+    ofi : order-flow imbalance Σe (:func:`data.flow.flow_event`), base units; > 0: buyers press.
+    gross : Σ|e|, base units: |ofi| is never more.
+    updates : snapshots that were added up.
+    """
+
+    start: int  # ms
+    end: int  # ms
+    ofi: float
+    gross: float
+    updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class BookView:
+    """What somebody who watches order book and trades could see at one instant.
+
+    Attributes
+    ----------
+    book : the newest snapshot.
+    trades : the newest prints, oldest first.
+    flow : of the last seconds; None where nobody watched the book move.
+    """
+
+    book: BookSnapshot | None = None
+    trades: tuple[Trade, ...] = ()
+    flow: OrderFlow | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,6 +250,7 @@ class MarketState:
     features : rows aligned with the end of ``bars``.
     bars_since_gap : contiguous bars up to the last one, also those no longer in ``bars``.
     frames : closed bars of other timeframes, by name.
+    book, trades, flow : as in :class:`BookView`; without them where nobody watched the book.
     """
 
     symbol: str
@@ -222,6 +262,7 @@ class MarketState:
     frames: Mapping[str, BarFrame] = field(default_factory=dict)
     book: BookSnapshot | None = None
     trades: tuple[Trade, ...] = ()
+    flow: OrderFlow | None = None
     funding_rate: float | None = None  # fraction per funding interval
 
     def feature(self, name: str) -> float:

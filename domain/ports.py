@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from domain.decision import Consensus, Decision, GateVerdict
-from domain.market import Bar, MarketState
+from domain.market import Bar, BookView, MarketState
 from domain.opinion import Opinion
 from domain.trading import ClosedTrade, Event, Fill, Order, Portfolio, Posting, Refusal
 
@@ -195,6 +195,17 @@ class MarketSource(Protocol):
 
     def stream(self, after_ms: Mapping[str, int]) -> Iterator[Bar]:
         """Iterate over closed bars; ``after_ms`` maps symbols to the last open already known."""
+        ...
+
+
+class BookSource(Protocol):
+    """Somebody who watches order books, or remembers what was seen in them."""
+
+    def look(self, symbol: str, as_of: int) -> BookView:
+        """Return what was to be seen at ``as_of`` (ms), nothing later; empty where nobody watched.
+
+        Asked again, it says the same: a restart decides as if nothing had happened.
+        """
         ...
 
 

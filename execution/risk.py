@@ -194,13 +194,13 @@ class RiskState:
         ----------
         portfolio : as it will be when the entry fills, that is without a position it replaces.
         notional : of the entry, quote units.
-        spread_bps : the modelled spread, used where there is no book.
+        spread_bps : the modelled spread, used where there is no book of two sides.
         pending : entries of other symbols on their way, quote units.
         """
         exposures = self._exposures(portfolio, symbol, notional, pending)
         checks = [*self.state_checks(), *exposures]
         if (widest := self.limits.max_spread_bps) is not None:
-            spread = spread_bps if book is None else book.spread_bps
+            spread = book.spread_bps if book is not None and book.two_sided else spread_bps
             checks.append(Check("spread_bps", Reason.WIDE_SPREAD, spread, widest, widest - spread))
         if (least := self.limits.min_liquidity) is not None:
             deep = None if book is None else book.liquidity()

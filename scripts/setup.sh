@@ -34,16 +34,25 @@ fi
 
 [ -w . ] || die "cannot write to $(pwd). Copy the project to a folder you own."
 free_mb=$(df -Pm . | awk 'NR==2 {print $4}')
-[ "$free_mb" -ge 2500 ] || die "needs 2.5 GB of free disk here and has $free_mb MB. Free some and run it again."
+[ "$free_mb" -ge 4500 ] || die "needs 4.5 GB of free disk here and has $free_mb MB. Free some and run it again."
 
 if ! fits "$venv/bin/python"; then
   say "set-up: making $venv with $("$python" --version)"
   rm -rf "$venv"
   "$python" -m venv "$venv" || die "could not make $venv (see above)"
 fi
+# PyTorch's own index has a build for the CPU (0.7 GB installed); the plain index may have a CUDA
+# build only (about 5 GB), which works as well.
+torch=$(sed -n 's/^torch==//p' constraints.txt)
+has_torch() { "$venv/bin/python" -c "from importlib.metadata import version as v; import sys; sys.exit(v('torch').split('+')[0] != '$torch')" 2>/dev/null; }
+if ! has_torch && ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+  --no-deps --timeout 8 --retries 0 --index-url https://download.pytorch.org/whl/cpu \
+  "torch==$torch" >/dev/null 2>&1; then
+  say "set-up: PyTorch's CPU index does not answer, so torch comes from the plain index"
+fi
 target=.
 [ "$extra" = runtime ] || target=".[$extra]"
-say "set-up: installing pinned packages (about 1 GB, once; a few minutes)"
+say "set-up: installing pinned packages (about 2.5 GB, once; a few minutes)"
 # shellcheck disable=SC2086 # PIP_ARGS is a list of words
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} \
   -c constraints.txt -e "$target" ||

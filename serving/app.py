@@ -16,11 +16,13 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from agents.host import AgentHost, HandleAgent, threaded
+from domain.cards import AgentCard
 from domain.market import MarketState
 from domain.opinion import Opinion
 from serving.api import create_api
-from serving.bootstrap import agent_named, council_service, settings_of
+from serving.bootstrap import council_service, settings_of
 from serving.plan import load_plan
+from serving.promotion import Refresher, following
 
 APP_NAME = "conclave"
 
@@ -48,15 +50,17 @@ class AgentReplica:
     """One forecaster in a process of its own."""
 
     def __init__(self, name: str, plan: str) -> None:
-        self._agent = agent_named(name, settings_of(load_plan(Path(plan))))
+        agents = following([name], settings_of(load_plan(Path(plan))))
+        self._agent = agents[name]
+        self._refresher = Refresher(agents).start()
 
     async def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
         """Answer a batch of states."""
         return self._agent.opine(states)
 
-    async def version(self) -> str:
-        """Say which model this replica serves."""
-        return self._agent.version
+    async def describe(self) -> AgentCard:
+        """Say what answers here now, and with which models."""
+        return self._agent.card
 
     def check_health(self) -> None:
         """Raise if this replica cannot answer; asks no other service."""
@@ -69,9 +73,9 @@ class CouncilIngress:
     def __init__(self, plan: str, in_process: Sequence[str], **handles: DeploymentHandle) -> None:
         self._plan = load_plan(Path(plan))
         settings = settings_of(self._plan)
-        agents: dict[str, AgentHost] = {
-            name: threaded(agent_named(name, settings)) for name in in_process
-        }
+        mine = following(in_process, settings)
+        self._refresher = Refresher(mine).start()
+        agents: dict[str, AgentHost] = {name: threaded(agent) for name, agent in mine.items()}
         agents.update((name, HandleAgent(name, handle)) for name, handle in handles.items())
         self._service = council_service(self._plan, settings, agents)
 

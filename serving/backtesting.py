@@ -17,9 +17,9 @@ from domain.times import iso, timeframe_ms
 from execution.funding import FundingRate
 from serving.bootstrap import (
     Market,
+    agents_named,
     backtest_rules,
     build_strategy,
-    configured_agents,
     market_for,
 )
 from serving.evaluating import question_hash, tapes_of, trained_until
@@ -99,7 +99,8 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
         market.round_trip, timeframe_ms(traded.timeframe), settings.data.pred_horizon_steps
     )
     strategy = build_strategy(settings, costs, "replay", request.commit)
-    agents = configured_agents(settings) if strategy.name == _ASKS_AGENTS else {}
+    asked = settings.models.agents if strategy.name == _ASKS_AGENTS else ()
+    agents = agents_named(asked, settings, traded.timeframe)
     return Setup(
         bars, traded, executed, _with_fees(market, symbol), strategy,
         backtest_rules(settings, request.profile, request.commit), agents,

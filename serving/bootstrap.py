@@ -16,8 +16,8 @@ from typing import Literal
 import httpx
 from sqlalchemy import Engine
 
-from agents.host import threaded
-from agents.registry import build_agents
+from agents.host import AgentHost, threaded
+from agents.reloading import Reloading
 from consensus.council import Council
 from consensus.settings import CouncilSettings, DecisionRules
 from data.files import read_funding
@@ -27,8 +27,8 @@ from data.sources.replay import ReplaySource
 from domain.decision import Costs
 from domain.errors import UsageError
 from domain.market import BarFrame, Instrument, MarketState, symbol_on
-from domain.ports import Agent, AsyncAgent, MarketSource, Needs, Strategy
-from domain.times import iso, timeframe_ms
+from domain.ports import Agent, BookSource, MarketSource, Needs, Strategy
+from domain.times import timeframe_ms
 from execution.fills import CostModel
 from execution.funding import FundingRate, base_rate, no_funding, rates_of
 from execution.loop import TradingLoop
@@ -47,6 +47,7 @@ from serving.monitoring import Monitor
 from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
 from serving.pacing import Pacer
 from serving.plan import RunPlan
+from serving.promotion import Refresher, following, load_named
 from serving.reports import SignalReports
 from serving.service import CouncilService
 from serving.settings import Settings, load_settings
@@ -92,19 +93,21 @@ def open_storage(settings: Settings) -> Engine:
     return engine
 
 
-def agent_named(name: str, settings: Settings) -> Agent:
-    """Build one agent with its promoted or shipped model."""
-    return agents_named([name], settings)[name]
+def agents_named(
+    names: Iterable[str], settings: Settings, timeframe: str | None = None
+) -> dict[str, Agent]:
+    """Build some agents with the models in use; see :func:`serving.promotion.load_named`.
+
+    Raises
+    ------
+    ModelError : if one cannot be built even from what ships.
+    """
+    return {name: load_named(name, settings, timeframe).agent for name in names}
 
 
-def configured_agents(settings: Settings) -> dict[str, Agent]:
-    """Build every agent the settings name."""
-    return agents_named(settings.models.agents, settings)
-
-
-def agents_named(names: Iterable[str], settings: Settings) -> dict[str, Agent]:
-    """Build some agents."""
-    return build_agents(names, settings.data.models_dir, settings.data.pred_horizon_steps)
+def live_agents(settings: Settings) -> dict[str, Reloading]:
+    """Build every agent the settings name, able to move to what is promoted later."""
+    return following(settings.models.agents, settings)
 
 
 # Markets
@@ -127,7 +130,7 @@ class Market:
             rate = 1e-4 if state.funding_rate is None else abs(state.funding_rate)
             funding = rate * 1e4 * horizon_bars * bar_ms / (FUNDING_HOURS * 3_600_000)
         costs = self.costs[symbol].round_trip(funding)
-        if state.book is None or not (state.book.bids and state.book.asks):
+        if state.book is None or not state.book.two_sided:
             return costs
         return Costs(costs.fee_bps, state.book.spread_bps, costs.slippage_bps, funding)
 
@@ -266,12 +269,11 @@ def backtest_rules(settings: Settings, profile: str, commit: str) -> BacktestRul
 
 
 def council_service(
-    plan: RunPlan, settings: Settings, agents: Mapping[str, AsyncAgent]
+    plan: RunPlan, settings: Settings, agents: Mapping[str, AgentHost]
 ) -> CouncilService:
     """Wire what answers HTTP; it reads the database and appends nothing."""
     engine = open_storage(settings)
     clock = SystemClock()
-    mine = configured_agents(settings)
     feed = feed_of(plan, settings)
     return CouncilService(
         plan=plan,
@@ -281,16 +283,8 @@ def council_service(
         snapshots=SqlSnapshots(engine, plan.world),
         proposals=Proposals(engine),
         agents=agents,
-        needs=widest(mine),
-        agent_cards={
-            name: {
-                "version": agent.version,
-                "runs": "serve" if name in settings.models.remote else "in_process",
-                "trained_until": _trained_until(agent),
-            }
-            for name, agent in mine.items()
-        },
-        memories=_memories(feed.symbols, settings.data.timeframe),
+        remote=frozenset(() if plan.local else settings.models.remote),
+        memories=_memories(feed, settings.data.timeframe),
         timeframe=settings.data.timeframe,
         strategy=settings.execution.strategy,
         account=ACCOUNT,
@@ -316,11 +310,6 @@ def deadline(plan: RunPlan, settings: Settings) -> float:
     return min(settings.serving.agent_deadline_s, bar / 4.0)
 
 
-def _trained_until(agent: Agent) -> str | None:
-    until = getattr(agent, "trained_until", None)
-    return None if until is None else iso(int(until))
-
-
 # The desk
 
 
@@ -335,6 +324,7 @@ class Feed:
     funding: FundingRate
     keep_market: bool
     wall_clock: bool = False  # stamp decisions with the wall's time, so that old bars are stale
+    books: BookSource | None = None  # files of bars have none
 
 
 def feed_of(plan: RunPlan, settings: Settings) -> Feed:
@@ -345,7 +335,10 @@ def feed_of(plan: RunPlan, settings: Settings) -> Feed:
         )  # fmt: skip
         history = demo.history()
         price = {symbol: float(frame.close[-1]) for symbol, frame in history.items()}
-        return Feed(demo, list(history), list(history.values()), price, base_rate, False)
+        return Feed(
+            demo, list(history), list(history.values()), price, base_rate,
+            keep_market=False, books=demo,
+        )  # fmt: skip
     if plan.source == "replay":
         frames = [
             load_bars(Path(name), SystemClock()).frame.between(plan.start_ms, plan.end_ms)
@@ -375,7 +368,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     bar_ms = timeframe_ms(settings.data.timeframe)
     round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
     strategy = build_strategy(settings, round_trip, feed.source.label, commit)
-    agents = configured_agents(settings)
+    agents = live_agents(settings)
     ledger = SqlLedger(engine, plan.world)
     loop = TradingLoop(
         strategy,
@@ -406,9 +399,9 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         fold=Fold(strategy, SqlSnapshots(engine, plan.world)),
         source=feed.source,
         reader=Reader(engine, plan.world),
-        memories=_memories(feed.symbols, settings.data.timeframe),
+        memories=_memories(feed, settings.data.timeframe),
         routes=market.routes,
-        needs=_with_strategy(widest(agents), strategy),
+        needs=lambda: _with_strategy(widest(agents), strategy),
         agents=agents,
         opinions=_opinions(plan, settings, agents),
         control=Control(
@@ -421,6 +414,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         reports=SignalReports(var_dir / "reports" / "signals"),
         pacer=Pacer(plan.speed),
         market_clock=MarketClock(wall=clock if feed.wall_clock else None),
+        refresher=Refresher(agents),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),
         progress=Progress(pid=os.getpid()),
@@ -469,5 +463,5 @@ def _with_strategy(needs: Needs, strategy: Strategy) -> Needs:
     return Needs(max(needs.bars, own.bars), max(needs.feature_rows, own.feature_rows))
 
 
-def _memories(symbols: list[str], timeframe: str) -> dict[str, MarketMemory]:
-    return {symbol: MarketMemory(symbol, timeframe) for symbol in symbols}
+def _memories(feed: Feed, timeframe: str) -> dict[str, MarketMemory]:
+    return {symbol: MarketMemory(symbol, timeframe, books=feed.books) for symbol in feed.symbols}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -32,6 +32,7 @@ from serving.market_clock import MarketClock
 from serving.monitoring import Monitor
 from serving.opinions import Opinions
 from serving.pacing import Pacer
+from serving.promotion import Refresher
 from serving.reports import SignalReports
 from serving.schema import portfolio_of
 from serving.service import follow
@@ -69,9 +70,10 @@ class Desk:
     Attributes
     ----------
     routes : forecast symbol → execution symbol.
-    needs : the most any agent reads of a state.
+    needs : returns the most any agent reads of a state; a newer model may read more.
     history : opined, scored and folded, but never traded, before the first live bar.
     monitor : looks for drift once a day of market time, or None.
+    refresher : lets ``agents`` move to models that are promoted while they are here.
     """
 
     loop: TradingLoop
@@ -80,7 +82,7 @@ class Desk:
     reader: Reader
     memories: dict[str, MarketMemory]
     routes: Mapping[str, str]
-    needs: Needs
+    needs: Callable[[], Needs]
     agents: Mapping[str, Agent]
     opinions: Opinions
     control: Control
@@ -89,6 +91,7 @@ class Desk:
     reports: SignalReports
     pacer: Pacer
     market_clock: MarketClock
+    refresher: Refresher
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
     progress: Progress = field(default_factory=Progress)
@@ -104,6 +107,7 @@ class Desk:
         ServiceUnreachable : if another desk is running, or took over.
         """
         self.control.take_lease(plain(self.progress))
+        self.refresher.start()
         try:
             await self._catch_up()
             await self._warm_up()
@@ -117,6 +121,7 @@ class Desk:
             self.loop.shutdown(self.market_clock.now())
             self.fold.save()
         finally:
+            self.refresher.stop()
             self.reports.close()
             self.control.release_lease()
 
@@ -157,9 +162,8 @@ class Desk:
             for first in range(0, len(fresh), WARM_UP_BATCH):
                 part = fresh.slice(first, first + WARM_UP_BATCH)
                 memory.append(part)  # piece by piece: a live memory keeps no more than it needs
-                batch = list(
-                    memory.states(int(part.ts[0]), None, self.needs.bars, self.needs.feature_rows)
-                )
+                needs = self.needs()
+                batch = list(memory.states(int(part.ts[0]), None, needs.bars, needs.feature_rows))
                 self.loop.warm_up(_spoken(self.agents, batch))
                 self._watch([frame.symbol])
                 self.market_clock.reach(batch[-1].as_of)
@@ -217,7 +221,8 @@ class Desk:
         )
 
     def _state(self, memory: MarketMemory, as_of: int | None = None) -> MarketState | None:
-        return memory.state(as_of, self.needs.bars, self.needs.feature_rows)
+        needs = self.needs()
+        return memory.state(as_of, needs.bars, needs.feature_rows)
 
     async def _decide(self, states: Sequence[MarketState]) -> None:
         gathered = await self.opinions.ask(states)

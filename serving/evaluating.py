@@ -85,7 +85,8 @@ def panel_for(
     ModelError : if a model is missing, damaged, or of another horizon.
     """
     ours = settings.models.agents
-    agents = agents_named([n for n in ours if not (untrained and n in TRAINED)], settings)
+    asked = [name for name in ours if not (untrained and name in TRAINED)]
+    agents = agents_named(asked, settings, frame.timeframe)
     for guest in guests:
         agent = imported(guest, taken=(*ours, *agents))
         agents[agent.name] = agent

@@ -6,11 +6,11 @@ from functools import partial
 
 from sqlalchemy.engine import make_url
 
-from domain.errors import ServiceUnreachable
-from serving.bootstrap import configured_agents
+from domain.errors import ModelError, ServiceUnreachable
 from serving.doctor import Finding, diagnose
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.processes import alive
+from serving.promotion import load_named
 from serving.settings import Settings
 from serving.system import SystemClock
 
@@ -55,8 +55,20 @@ def _database(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    agents = configured_agents(settings)
-    return ", ".join(f"{name} {agent.version}" for name, agent in agents.items())
+    versions, problems = [], []
+    for name in settings.models.agents:
+        try:
+            found = load_named(name, settings)
+        except ModelError as error:
+            problems.append(f"{name} has no model: {error}")
+            continue
+        versions.append(f"{name} {found.agent.version}")
+        problems += [model.sentence for model in found.models if model.problem]
+    if problems:
+        raise ModelError(
+            "; ".join(problems), hint="See: conclave models list; then promote or roll back."
+        )
+    return ", ".join(versions)
 
 
 def _running(settings: Settings) -> RunPlan | None:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from agents.artifacts import Artifact, library_versions, load, versions
+from agents.artifacts import Artifact, load, versions
 from agents.baseline import NAME as BASELINE
-from agents.baseline import TARGETS, Baseline
+from agents.baseline import Baseline
+from agents.environment import library_versions
+from agents.heads import TARGETS
 from agents.risk import NAME as RISK
 from agents.risk import RiskAgent
 from agents.training.dataset import Source
@@ -52,9 +54,15 @@ def trainers_for(
         return folder
 
     def baseline(bars: BarFrame, fit_ms: int) -> Agent:
-        from agents.training.baseline import train_all
+        from agents.training.kinds import model_of
 
-        folder = fitted(bars, fit_ms, BASELINE, train_all)
+        def every(seen: BarFrame, folder: Path, source: Source, horizon: int) -> None:
+            for target in TARGETS:
+                model = model_of(BASELINE, target, horizon)
+                model.train([seen], source)
+                model.save(folder)
+
+        folder = fitted(bars, fit_ms, BASELINE, every)
         return Baseline(*(_only(folder, f"{BASELINE}/{target}") for target in TARGETS))
 
     def risk(bars: BarFrame, fit_ms: int) -> Agent:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.artifacts import SHIPPED, Card, load, promote, promoted, versions
+from agents.artifacts import SHIPPED, Card, FolderStore, load, promote, promoted, versions
+from agents.inspection import judged_by, scores
+from domain.cards import SHIPPED as SHIPS
+from domain.cards import TRAINED, ModelInUse
 from domain.errors import ModelError, NotFound
 from domain.times import iso
-
-SHIPS, TRAINED = "shipped", "models_dir"
-
-# What decides whether a model is better: the walk-forward score, and whether more is better.
-_JUDGED_BY: Mapping[str, tuple[str, bool]] = {
-    "baseline/trend": ("brier_skill_1e4", True),
-    "baseline/return": ("pinball_bps", False),
-    "baseline/risk": ("down_brier", False),
-    "risk": ("pinball_bps", False),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +24,10 @@ class Listed:
     name : e.g. ``baseline/trend``.
     place : ``shipped`` or ``models_dir``.
     promoted : whether its place says to use it.
-    in_use : whether agents load it: promoted in MODELS_DIR, or shipped and nothing promoted there.
-    card : None if it does not verify; ``problem`` says why.
+    in_use : whether agents load it: promoted in MODELS_DIR, or what stands in for that.
+    card : None if it does not verify.
+    problem : why it must not be used.
+    note : what it stands in for, and why; empty if it is the one that is meant.
     """
 
     name: str
@@ -42,6 +37,7 @@ class Listed:
     in_use: bool
     card: Card | None
     problem: str = ""
+    note: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON's types only."""
@@ -52,6 +48,7 @@ class Listed:
             "promoted": self.promoted,
             "in_use": self.in_use,
             "problem": self.problem,
+            "note": self.note,
         }
         if self.card is not None:
             body |= {
@@ -95,18 +92,30 @@ def names(root: Path) -> list[str]:
     return sorted(found)
 
 
-def listing(models_dir: Path, shipped: Path = SHIPPED) -> list[Listed]:
-    """Return every version by name, those that ship first, oldest first."""
+def listing(
+    models_dir: Path,
+    shipped: Path = SHIPPED,
+    admits: Callable[[str, Card], object] | None = None,
+) -> list[Listed]:
+    """Return every version by name, those that ship first, oldest first.
+
+    Parameters
+    ----------
+    admits : raises ModelError for a card that the settings do not allow.
+    """
     rows = []
     for name in sorted({*names(shipped), *names(models_dir)}):
-        chosen = promoted(models_dir, name)
+        used = _used(FolderStore(models_dir, shipped, admits), name)
         for place, root in ((SHIPS, shipped), (TRAINED, models_dir)):
-            marked = promoted(root, name)
+            marked = _marked(root, name)
             for version in versions(root, name):
-                is_marked = version == marked
-                in_use = is_marked and (place == TRAINED or chosen is None)
+                in_use = used is not None and (used.place, used.version) == (place, version)
                 card, problem = _verified(root / name / version)
-                rows.append(Listed(name, version, place, is_marked, in_use, card, problem))
+                if card is not None and admits is not None and place == TRAINED:
+                    problem = _refusal(admits, name, card)
+                note = used.sentence if used is not None and in_use else ""
+                mark = version == marked
+                rows.append(Listed(name, version, place, mark, in_use, card, problem, note))
     return rows
 
 
@@ -122,19 +131,23 @@ def require_name(models_dir: Path, name: str, shipped: Path = SHIPPED) -> None:
         raise NotFound("model", "must be one that exists", name, f"There are: {', '.join(known)}.")
 
 
-def scores(card: Card) -> dict[str, float]:
-    """Return the walk-forward means of a card; empty if it has none."""
-    told = card.metrics.get("walk_forward", {})
-    return {key: float(value) for key, value in told.items() if isinstance(value, int | float)}
-
-
 def after_training(
-    models_dir: Path, name: str, card: Card, *, promote_better: bool, shipped: Path = SHIPPED
+    models_dir: Path,
+    name: str,
+    card: Card,
+    *,
+    promote_better: bool,
+    sound: Callable[[str, str], object],
+    shipped: Path = SHIPPED,
 ) -> Outcome:
-    """Promote a new version if that is wanted and it is better than the one in use.
+    """Promote a new version if that is wanted, it is better than the one in use, and sound.
 
     Better needs a comparison on the same rows: same bars, horizon and end. Anything else is left
     to people.
+
+    Parameters
+    ----------
+    sound : raises ModelError for a version (name, version) that must not be promoted.
     """
     mine = scores(card)
     if not promote_better:
@@ -143,6 +156,10 @@ def after_training(
     why_not = None if before is None else _worse(name, card, before)
     if why_not is not None:
         return Outcome(False, f"Not promoted: {why_not}.", mine)
+    try:
+        sound(name, card.version)
+    except ModelError as error:
+        return Outcome(False, f"Not promoted: {error.message}.", mine)
     promote(models_dir, name, card.version)
     told = "no model was in use" if before is None else f"better than {before.version}"
     return Outcome(True, f"Promoted (AUTO_PROMOTE): {told}.", mine)
@@ -162,13 +179,36 @@ def _worse(name: str, card: Card, before: Card) -> str | None:
     ]
     if told[0] != told[1]:
         return f"{before.version} was tested on other rows, so they cannot be compared"
-    key, more = _JUDGED_BY[name]
+    key, more = judged_by(name)
     new, old = scores(card).get(key), scores(before).get(key)
     if new is None or old is None:
         return f"there is no {key} to compare"
     if (new > old) if more else (new < old):
         return None
     return f"{key} {new:.5g} is not better than {old:.5g} of {before.version}"
+
+
+def _used(store: FolderStore, name: str) -> ModelInUse | None:
+    try:
+        store.open(name)
+    except ModelError:
+        return None
+    return store.opened[name]
+
+
+def _marked(root: Path, name: str) -> str | None:
+    try:
+        return promoted(root, name)
+    except ModelError:  # unreadable: it marks nothing
+        return None
+
+
+def _refusal(admits: Callable[[str, Card], object], name: str, card: Card) -> str:
+    try:
+        admits(name, card)
+    except ModelError as error:
+        return error.message
+    return ""
 
 
 def _verified(folder: Path) -> tuple[Card | None, str]:

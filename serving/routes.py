@@ -46,6 +46,15 @@ def service_of(request: Request) -> CouncilService:
 # serving.api.Envelope asks for the token; this only tells readers of /docs.
 _TOKEN = [Security(HTTPBearer(auto_error=False))]
 Service = Annotated[CouncilService, Depends(service_of)]
+
+
+async def met_service(service: Service) -> CouncilService:
+    """Return the service once it has heard from its agents what they are."""
+    await service.meet()
+    return service
+
+
+Met = Annotated[CouncilService, Depends(met_service)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=18, description="`next` of the page before")]
 Id = Annotated[str, Path(max_length=64, pattern=r"^[\w.:-]+$")]
@@ -90,9 +99,9 @@ def why_signal(signal_id: Id, service: Service) -> dict[str, Any]:
 
 
 @router.get("/v1/agents")
-def list_agents(service: Service) -> Page:
-    """List the agents with their model cards and where they run."""
-    return _page([{"name": name, **card} for name, card in sorted(service.agent_cards.items())])
+def list_agents(service: Met) -> Page:
+    """List the agents, where they run, and the models that they answer with at this moment."""
+    return _page(service.agents_view())
 
 
 @router.get("/v1/agents/weights")
@@ -189,7 +198,7 @@ def decide_proposal(proposal_id: Number, body: ProposalRequest, service: Service
 
 
 @router.get("/v1/system/health")
-def system_health(service: Service) -> dict[str, Any]:
+def system_health(service: Met) -> dict[str, Any]:
     """Return whether the parts work and what is wrong with those that do not."""
     return service.health()
 
@@ -214,7 +223,7 @@ def metrics(service: Service) -> PlainTextResponse:
 
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
-def status_page(service: Service) -> HTMLResponse:
+def status_page(service: Met) -> HTMLResponse:
     """Show what the system is doing, for people."""
     return HTMLResponse(
         render(service.overview()),
@@ -226,7 +235,7 @@ def status_page(service: Service) -> HTMLResponse:
 
 
 @router.post("/internal/opinions", include_in_schema=False)
-async def internal_opinions(body: OpinionsRequest, service: Service) -> dict[str, Any]:
+async def internal_opinions(body: OpinionsRequest, service: Met) -> dict[str, Any]:
     """Ask the agents about bars that the desk has just appended."""
     wanted = [(item.symbol, item.as_of) for item in body.items]
     gathered = await service.opine(service.states(wanted))

@@ -20,8 +20,8 @@ from serving.bootstrap import (
     DESK_LEASE,
     api_token,
     build_desk,
-    configured_agents,
     council_service,
+    live_agents,
     open_storage,
 )
 from serving.commands.common import err, out, settings_from
@@ -30,6 +30,7 @@ from serving.logs import start_logging
 from serving.plan import RunPlan
 from serving.planning import Wish, default_profile, make_plan, source_of
 from serving.processes import alive, choose_port, port_free
+from serving.promotion import Refresher
 from serving.settings import Settings
 from serving.supervisor import Supervisor
 from serving.system import SystemClock, environment
@@ -107,7 +108,8 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     from serving.api import create_api
 
     desk = build_desk(plan, settings)
-    agents = {name: threaded(agent) for name, agent in configured_agents(settings).items()}
+    mine = live_agents(settings)
+    agents = {name: threaded(agent) for name, agent in mine.items()}
     app = create_api(council_service(plan, settings, agents))
     server = uvicorn.Server(
         uvicorn.Config(app, host=plan.host, port=plan.port, log_config=None, access_log=False)
@@ -119,7 +121,8 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     serving = asyncio.create_task(server._serve())
     watching = asyncio.create_task(_watch(screen))
     try:
-        await desk.run()
+        with Refresher(mine):
+            await desk.run()
     finally:
         watching.cancel()
         server.should_exit = True

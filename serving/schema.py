@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.canonical import plain
+from domain.cards import AgentCard
 from domain.decision import Decision
 from domain.market import parse_symbol
 from domain.opinion import Opinion, Outcome
@@ -237,6 +238,19 @@ def opinion_of(opinion: Opinion) -> dict[str, Any]:
         }
     )
     return body
+
+
+def agent_of(name: str, card: AgentCard | None, *, remote: bool) -> dict[str, Any]:
+    """Return the public form of an agent as it answers now; nulls for one that never answered."""
+    until = None if card is None else card.trained_until
+    return {
+        "name": name,
+        "version": card and card.version,
+        "runs": "serve" if remote else "in_process",
+        "trained_until": None if until is None else iso(until),
+        "models": [] if card is None else [plain(model) for model in card.models],
+        "problem": "It has not answered yet." if card is None else card.problem,
+    }
 
 
 def trade_of(trade: ClosedTrade) -> dict[str, Any]:

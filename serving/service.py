@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents.contract import trim
-from agents.host import Gathered, gather
+from agents.host import AgentHost, Gathered, describe, gather
 from data.memory import MarketMemory
 from domain.canonical import plain
+from domain.cards import AgentCard
 from domain.decision import Decision
 from domain.errors import ConclaveError, NotFound, UsageError
 from domain.market import MarketState, parse_symbol
-from domain.ports import AsyncAgent, Clock, Needs
+from domain.ports import Clock, Needs
 from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
 from serving.explaining import explanation
 from serving.plan import RunPlan
-from serving.schema import SignalRequest, signal_of, trade_of
+from serving.schema import SignalRequest, agent_of, signal_of, trade_of
 from serving.wire import opinion_to
 from storage.inbox import Inbox
 from storage.leases import Holder, Lease
@@ -30,6 +32,8 @@ from storage.snapshots import SqlSnapshots
 
 ANSWER_SECONDS = 3.0  # how long an API call waits for the desk
 POLL_SECONDS = 0.01
+CARD_SECONDS = 2.0  # for how long an agent's word about itself is taken
+DESCRIBE_SECONDS = 0.5  # patience with it
 DRIFT = "drift"  # proposals and events of serving.monitoring
 VIEW, VIEW_KEY = "view", "desk"  # the snapshot in which the desk tells weights, books and risk
 
@@ -46,7 +50,8 @@ class CouncilService:
 
     Parameters
     ----------
-    agents : hosted agents; ``needs`` is the most any of them reads of a state.
+    agents : hosted agents.
+    remote : those that have a deployment of their own.
     desk : the lease that a running desk holds.
     """
 
@@ -56,9 +61,8 @@ class CouncilService:
     desk: Lease
     snapshots: SqlSnapshots
     proposals: Proposals
-    agents: Mapping[str, AsyncAgent]
-    needs: Needs
-    agent_cards: Mapping[str, Mapping[str, Any]]
+    agents: Mapping[str, AgentHost]
+    remote: frozenset[str]
     memories: dict[str, MarketMemory]
     timeframe: str
     strategy: str
@@ -66,6 +70,38 @@ class CouncilService:
     deadline_s: float
     token: str
     clock: Clock
+    cards: dict[str, AgentCard] = field(default_factory=dict)
+    _met_at: float = -math.inf
+    _meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    # Who the agents are
+
+    async def meet(self) -> None:
+        """Ask the agents what they are, unless that was done a moment ago.
+
+        Who does not answer is remembered as it was.
+        """
+        async with self._meeting:
+            if time.monotonic() - self._met_at < CARD_SECONDS:
+                return
+            self.cards |= await describe(self.agents, DESCRIBE_SECONDS)
+            self._met_at = time.monotonic()
+
+    @property
+    def needs(self) -> Needs:
+        """The most that any agent met so far reads of a state."""
+        needs = [card.needs for card in self.cards.values()]
+        return Needs(
+            max((need.bars for need in needs), default=1),
+            max((need.feature_rows for need in needs), default=1),
+        )
+
+    def agents_view(self) -> list[dict[str, Any]]:
+        """Return each agent, where it runs, and the models it answers with, by name."""
+        return [
+            agent_of(name, self.cards.get(name), remote=name in self.remote)
+            for name in sorted(self.agents)
+        ]
 
     # What the agents say
 
@@ -92,6 +128,7 @@ class CouncilService:
         """
         symbol, as_of = self._wanted(request)
         self.running_desk()
+        await self.meet()
         state = self._state(symbol, as_of)
         gathered = await self.opine([trim(state, self.needs)])
         body = {
@@ -195,6 +232,7 @@ class CouncilService:
             info = holder.info
             if info.get("via") == "in_process" and not self.plan.local:
                 problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
+        problems += [text for card in self.cards.values() for text in card.problems]
         status = "degraded" if problems else "ok"
         mode = self.risk()["mode"]
         if mode != RiskMode.ACTIVE:

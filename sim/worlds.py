@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import DataRefused, UsageError
-from domain.market import Bar, BarFrame, BookSnapshot, parse_symbol, symbol_on
+from domain.market import Bar, BarFrame, BookSnapshot, BookView, parse_symbol, symbol_on
 from domain.times import DAY_MS, iso, timeframe_ms
 
 Floats = NDArray[np.float64]
@@ -181,10 +181,11 @@ class GeneratedWorld:
 
     def book(self, as_of: int, levels: int = 10) -> BookSnapshot:
         """Return the order book at the close of the bar known at ``as_of`` (ms), best first."""
-        first = as_of - self._step
-        close = float(self.bars(first, 1).close[0])
-        half = max(close * float(self.spread_bps(first, 1)[0]) / 2e4, self.tick / 2)
-        rng = np.random.default_rng([self.seed, self._pair, self._index(first), 1])
+        index = self._index(as_of - self._step)
+        part, cut = next(self._stretch(index, 1))
+        close = float(part.ohlcv[3, cut.start])
+        half = max(close * float(part.spread_bps[cut.start]) / 2e4, self.tick / 2)
+        rng = np.random.default_rng([self.seed, self._pair, index, 1])
         gap = max(self.tick, close * 0.5e-4)
         depth = np.cumsum(gap * rng.uniform(0.5, 1.5, (2, levels)), axis=1) - gap * 0.5
         worth = rng.lognormal(11.0, 0.6, (2, levels))  # quote units, median 60 000 a level
@@ -192,8 +193,8 @@ class GeneratedWorld:
         return BookSnapshot(
             self.symbol,
             as_of,
-            tuple((float(p), float(q)) for p, q in zip(bids, worth[0] / bids, strict=True)),
-            tuple((float(p), float(q)) for p, q in zip(asks, worth[1] / asks, strict=True)),
+            tuple(zip(bids.tolist(), (worth[0] / bids).tolist(), strict=True)),
+            tuple(zip(asks.tolist(), (worth[1] / asks).tolist(), strict=True)),
         )
 
     def _index(self, open_ms: int) -> int:
@@ -303,7 +304,9 @@ class PlantedEdge(GeneratedWorld):
 
 
 class DemoSource:
-    """The demo market as the desk's feed (:class:`domain.ports.MarketSource`); never ends.
+    """The demo market as the desk's feed and its books; never ends.
+
+    A :class:`domain.ports.MarketSource` and a :class:`domain.ports.BookSource`.
 
     Parameters
     ----------
@@ -357,9 +360,9 @@ class DemoSource:
             )
         )
 
-    def book(self, symbol: str, as_of: int) -> BookSnapshot:
-        """Return the book at the close of the bar known at ``as_of``."""
-        return self.worlds[symbol].book(as_of)
+    def look(self, symbol: str, as_of: int) -> BookView:
+        """Return the book at the close of the bar known at ``as_of``; prints are not generated."""
+        return BookView(self.worlds[symbol].book(as_of))
 
     def _numbered(
         self, place: int, world: GeneratedWorld, after: int

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.memory import MarketMemory
-from domain.market import BarFrame, MarketState
+from domain.market import BarFrame, BookView, MarketState, OrderFlow, Trade
 from domain.ports import Agent
+from sim.worlds import DemoSource
 
 START = 1_704_067_200_000  # 2024-01-01
 STEP = 300_000
@@ -39,8 +40,27 @@ def with_gap(bars: BarFrame, at: int, missing: int) -> BarFrame:
     return BarFrame(bars.symbol, bars.timeframe, *(column[keep] for column in columns))
 
 
+class WatchedBooks:
+    """Books, prints and order flow that hang on the instant alone; at every tenth nobody looked."""
+
+    def __init__(self) -> None:
+        self._demo = DemoSource(start_ms=START)
+
+    def look(self, symbol: str, as_of: int) -> BookView:
+        """See a book of the demo market, whatever the bars are."""
+        if as_of // STEP % 10 == 0:
+            return BookView()
+        rng = np.random.default_rng(as_of // STEP)
+        book = self._demo.look(symbol, as_of).book
+        moves = rng.normal(size=8)
+        flow = OrderFlow(as_of - 10_000, as_of, moves.sum(), np.abs(moves).sum(), len(moves))
+        sold = rng.random(8) < 0.5
+        trades = (Trade(as_of - 1 - i, 50_000.0, 1.0 + i, bool(sold[i])) for i in range(7, -1, -1))
+        return BookView(book, tuple(trades), flow)
+
+
 def states_of(agent: Agent, bars: BarFrame) -> Sequence[MarketState]:
-    """The states at every bar's close, with as much of the past as the agent needs."""
-    memory = MarketMemory(bars.symbol, bars.timeframe, keep=None)
+    """The states at every bar's close, with as much of the past as the agent needs, and books."""
+    memory = MarketMemory(bars.symbol, bars.timeframe, keep=None, books=WatchedBooks())
     memory.append(bars)
     return memory.states(bars=agent.needs.bars, feature_rows=agent.needs.feature_rows)

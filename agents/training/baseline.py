@@ -6,16 +6,16 @@ Settings were chosen on quarterly walk-forward inside 2023-04 … 2024-12; nothi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from agents.artifacts import Card, columns_hash, save
-from agents.baseline import NAME, TARGETS, risk_inputs
+from agents.artifacts import Artifact, Card, columns_hash
+from agents.baseline import NAME, head_of, risk_inputs
 from agents.contract import HORIZON_BARS
+from agents.heads import Head
 from agents.risk import sigmoid
 from agents.training.dataset import (
     VOLUME_FROM,
@@ -23,25 +23,28 @@ from agents.training.dataset import (
     Dataset,
     Flags,
     Floats,
-    Progress,
     Source,
     boost,
     build_dataset,
     first_row_ms,
     fit_volatility,
-    silent,
     walk_forward,
 )
+from agents.training.model import Model
 from agents.training.onnx_trees import export_trees
-from agents.training.reports import mean_scores, quantile_scores, risk_scores, trend_scores
+from agents.training.reports import (
+    climatology_scores,
+    mean_scores,
+    quantile_scores,
+    risk_scores,
+    trend_scores,
+)
 from agents.training.volatility import fit_logistic
+from agents.training.watch import Watch
 from data.features import REFERENCE_54
 from domain.canonical import canonical_json, plain
-from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.quantiles import CANONICAL_LEVELS
-
-Target = Literal["trend", "return", "risk"]
 
 _LEVELS = np.array(CANONICAL_LEVELS)
 _SMALLEST_RATIO = 1e-6  # gamma deviance needs a positive RV/σ̂²
@@ -76,50 +79,46 @@ class Fit:
     score: Callable[[Flags], dict[str, float]]
 
 
-def train(
-    target: Target, bars: BarFrame, out_dir: Path, source: Source,
-    horizon_bars: int = HORIZON_BARS, config: BaselineConfig | None = None,
-    progress: Progress = silent,
-) -> Card:  # fmt: skip
-    """Fit one target on ``bars`` before ``source.end_ms`` and save it as ``baseline/<target>``.
+class BaselineModel(Model):
+    """One boosted target; of several symbols' bars it uses the first."""
 
-    Raises
-    ------
-    UsageError : for an unknown target.
-    DataRefused : if there are too few valid rows.
-    """
-    if target not in TARGETS:
-        raise UsageError("target", f"must be one of {', '.join(TARGETS)}", target)
-    config = config or BaselineConfig()
-    data = build_dataset(bars, source.end_ms, horizon_bars, features=True)
-    fit = functools.partial(_FITS[target], data, seed=source.seed, config=config)
-    folds: list[dict[str, float]] = []
-    for start, end in walk_forward(data, source):
-        progress(f"{target}: walk-forward fold {len(folds) + 1} of {source.folds}")
-        folds.append(fit(start).score(data.between(start, end)))
-    progress(f"{target}: fit on all rows")
-    final = fit(source.end_ms)
-    card = Card(
-        NAME, target, source.created_at, source.commit, source.data_sha256,
-        bars.symbol, bars.timeframe, horizon_bars,
-        first_row_ms(data.bars, VOLUME_FROM, source.end_ms), source.end_ms, source.seed,
-        columns=REFERENCE_54, feature_schema=columns_hash(REFERENCE_54),
-        metrics={"walk_forward": mean_scores(folds)}, settings=plain(config),
-        command=source.command,
-    )  # fmt: skip
-    return save(out_dir, f"{NAME}/{target}", card, final.files)
+    kind = NAME
 
+    def __init__(
+        self, target: str, horizon_bars: int = HORIZON_BARS, config: BaselineConfig | None = None
+    ) -> None:
+        super().__init__(target, horizon_bars)
+        self.config = config or BaselineConfig()
 
-def train_all(
-    bars: BarFrame, out_dir: Path, source: Source, horizon_bars: int = HORIZON_BARS,
-    config: BaselineConfig | None = None, progress: Progress = silent,
-) -> dict[str, Card]:  # fmt: skip
-    """Fit the three targets one after the other; return their cards by target."""
-    targets: tuple[Target, ...] = ("trend", "return", "risk")
-    return {
-        target: train(target, bars, out_dir, source, horizon_bars, config, progress)
-        for target in targets
-    }
+    def head(self, artifact: Artifact) -> Head:
+        """Return the head that an artifact holds."""
+        return head_of(artifact)
+
+    def fit(
+        self, bars: Sequence[BarFrame], source: Source, watch: Watch
+    ) -> tuple[Card, dict[str, bytes]]:
+        """Validate on walk-forward quarters before the end, then fit on all rows."""
+        first = bars[0]
+        data = build_dataset(first, source.end_ms, self.horizon_bars, features=True)
+        fit = functools.partial(_FITS[self.target], data, seed=source.seed, config=self.config)
+        folds: list[dict[str, float]] = []
+        for start, end in walk_forward(data, source):
+            watch.say(f"{self.target}: walk-forward fold {len(folds) + 1} of {source.folds}")
+            rows = data.between(start, end)
+            usual = climatology_scores(self.target, data, start, rows)
+            folds.append({**fit(start).score(rows), **usual})
+            watch.checked(len(folds), folds[-1])
+        watch.say(f"{self.target}: fit on all rows")
+        final = fit(source.end_ms)
+        card = Card(
+            NAME, self.target, source.created_at, source.commit, source.data_sha256,
+            first.symbol, first.timeframe, self.horizon_bars,
+            first_row_ms(data.bars, VOLUME_FROM, source.end_ms), source.end_ms, source.seed,
+            columns=REFERENCE_54, feature_schema=columns_hash(REFERENCE_54),
+            metrics={"walk_forward": mean_scores(folds)}, settings=plain(self.config),
+            command=source.command,
+        )  # fmt: skip
+        return card, final.files
 
 
 def _fit_trend(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> Fit:

@@ -1,4 +1,14 @@
-"""Validation scores for model cards."""
+"""Validation scores for model cards.
+
+A card's ``metrics["walk_forward"]`` holds the means over the folds of
+
+* a trend: ``brier_skill_1e4`` (gain over ½ × 10⁴, more is better), ``auc``, ``accuracy``;
+* a range: ``pinball_bps`` (less is better), ``coverage_80``;
+* a risk: ``down_brier``, ``up_brier`` (less is better), ``down_auc``, ``up_auc``;
+
+and, for each of these that climatology was scored on over the same rows, ``climatology_<key>``. A
+model that is not better than that is refused when it is to be promoted (:mod:`agents.inspection`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +17,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.training.dataset import Dataset
 from domain import scores
 from domain.quantiles import CANONICAL_LEVELS
 
 Floats = NDArray[np.float64]
+
+CLIMATOLOGY = "climatology_"  # before a score's key: what climatology scored on the same rows
 
 _AT = {level: CANONICAL_LEVELS.index(level) for level in (0.1, 0.5, 0.9)}
 
@@ -37,6 +50,30 @@ def risk_scores(name: str, p: Floats, event: NDArray[np.bool_]) -> dict[str, flo
         f"{name}_brier": float(scores.brier(p, event).mean()),
         f"{name}_auc": scores.auc(p, event),
     }
+
+
+def climatology_scores(
+    target: str, data: Dataset, start_ms: int, rows: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return what the frequencies of the time before ``start_ms`` score on ``rows``.
+
+    A model must beat them to be used: keys are those of the target's scores after
+    ``climatology_``.
+    """
+    known = data.known_by(0, start_ms)
+    if target == "trend":
+        p = np.full(int(rows.sum()), float(data.labels.up[known].mean()))
+        gain = (0.25 - scores.brier(p, data.labels.up[rows]).mean()) * 1e4
+        return {"climatology_brier_skill_1e4": float(gain)}
+    if target == "return":
+        q = np.tile(np.quantile(data.labels.y[known], CANONICAL_LEVELS), (int(rows.sum()), 1))
+        told = quantile_scores(q, data.labels.y[rows])
+        return {"climatology_pinball_bps": told["pinball_bps"]}
+    made = {}
+    for side, event in (("down", data.down), ("up", data.up)):
+        p = np.full(int(rows.sum()), float(event[known].mean()))
+        made[f"climatology_{side}_brier"] = float(scores.brier(p, event[rows]).mean())
+    return made
 
 
 def mean_scores(folds: Sequence[Mapping[str, float]]) -> dict[str, object]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from domain.errors import ModelError, NotFound
 from serving.commands.common import Config, Json, Set, out, print_json, settings_from
 
 app = typer.Typer(help="List, promote and roll back trained models.", no_args_is_help=True)
@@ -20,9 +22,12 @@ def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
 
     Example: conclave models list --json
     """
-    from serving.registry import SHIPS, listing
+    from domain.cards import SHIPPED
+    from serving.promotion import admission
+    from serving.registry import listing
 
-    rows = listing(settings_from(None, config, sets).data.models_dir)
+    settings = settings_from(None, config, sets)
+    rows = listing(settings.data.models_dir, admits=admission(settings))
     if json:
         print_json({"items": [row.as_json() for row in rows]})
         return
@@ -32,12 +37,16 @@ def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     )  # fmt: skip
     for row in rows:
         state = "[green]in use[/]" if row.in_use else "promoted" if row.promoted else ""
-        place = "shipped" if row.place == SHIPS else ""
-        market, until = ("", row.problem) if row.card is None else (
+        place = "shipped" if row.place == SHIPPED else ""
+        market, until = ("", "") if row.card is None else (
             f"{row.card.symbol} {row.card.timeframe}", row.as_json()["seen_until"][:10]
         )  # fmt: skip
         table.add_row(row.name, row.version, " ".join(filter(None, (state, place))), market, until)
     out.print(table if rows else "No models. Try: conclave train trend --model baseline --data …")
+    for row in rows:
+        if row.note or row.problem:
+            told = row.note or f"{row.name} {row.version} cannot be used: {row.problem}"
+            out.print(told, style="yellow", markup=False)
 
 
 @app.command()
@@ -50,15 +59,19 @@ def promote(
     config: Config = None,
     sets: Set = None,
 ) -> None:
-    """Put a version trained here into use, once every byte of it has been verified.
+    """Put a version trained here into use; a running system moves to it within seconds.
 
+    It is refused, and the one before stays, if its bytes are not those of its card, if its
+    horizon, bars or features are not those of the settings, if it was worse than climatology in
+    validation, or if its forecasts on a generated market cannot be.
     Example: conclave models promote baseline/trend
     """
     from agents import artifacts
-    from domain.errors import NotFound
+    from serving.promotion import require_sound
     from serving.registry import require_name
 
-    root = settings_from(None, config, sets).data.models_dir
+    settings = settings_from(None, config, sets)
+    root = settings.data.models_dir
     require_name(root, name)
     known = artifacts.versions(root, name)
     if not known:
@@ -66,12 +79,17 @@ def promote(
             name, "has no version trained here to promote", hint="The shipped one is in use."
         )
     chosen = version or known[-1]
-    before = artifacts.promoted(root, name)
+    if chosen not in known:
+        told = f"There are: {', '.join(known)}; what ships: conclave models rollback {name}"
+        raise NotFound(name, "can only promote a version trained here", chosen, told)
+    skill = require_sound(settings, name, chosen)
+    before = _promoted(root, name)
     artifacts.promote(root, name, chosen)
     if json:
-        print_json({"name": name, "version": chosen, "before": before})
+        print_json({"name": name, "version": chosen, "before": before, "skill": skill})
     else:
         out.print(f"[green]{name}[/] {chosen} is in use; before: {before or 'what ships'}")
+        out.print(f"{skill} A running system moves to it within seconds.", markup=False)
 
 
 @app.command()
@@ -85,9 +103,18 @@ def rollback(name: Name, json: Json = False, config: Config = None, sets: Set = 
 
     root = settings_from(None, config, sets).data.models_dir
     require_name(root, name)
-    before = artifacts.promoted(root, name)
+    before = _promoted(root, name)
     now = artifacts.rollback(root, name)
     if json:
         print_json({"name": name, "version": now, "before": before})
     else:
         out.print(f"[green]{name}[/] {now or 'what ships'} is in use; before: {before}")
+
+
+def _promoted(root: Path, name: str) -> str | None:
+    from agents import artifacts
+
+    try:
+        return artifacts.promoted(root, name)
+    except ModelError:  # half written: promoting again mends it
+        return None

@@ -49,6 +49,7 @@ def status(json: Json = False, config: Config = None, sets: Set = None) -> int:
             "health": call(client, "GET", "/v1/system/health"),
             "risk": call(client, "GET", "/v1/risk/state"),
             "account": call(client, "GET", "/v1/equity?points=2")["account"],
+            "agents": call(client, "GET", "/v1/agents")["items"],
             "weights": call(client, "GET", "/v1/agents/weights")["items"],
             "signals": call(client, "GET", "/v1/signals?limit=5")["items"],
         }
@@ -168,10 +169,14 @@ def _tell_status(body: dict[str, Any]) -> None:
             f"equity {float(account['equity']):,.2f} {account['currency']}, "
             f"{len(account['positions'])} open positions"
         )
-    weights = Table("agent", "weight", "skill ×10⁴", "scored", box=None)
+    versions = {agent["name"]: agent["version"] for agent in body["agents"]}
+    weights = Table("agent", "weight", "skill ×10⁴", "scored", "version", box=None)
     for row in body["weights"]:
         skill = "–" if row["skill_1e4"] is None else f"{row['skill_1e4']:+.1f}"
-        weights.add_row(row["agent"], f"{100 * (row['weight'] or 0):.1f} %", skill, str(row["n"]))
+        weights.add_row(
+            row["agent"], f"{100 * (row['weight'] or 0):.1f} %", skill, str(row["n"]),
+            versions.get(row["agent"]) or "–",
+        )  # fmt: skip
     out.print(weights)
     for signal in body["signals"]:
         out.print(

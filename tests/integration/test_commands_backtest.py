@@ -19,7 +19,7 @@ from domain.market import MarketState
 from domain.opinion import Opinion
 from execution.strategies import EmaCross
 from serving.backtesting import MoneyLedger, Request, run, set_up, taped
-from serving.bootstrap import configured_agents
+from serving.bootstrap import agents_named
 from serving.commands.common import settings_from
 from serving.evaluating import trained_until
 from serving.market_files import load_bars
@@ -110,7 +110,7 @@ def test_taped_when_a_bar_was_trained_on_then_the_agent_is_absent(tmp_path: Path
     settings = settings_from(
         None, None, ["models.agents=baseline,risk,climatology", f"VAR_DIR={tmp_path / 'var'}"]
     )
-    end = trained_until(configured_agents(settings))["risk"]
+    end = trained_until(agents_named(settings.models.agents, settings))["risk"]
     path = spot(tmp_path, 600, end - 400 * STEP)
     span = end - 100 * STEP, end + 200 * STEP
     states, tape = taped(

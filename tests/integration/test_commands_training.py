@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agents.artifacts import SHIPPED, FolderStore, versions
+from agents.artifacts import SHIPPED, FolderStore, promoted, versions
 from data.files import file_sha256
 from tests.command_line import YEAR_2024, Cli, spot
+from tests.model_files import FIRST, SECOND, damage, in_use, made, wider
 
 # train and models
 
@@ -36,7 +38,12 @@ def test_models_when_one_is_trained_promoted_and_rolled_back_then_agents_use_wha
     root = tmp_path / "var" / "models"
     [version] = versions(root, "risk")
     shipped = FolderStore(root).current("risk")
-    assert cli("models", "promote", "risk", "--json")[0] == 0
+    code, out, _ = cli("models", "promote", "risk", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "name": "risk", "version": version, "before": None,
+        "skill": "Not compared with climatology: the card has no walk-forward pinball_bps.",
+    }  # fmt: skip
     assert FolderStore(root).current("risk") == str(root / "risk" / version)
     rows = json.loads(cli("models", "list", "--json")[1])["items"]
     in_use = {row["name"]: row["place"] for row in rows if row["in_use"]}
@@ -68,6 +75,59 @@ def test_models_list_when_a_file_was_changed_then_it_says_which(cli: Cli, tmp_pa
     [broken] = [row for row in rows if row["place"] == "models_dir"]
     assert "sha256" in broken["problem"]
     assert cli("models", "promote", "risk")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"params": {"shrink": 0.0}}, "its p_up must depend on the market"),
+        ({"metrics": {"walk_forward": {"brier_skill_1e4": -2.5}}}, "worse than climatology"),
+        ({"horizon_bars": 12}, "was trained for a horizon of 12 bars"),
+        ({"timeframe": "1h"}, "was trained on 1h bars"),
+    ],
+)
+def test_models_promote_when_a_version_is_bad_then_refused_and_the_old_one_stays(
+    cli: Cli, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    root, name = tmp_path / "var" / "models", "baseline/trend"
+    good, bad = made(root, name, FIRST), made(root, name, SECOND, **changes)
+    assert cli("models", "promote", name, good.version)[0] == 0
+    code, out, err = cli("models", "promote", name)
+    assert (code, out) == (1, "")
+    assert bad.version in err
+    assert told in err
+    assert promoted(root, name) == good.version
+
+
+def test_models_promote_when_a_shipped_version_is_named_then_it_says_how_to_return_to_it(
+    cli: Cli, tmp_path: Path
+) -> None:
+    made(tmp_path / "var" / "models", "risk")
+    [shipped] = versions(SHIPPED, "risk")
+    code, _, err = cli("models", "promote", "risk", shipped)
+    assert code == 2
+    assert "conclave models rollback risk" in err
+
+
+def test_models_list_and_doctor_when_the_promoted_one_is_damaged_then_both_name_what_stands_in(
+    cli: Cli, tmp_path: Path
+) -> None:
+    root = tmp_path / "var" / "models"
+    good = in_use(root, "risk", FIRST, params=wider(1.1))
+    bad = in_use(root, "risk", SECOND, params=wider(1.2))
+    damage(root, "risk", bad.version)
+    rows = json.loads(cli("models", "list", "--json")[1])["items"]
+    marks = {row["version"]: row for row in rows if row["place"] == "models_dir"}
+    assert (marks[bad.version]["promoted"], marks[bad.version]["in_use"]) == (True, False)
+    assert marks[good.version]["in_use"]
+    sentence = f"{good.version} is instead"
+    assert marks[good.version]["note"].endswith(sentence)
+    assert sentence in cli("models", "list")[1]
+    code, out, _ = cli("doctor", "--json", "--set", "API_PORT=0", "--set", "RAY_DASHBOARD_PORT=0")
+    [found] = [row for row in json.loads(out)["findings"] if row["name"] == "models"]
+    assert (code, found["ok"]) == (1, False)
+    assert f"{bad.version}: params.json: its sha256" in found["detail"]
+    assert sentence in found["detail"]
 
 
 def test_train_when_auto_promote_is_on_then_only_a_comparable_better_model_is_taken(

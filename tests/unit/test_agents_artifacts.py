@@ -36,9 +36,32 @@ def test_save_when_loaded_again_then_card_and_bytes_are_the_same(tmp_path):
     assert saved.version == "20260102T030405Z-abc1234"
     assert (artifact.card, artifact.params()) == (saved, {"x": 1})
     assert {"numpy", "scikit-learn", "onnxruntime"} <= set(artifact.card.libraries)
+    assert {"python", "platform", "cpu", "cpus"} == set(artifact.card.environment)
     latest = json.loads((tmp_path / NAME / "metrics" / "latest.json").read_text())
     assert latest == {"version": saved.version, "metrics": {"auc": 0.5}}
     assert (tmp_path / NAME / "metrics" / "history" / f"{saved.version}.json").is_file()
+
+
+def test_save_when_files_are_safetensors_then_they_are_kept_as_they_are(tmp_path):
+    version = save(tmp_path, NAME, card(), {"model.safetensors": b"\x00\x01"}).version
+    assert load(tmp_path / NAME / version).contents == {"model.safetensors": b"\x00\x01"}
+
+
+@pytest.mark.parametrize("name", ["baseline/trend", "baseline/return", "baseline/risk", "risk"])
+def test_load_when_a_shipped_card_names_no_environment_then_it_still_loads(name):
+    assert FolderStore().open(name).card.files
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("horizon_bars", "5"), ("metrics", None), ("columns", "ret_0"), ("files", ["params.json"])],
+)
+def test_load_when_a_card_field_is_of_another_kind_then_refused_naming_it(tmp_path, field, value):
+    folder = tmp_path / NAME / put(tmp_path).version
+    body = json.loads((folder / "card.json").read_text()) | {field: value}
+    (folder / "card.json").write_text(json.dumps(body))
+    with pytest.raises(ModelError, match=f"{field}: must be a JSON"):
+        load(folder)
 
 
 def test_load_when_one_byte_changed_then_refused_naming_file_and_rule(tmp_path):
@@ -61,7 +84,7 @@ def test_load_when_card_names_a_pickle_or_another_folder_then_refused(tmp_path, 
     body = json.loads((folder / "card.json").read_text())
     body["files"] = {name: "0" * 64}
     (folder / "card.json").write_text(json.dumps(body))
-    with pytest.raises(ModelError, match=r"plain \.json or \.onnx"):
+    with pytest.raises(ModelError, match=r"plain \.json, \.onnx or \.safetensors"):
         load(folder)
 
 

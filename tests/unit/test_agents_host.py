@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agents.climatology import Climatology, ClimatologyConfig
-from agents.host import HandleAgent, LocalAgent, Overloaded, gather
+from agents.host import HandleAgent, LocalAgent, Overloaded, describe, gather
+from domain.cards import AgentCard
 from domain.errors import ServiceUnreachable
 from domain.ports import Needs
 from tests.agents_world import market, states_of
@@ -37,6 +38,34 @@ def fails(error):
 def light():
     agent = Climatology(ClimatologyConfig(window=400))
     return agent, list(states_of(agent, market(600)))[500:503]
+
+
+class Describes:
+    """A host that says what it is with a card or an error, after a delay."""
+
+    def __init__(self, told, delay=0.0):
+        self.told, self.delay = told, delay
+
+    async def describe(self):
+        await asyncio.sleep(self.delay)
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
+
+
+def test_describe_when_some_fail_or_are_late_then_the_others_are_known(light):
+    card = AgentCard("b", "1", Needs())
+    hosts = {
+        "climatology": LocalAgent(light[0]),
+        "b": Describes(card),
+        "late": Describes(card, delay=30.0),
+        "gone": Describes(ServiceUnreachable("gone", "has no replica in reach")),
+    }
+    got = asyncio.run(describe(hosts, 0.2))
+    assert got["b"] is card
+    assert got["climatology"] == AgentCard("climatology", light[0].version, light[0].needs)
+    assert set(got) == {"b", "climatology"}
+    assert asyncio.run(describe({}, 0.2)) == {}
 
 
 def test_gather_when_all_answer_then_one_mapping_per_state_in_order(light):

@@ -96,6 +96,19 @@ def test_council_when_one_member_is_missing_then_it_still_decides_and_says_so():
     assert made.inputs["quorum"] == pytest.approx(0.75)
 
 
+def test_council_when_there_is_no_book_to_read_then_its_reader_has_no_seat_in_the_quorum():
+    judge, _ = planted(400, {"better": lambda truth, _: truth, "worse": lambda *_: 0.35})
+    better = [opinion("better", 0.7, 400)]
+    members = ("better", "worse", "reader")
+    three = council(members, replace(EASY, min_forecasters=1))
+    three.restore({**judge.snapshot(), "fold": three.settings.fold_id})
+    made = decided(three, better, state(400), {"worse": "deadline", "reader": "no_book"})
+    other = decided(three, better, state(400), {"worse": "deadline", "reader": "deadline"})
+    assert made.inputs["quorum"] > 0.99 > other.inputs["quorum"]
+    assert made.absent["reader"] == "no_book"
+    assert differences(made, better) == {}
+
+
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [

@@ -134,6 +134,22 @@ def test_track_when_a_second_version_speaks_too_then_the_first_opinion_is_scored
     assert judge.snapshot()["tracks"][0]["pending"][0]["opinions"] == {"a": 0.9}
 
 
+def test_fold_when_a_member_changes_its_version_then_the_new_one_inherits_seat_and_record():
+    def record(change_at):
+        judge, seq = council(), 0
+        for k in range(12):
+            version = "1" if k < change_at else "2"
+            rows = [opinion("a", 0.7, k, model_version=version), opinion("b", 0.4, k)]
+            rows += [outcome(k, 0.01 if k % 3 else -0.01)]
+            judge.observe([(seq + i + 1, row) for i, row in enumerate(rows)])
+            seq += len(rows)
+        return judge.weights_view(SYMBOL)
+
+    changed = record(change_at=6)
+    assert changed == record(change_at=12)
+    assert {row["agent"]: row["n"] for row in changed}["a"] == 12
+
+
 def test_track_when_outcomes_never_come_then_what_waits_stays_bounded():
     judge = council(max_pending=10)
     judge.observe([(k + 1, opinion("a", 0.6, k)) for k in range(50)])

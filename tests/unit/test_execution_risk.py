@@ -152,6 +152,17 @@ def test_entry_checks_when_the_book_is_wide_and_thin_then_both_stop_the_entry():
     assert [c.code for c in failed(checks)] == [Reason.WIDE_SPREAD, Reason.THIN_BOOK]
 
 
+def test_entry_checks_when_a_side_of_the_book_is_empty_then_the_spread_is_the_modelled_one():
+    state = RiskState(RiskLimits(), "paper")
+    book = BookSnapshot(PERP.symbol, START, ((49_900.0, 100.0),), ())
+    checks = {
+        check.name: check.value
+        for check in state.entry_checks(portfolio(), PERP.symbol, Decimal(500), 1.0, book)
+    }
+    assert checks["spread_bps"] == 1.0
+    assert checks["liquidity"] == 49_900.0 * 100
+
+
 def test_entry_checks_when_equity_is_gone_then_nothing_is_entered():
     state = RiskState(RiskLimits(), "paper")
     assert names(state.entry_checks(portfolio(0), PERP.symbol, Decimal(500), 1.0)) == ["equity"]

@@ -208,4 +208,4 @@ def test_demo_source_when_resumed_then_it_goes_on_after_the_last_known_bar() -> 
     bars = list(islice(DemoSource(symbols).stream({}), 40))
     after = {"BTC/USDT": bars[18].open_ms, "ETH/USDT": bars[17].open_ms}
     assert list(islice(DemoSource(symbols).stream(after), 21)) == bars[19:]
-    assert DemoSource(symbols).book("ETH/USDT", bars[1].close_ms).at == bars[1].close_ms
+    assert DemoSource(symbols).look("ETH/USDT", bars[1].close_ms).book.at == bars[1].close_ms

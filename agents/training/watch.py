@@ -1,0 +1,30 @@
+"""Who follows a training: progress for people, scores for whoever schedules trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def _nothing(*_: Any) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Callbacks of a training, and where it keeps what it needs to go on after a kill.
+
+    Attributes
+    ----------
+    say : a new phase, in words.
+    tick : steps done, steps in all, and a few words; called often.
+    checked : step and validation scores, whenever there are new ones; may raise to end the run.
+    checkpoint : file that a training in steps writes and resumes from; None = none.
+    """
+
+    say: Callable[[str], None] = _nothing
+    tick: Callable[[int, int, str], None] = _nothing
+    checked: Callable[[int, Mapping[str, float]], None] = _nothing
+    checkpoint: Path | None = None

@@ -1,0 +1,61 @@
+"""How people follow a training: a bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from serving.commands.common import err
+
+if TYPE_CHECKING:
+    from agents.training.watch import Watch
+
+_LINES = 20  # of progress, where there is no terminal
+
+
+@contextmanager
+def followed(name: str, checkpoint: Path | None, *, quiet: bool) -> Iterator[Watch]:
+    """Give a training somebody to report to; nothing is shown if ``quiet``."""
+    from agents.training.watch import Watch
+
+    if quiet:
+        yield Watch(checkpoint=checkpoint)
+    elif err.is_terminal:
+        with _bar() as bar:
+            task = bar.add_task(f"training {name}", total=None, told="")
+
+            def tick(done: int, total: int, told: str) -> None:
+                bar.update(task, completed=done, total=total, told=told)
+
+            def say(text: str) -> None:
+                bar.update(task, description=f"{name}: {text}")
+
+            yield Watch(say, tick, checkpoint=checkpoint)
+    else:
+        yield Watch(_say, _tick, _checked, checkpoint)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}"),
+        TimeRemainingColumn(), TextColumn("{task.fields[told]}"), console=err,
+    )  # fmt: skip
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False, style="dim")
+
+
+def _tick(done: int, total: int, told: str) -> None:
+    every = max(10, total // _LINES)
+    if done % every == 0 or done == total:
+        _say(f"step {done} of {total}, {told}")
+
+
+def _checked(step: int, scores: Mapping[str, float]) -> None:
+    told = ", ".join(f"{key} {value:.5g}" for key, value in scores.items())
+    _say(f"validation {step}: {told}")

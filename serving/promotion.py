@@ -1,0 +1,162 @@
+"""Which models the agents of these settings may speak with, and how they follow what is promoted.
+
+One set of rules for ``models promote``, AUTO_PROMOTE, every start and every reload, so that what
+was refused in one place is not used in another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from math import sqrt
+from typing import Self
+
+from agents.artifacts import Card, FolderStore, load, pointers_stamp
+from agents.inspection import require_fit, require_sense, require_skill
+from agents.registry import Loaded, build_agent, load_agent
+from agents.reloading import Reloading
+from data.memory import MarketMemory
+from domain.errors import ModelError
+from domain.market import MarketState
+from domain.ports import Agent, Needs
+from domain.times import timeframe_ms
+from serving.settings import Settings
+from sim.worlds import RANDOM_WALK, GeneratedWorld
+
+RELOAD_SECONDS = 2.0  # between two looks at what is promoted
+SMOKE_STATES, SMOKE_STEP = 24, 12  # of a generated market, and bars from one to the next
+_SMOKE_SEED = 7
+_LONGEST_FEATURE = 2_016  # bars behind a feature row
+
+
+def smoke_states(symbol: str, timeframe: str, needs: Needs) -> Sequence[MarketState]:
+    """Return states of a generated market, each with as much of a past as ``needs`` says.
+
+    A random walk with changing volatility, its moves scaled to the bar: 9 bp in five minutes.
+    """
+    scale = sqrt(timeframe_ms(timeframe) / timeframe_ms("5m"))
+    config = replace(
+        RANDOM_WALK,
+        noise_bps=RANDOM_WALK.noise_bps * scale,
+        jump_bps=RANDOM_WALK.jump_bps * scale,
+    )
+    n = max(needs.bars, needs.feature_rows + _LONGEST_FEATURE) + SMOKE_STATES * SMOKE_STEP
+    memory = MarketMemory(symbol, timeframe, keep=None)
+    world = GeneratedWorld(config, _SMOKE_SEED, symbol, timeframe)
+    memory.append(world.bars(world.start_ms, n))
+    ends = range(n - SMOKE_STATES * SMOKE_STEP, n, SMOKE_STEP)
+    whole = memory.states(bars=needs.bars, feature_rows=needs.feature_rows)
+    return [whole[end] for end in ends]
+
+
+def admission(settings: Settings, timeframe: str | None = None) -> Callable[[str, Card], None]:
+    """Return what refuses the card of a model (name, card) that does not go with the settings.
+
+    Parameters
+    ----------
+    timeframe : of the bars it is asked about; None = the one of the settings.
+    """
+
+    def admit(name: str, card: Card) -> None:
+        require_fit(card, settings.data.pred_horizon_steps, timeframe or settings.data.timeframe)
+        require_skill(name, card)
+
+    return admit
+
+
+def load_named(name: str, settings: Settings, timeframe: str | None = None) -> Loaded:
+    """Build an agent with the promoted models, or the best that can stand in for them.
+
+    Parameters
+    ----------
+    timeframe : of the bars it is asked about; None = the one of the settings.
+
+    Raises
+    ------
+    ModelError : if not even what ships can be used.
+    """
+    timeframe = timeframe or settings.data.timeframe
+    store = FolderStore(settings.data.models_dir, admits=admission(settings, timeframe))
+    check = partial(_require_sense, settings, timeframe)
+    return load_agent(name, store, settings.data.pred_horizon_steps, check)
+
+
+def following(names: Iterable[str], settings: Settings) -> dict[str, Reloading]:
+    """Build agents that can move to what is promoted later; one without a model keeps silent."""
+    return {
+        name: Reloading(
+            name,
+            settings.data.pred_horizon_steps,
+            partial(load_named, name, settings),
+            partial(pointers_stamp, settings.data.models_dir, name),
+        )
+        for name in names
+    }
+
+
+def require_sound(settings: Settings, name: str, version: str) -> str:
+    """Refuse a version that must not be promoted.
+
+    Its bytes are those of its card, its horizon, bars and features those of the settings, its
+    validation score no worse than climatology's, and its agent gives sane forecasts with it.
+    Where the agent's other models in use do not go with it, the newest ones that do stand in.
+
+    Returns
+    -------
+    How its score compares with climatology's, or why that is not known.
+
+    Raises
+    ------
+    ModelError : naming the rule it breaks.
+    """
+    root, timeframe = settings.data.models_dir, settings.data.timeframe
+    horizon = settings.data.pred_horizon_steps
+    card = load(root / name / version).card
+    require_fit(card, horizon, timeframe)
+    told = require_skill(name, card)
+    store = FolderStore(root, admits=admission(settings), only={name: version}, spares=True)
+    try:
+        agent = build_agent(name.partition("/")[0], store, horizon)
+        _require_sense(settings, timeframe, agent)
+    except ModelError as error:
+        raise ModelError(f"{name} {version}", error.message, hint=error.hint) from error
+    return told
+
+
+def _require_sense(settings: Settings, timeframe: str, agent: Agent) -> None:
+    require_sense(agent, smoke_states(settings.data.symbols[0], timeframe, agent.needs))
+
+
+class Refresher:
+    """Lets agents look every few seconds whether another version was promoted.
+
+    A thread of its own: building a model takes longer than an event loop may be kept waiting.
+    """
+
+    def __init__(self, agents: Mapping[str, Reloading], seconds: float = RELOAD_SECONDS) -> None:
+        self._agents, self._seconds = list(agents.values()), seconds
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="models", daemon=True)
+
+    def start(self) -> Self:
+        """Begin to look; ends with the process, or with :meth:`stop`."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Look no more; what is being built is finished first, within reason."""
+        self._leave.set()
+        self._thread.join(timeout=10.0)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        while not self._leave.wait(self._seconds):
+            for agent in self._agents:
+                agent.refresh()

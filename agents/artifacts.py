@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,10 @@ class Card:
         """``<UTC time>-<commit>``: the folder's name."""
         stamp = re.sub(r"[-:]|\.\d+", "", iso(self.created_at))
         return f"{stamp}-{self.commit[:12]}"
+
+    def noting(self, notes: Mapping[str, Any] | None) -> Card:
+        """Return the card with more in its metrics."""
+        return replace(self, metrics={**self.metrics, **(notes or {})})
 
     @property
     def identity(self) -> str:

@@ -7,20 +7,30 @@ decision's horizon (:mod:`agents.chronos_views`) and fused (:mod:`agents.chronos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from agents.artifacts import FolderStore
+from agents.chronos_exam import Examined, examine
 from agents.chronos_fusion import FixedFusion, Fused, LearnedFusion
-from agents.chronos_models import NAME, Chosen
-from agents.chronos_views import TIMEFRAMES, needed_bars, usable, views_of
+from agents.chronos_models import NAME, SHIPPED, Chosen, choose
+from agents.chronos_views import (
+    TIMEFRAMES,
+    Stretch,
+    View,
+    needed_bars,
+    usable,
+    views_of,
+)
 from agents.contract import HORIZON_BARS, asleep, canonical, speak, too_young
-from agents.windows import Run, runs
+from agents.windows import runs
 from domain.canonical import short_hash
+from domain.cards import AgentCard
 from domain.errors import ModelError
-from domain.market import MarketState
+from domain.market import BarFrame, MarketState
 from domain.opinion import Opinion
 from domain.ports import Needs
 
@@ -34,12 +44,16 @@ class ChronosConfig:
 
     Attributes
     ----------
+    model : ``shipped`` (what was promoted here, else what ships), a folder, or a hub id.
+    int8 : dynamic quantisation; half the size, other numbers, see docs/models.md.
     timeframe : of the states' bars.
     timeframes : that are asked about, as far as they can be made of the bars.
     fusion : ``learned`` needs a model that it was learned for; others get ``fixed``.
     min_confidence : see :class:`FixedFusion`.
     """
 
+    model: str = SHIPPED
+    int8: bool = False
     timeframe: str = "5m"
     horizon_bars: int = HORIZON_BARS
     timeframes: tuple[str, ...] = TIMEFRAMES
@@ -53,33 +67,92 @@ class Chronos:
 
     name = NAME
 
-    def __init__(self, chosen: Chosen, config: ChronosConfig | None = None) -> None:
+    def __init__(
+        self, chosen: Chosen, config: ChronosConfig | None = None, exam: Iterable[Examined] = ()
+    ) -> None:
         self.config = config = config or ChronosConfig()
+        self.exam = tuple(exam)
         self.model = chosen
+        unknown = sorted(set(config.timeframes) - set(TIMEFRAMES))
+        if unknown:
+            raise ModelError(NAME, f"can be asked about {', '.join(TIMEFRAMES)}", unknown)
         self.timeframes = usable(config.timeframe, config.timeframes)
         if not self.timeframes:
             raise ModelError(NAME, f"has no timeframe that bars of {config.timeframe} make")
         self.fusion = _fusion(chosen, config)
         self.horizon_bars = config.horizon_bars
         self.needs = Needs(bars=needed_bars(config.timeframe, self.timeframes))
-        self.version = short_hash([NAME, chosen.identity, config, type(self.fusion).__name__], 12)
+        asked = [config.timeframe, config.horizon_bars, config.timeframes]
+        told = [config.fusion, config.min_confidence, config.definition]
+        self.version = short_hash([NAME, chosen.identity, *asked, *told], 12)
         if chosen.artifact is not None:
             self.trained_until = chosen.artifact.card.end_ms
             self.trained_on = (chosen.artifact.card.symbol, chosen.artifact.card.timeframe)
 
+    @classmethod
+    def from_store(cls, store: FolderStore, config: ChronosConfig | None = None) -> Chronos:
+        """Load the model that the config names, or the one that ships where it cannot be had.
+
+        Raises
+        ------
+        UsageError : for a hub id that does not exist.
+        ModelError : if what ships cannot be loaded either.
+        """
+        config = config or ChronosConfig()
+        return cls(choose(store, config.model, int8=config.int8), config)
+
+    @property
+    def card(self) -> AgentCard:
+        """What it says of itself: which model was wanted and why it is another, and its exam."""
+        chosen = self.model
+        problem = f"{chosen.problem}; what ships is used" if chosen.problem else ""
+        kind = chosen.network.described
+        own = f"model {chosen.used}: {kind.kind}, {kind.parameters / 1e6:.2f} M parameters"
+        return AgentCard(
+            NAME, self.version, self.needs, getattr(self, "trained_until", None), problem=problem,
+            notes=(own, *(one.sentence for one in self.exam)),
+        )  # fmt: skip
+
+    def examined(self, frames: Sequence[BarFrame]) -> Chronos:
+        """Return the agent without the timeframes whose forecasts of a symbol's bars are no good.
+
+        What it was fitted for stays; a timeframe that is left out is as one without a window.
+
+        Raises
+        ------
+        ModelError : if none is left.
+        """
+        network = self.model.network
+        exam = [one for bars in frames for one in examine(network, bars, self.timeframes)]
+        failed = {one.timeframe for one in exam if one.ready is False}
+        kept = tuple(name for name in self.timeframes if name not in failed)
+        if not kept:
+            raise ModelError(
+                NAME, "must pass its examination in one timeframe at least",
+                "; ".join(one.sentence for one in exam),
+            )  # fmt: skip
+        return Chronos(self.model, replace(self.config, timeframes=kept), exam)
+
+    def warm_up(self) -> None:
+        """Load the model now rather than with the first question."""
+        self.model.network.warm_up()
+
     def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
         """Return one opinion per state; asleep in the first 288 bars after a gap."""
         states = list(states)
-        out: list[Opinion] = []
-        for run in runs(states, self.needs.bars):
-            out.extend(self._run(run, [states[i] for i in run.index]))
-        return out
-
-    def _run(self, run: Run, states: list[MarketState]) -> list[Opinion]:
-        rows = run.first + np.arange(len(states))
+        found = list(runs(states, self.needs.bars))
         views = views_of(
-            run.bars, rows, run.lengths(), self.model.network, self.timeframes, self.horizon_bars
-        )
+            [Stretch(run.bars, run.first + np.arange(len(run.index)), run.lengths())
+             for run in found],
+            self.model.network, self.timeframes, self.horizon_bars,
+        )  # fmt: skip
+        return [
+            opinion
+            for run, seen in zip(found, views, strict=True)
+            for opinion in self._speak([states[i] for i in run.index], seen)
+        ]
+
+    def _speak(self, states: list[MarketState], views: Mapping[str, View]) -> list[Opinion]:
         fused = self.fusion.fuse(views, len(states)) if views else None
         return [
             self._opinion(state, fused, k)
@@ -115,4 +188,5 @@ def _fusion(chosen: Chosen, config: ChronosConfig) -> FixedFusion | LearnedFusio
     if FUSION not in body or body["horizon_bars"] != config.horizon_bars:
         return fixed
     learned = LearnedFusion.from_json(body[FUSION])
-    return learned if learned.timeframes[0] == config.timeframe else fixed
+    base = config.timeframe
+    return learned if learned.timeframes[0] == base and base in config.timeframes else fixed

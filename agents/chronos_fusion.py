@@ -125,6 +125,8 @@ class LearnedFusion:
         k = 1 + len(made.timeframes)
         if made.width.shape != (k,) or made.direction.shape != (k,):
             raise ModelError("fusion", f"needs {k} coefficients", made.width.shape)
+        if not np.isfinite([*made.width, *made.direction, made.drift]).all():
+            raise ModelError("fusion", "its coefficients must be finite")
         return made
 
     def to_json(self) -> dict[str, Any]:

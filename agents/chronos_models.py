@@ -6,9 +6,12 @@ import difflib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from agents.artifacts import Artifact, FolderStore
 from agents.chronos_network import ChronosNetwork
@@ -24,6 +27,7 @@ HUB = (
     "amazon/chronos-bolt-base", "amazon/chronos-2", "autogluon/chronos-2-small",
     "autogluon/chronos-2-synth",
 )  # fmt: skip
+_PATIENCE_S = 3.0  # with a hub that does not answer
 _SIZE_HINTS = {"medium": "amazon/chronos-bolt-small", "large": "amazon/chronos-bolt-base"}
 
 
@@ -48,7 +52,7 @@ class Chosen:
 
     def told(self) -> Mapping[str, Any]:
         """Return what people see of it."""
-        body = {"wanted": self.wanted, "used": self.used, **self.network.describes}
+        body = {"wanted": self.wanted, "used": self.used, **self.network.described.told()}
         return body | ({"problem": self.problem} if self.problem else {})
 
 
@@ -91,28 +95,48 @@ def choose(store: FolderStore, wanted: str = SHIPPED, *, int8: bool = False) -> 
 
 def _named(wanted: str, int8: bool) -> Chosen:
     folder = Path(wanted).expanduser()
-    if folder.is_dir():
-        weights = sorted(folder.glob("*.safetensors"))
-        if not weights:
-            raise ModelError(wanted, "must hold safetensors weights", None, "Pickles are refused.")
-        digest = sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()
-        network = ChronosNetwork.load(folder, int8=int8)
-        return Chosen(network, wanted, wanted, "", None, short_hash([digest, int8], 12))
-    if wanted not in HUB:
+    if wanted in HUB and not folder.is_dir():
+        folder = from_hub(wanted)
+    if not folder.is_dir():
         raise ModelError(wanted, "must be a folder that exists")
-    return Chosen(_from_hub(wanted, int8), wanted, wanted, "", None, short_hash([wanted, int8], 12))
+    network = ChronosNetwork(folder, int8=int8)
+    digest = sha256()
+    for path in sorted((*folder.glob("config.json"), *folder.glob("*.safetensors"))):
+        digest.update(path.read_bytes())
+    return Chosen(network, wanted, wanted, "", None, short_hash([digest.hexdigest(), int8], 12))
 
 
-def _from_hub(name: str, int8: bool) -> ChronosNetwork:
-    """From the cache of huggingface_hub, else by download."""
+def from_hub(name: str) -> Path:
+    """Return the folder of a hub model, from the local cache or else by download.
+
+    Raises
+    ------
+    ModelError : if it is in neither.
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    fetch = partial(snapshot_download, name, allow_patterns=["*.json", "*.safetensors"])
     try:
-        return ChronosNetwork.load(name, int8=int8)
-    except ModelError:
-        return ChronosNetwork.load(name, online=True, int8=int8)
+        return Path(fetch(local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        httpx.head(constants.ENDPOINT, timeout=_PATIENCE_S)
+    except httpx.HTTPError as error:  # else the library would try for half a minute
+        raise ModelError(
+            name, f"is not in the local cache, and the hub {constants.ENDPOINT} does not answer: "
+            f"{type(error).__name__}", None, "Download it to a folder and name that.",
+        ) from error  # fmt: skip
+    try:
+        return Path(fetch())
+    except Exception as error:  # its own, its HTTP client's and the disk's
+        told = " ".join(str(error).split())[:200]
+        raise ModelError(name, f"cannot be downloaded: {type(error).__name__}: {told}") from error
 
 
 def _shipped(store: FolderStore, wanted: str, problem: str, int8: bool) -> Chosen:
     artifact = store.open(NAME)
-    network = ChronosNetwork.load(artifact.folder, int8=int8)
+    network = ChronosNetwork(artifact.folder, int8=int8)
     identity = artifact.card.identity if not int8 else short_hash([artifact.card.identity, 8], 12)
     return Chosen(network, wanted, SHIPPED, problem, artifact, identity)

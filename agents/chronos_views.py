@@ -83,55 +83,84 @@ def usable(timeframe: str, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in wanted if timeframe_ms(name) % base == 0)
 
 
-def views_of(
-    bars: BarFrame, rows: Ints, lengths: Ints, network: ChronosNetwork,
-    timeframes: Sequence[str], horizon_bars: int,
-) -> dict[str, View]:  # fmt: skip
-    """Ask about every timeframe in one go; timeframes without a whole window are missing.
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """States that share their bars.
 
-    Parameters
+    Attributes
     ----------
     bars : contiguous base bars.
     rows : (n,) the states' last bars, rising. ``lengths`` : (n,) bars that each state sees.
     """
-    closed = bars.ts[rows] + bars.step_ms
-    begun = closed - lengths * bars.step_ms
-    plans = {}
-    for name in timeframes:
-        higher = resample(bars, name)
-        plan = _plan(higher, closed, begun)
-        if plan is not None:
-            plans[name] = (higher, *plan)
-    if not plans:
-        return {}
-    windows = [
-        higher.close[ends[:, None] + np.arange(-POINTS, 1)] for higher, _, ends, _ in plans.values()
+
+    bars: BarFrame
+    rows: Ints
+    lengths: Ints
+
+
+def views_of(
+    stretches: Sequence[Stretch], network: ChronosNetwork, timeframes: Sequence[str],
+    horizon_bars: int,
+) -> list[dict[str, View]]:  # fmt: skip
+    """Ask about every timeframe of every stretch in one go.
+
+    Returns
+    -------
+    Per stretch timeframe → view; timeframes without a whole window are missing.
+    """
+    questions = [
+        _Question(k, *found)
+        for k, stretch in enumerate(stretches)
+        for name in timeframes
+        if (found := _plan(stretch, name)) is not None
     ]
+    out: list[dict[str, View]] = [{} for _ in stretches]
+    if not questions:
+        return out
+    windows = [question.windows() for question in questions]
     said = network.cumulative(np.concatenate(windows), AHEAD)
-    out, at = {}, 0
-    for (name, (higher, states, ends, which)), closes in zip(plans.items(), windows, strict=True):
-        answers = said[at : at + len(ends)]
-        at += len(ends)
-        step = higher.step_ms
-        since = closed[states] - higher.ts[ends][which] - step
-        out[name] = View(
-            name, states, answers[which], since / step, horizon_bars * bars.step_ms / step,
-            _volatility(closes)[which],
+    at = 0
+    for question, closes in zip(questions, windows, strict=True):
+        bars, which = question.bars, question.which
+        stretch = stretches[question.stretch]
+        base = stretch.bars.step_ms
+        closed = stretch.bars.ts[stretch.rows[question.states]] + base
+        since = closed - bars.ts[question.ends][which] - bars.step_ms
+        out[question.stretch][bars.timeframe] = View(
+            bars.timeframe, question.states, said[at : at + len(closes)][which],
+            since / bars.step_ms, horizon_bars * base / bars.step_ms, _volatility(closes)[which],
         )  # fmt: skip
+        at += len(closes)
     return out
 
 
-def _plan(bars: BarFrame, closed: Ints, begun: Ints) -> tuple[Ints, Ints, Ints] | None:
-    """States with a whole window, the rows their windows end in, and which of these is whose."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """One timeframe of one stretch: states with a window, the rows these end in, whose is which."""
+
+    stretch: int
+    bars: BarFrame
+    states: Ints
+    ends: Ints
+    which: Ints
+
+    def windows(self) -> Floats:
+        return np.asarray(self.bars.close[self.ends[:, None] + np.arange(-POINTS, 1)])
+
+
+def _plan(stretch: Stretch, timeframe: str) -> tuple[BarFrame, Ints, Ints, Ints] | None:
+    bars = resample(stretch.bars, timeframe)
     if len(bars) <= POINTS:
         return None
+    closed = stretch.bars.ts[stretch.rows] + stretch.bars.step_ms
+    begun = closed - stretch.lengths * stretch.bars.step_ms
     ends = np.searchsorted(bars.ts + bars.step_ms, closed, side="right") - 1
     first = ends - POINTS
     states = np.flatnonzero((first >= 0) & (bars.ts[np.maximum(first, 0)] >= begun))
     if not len(states):
         return None
     rows, which = np.unique(ends[states], return_inverse=True)
-    return states, rows, which
+    return bars, states, rows, which
 
 
 def _volatility(closes: Floats) -> Floats:

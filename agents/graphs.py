@@ -24,6 +24,10 @@ def session_of(artifact: Artifact) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        artifact.contents[GRAPH], options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            artifact.contents[GRAPH], options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its errors have no common base but this
+        told = " ".join(str(error).split())[:200]
+        raise ModelError(f"{artifact.folder}: {GRAPH}", f"must be a graph: {told}") from error

@@ -75,6 +75,9 @@ class ThreeHeads:
     def __init__(self, name: str, heads: Mapping[str, Head], artifacts: Sequence[Artifact]) -> None:
         self.name = name
         cards = [artifact.card for artifact in artifacts]
+        for target, card in zip(TARGETS, cards, strict=True):
+            if card.target != target:
+                raise ModelError(f"{name}/{target}", f"must be of the target {target}", card.target)
         self.version = short_hash([card.identity for card in cards], 12)
         horizons = {card.horizon_bars for card in cards}
         if len(horizons) > 1:

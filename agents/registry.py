@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.artifacts import FolderStore
+from agents.chronos import ChronosConfig
 from agents.contract import HORIZON_BARS
 from domain.cards import TRAINED, ModelInUse
 from domain.errors import ConclaveError, ModelError, UsageError
@@ -27,6 +28,14 @@ class Loaded:
     models: tuple[ModelInUse, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What agents are built for, besides their models."""
+
+    horizon_bars: int
+    chronos: ChronosConfig
+
+
 def agent_names() -> tuple[str, ...]:
     """Return the names of all agents that can be built, in their usual order."""
     return tuple(_BUILDERS)
@@ -36,6 +45,7 @@ def build_agents(
     names: Iterable[str],
     models_dir: Path | None = None,
     horizon_bars: int = HORIZON_BARS,
+    chronos: ChronosConfig | None = None,
 ) -> dict[str, Agent]:
     """Build agents by name, with the models promoted in ``models_dir`` or else those that ship.
 
@@ -44,6 +54,7 @@ def build_agents(
     names : e.g. ``["climatology", "baseline"]``.
     models_dir : ``MODELS_DIR``; None means what ships.
     horizon_bars : bars ahead.
+    chronos : settings of that agent; its horizon is ``horizon_bars``.
 
     Raises
     ------
@@ -51,12 +62,13 @@ def build_agents(
     ModelError : if a model is missing, damaged, or trained for another horizon.
     """
     store = FolderStore(models_dir)
-    return {name: load_agent(name, store, horizon_bars).agent for name in names}
+    return {name: load_agent(name, store, horizon_bars, chronos=chronos).agent for name in names}
 
 
 def load_agent(
-    name: str, store: FolderStore, horizon_bars: int = HORIZON_BARS, check: Check | None = None
-) -> Loaded:
+    name: str, store: FolderStore, horizon_bars: int = HORIZON_BARS, check: Check | None = None,
+    chronos: ChronosConfig | None = None,
+) -> Loaded:  # fmt: skip
     """Build an agent from the best models that it can be built from.
 
     What the store cannot open it passes over by itself. If the agent cannot be built from what it
@@ -76,7 +88,7 @@ def load_agent(
     while True:
         attempt = replace(store, passed=passed, opened={})
         try:
-            agent = build_agent(name, attempt, horizon_bars)
+            agent = build_agent(name, attempt, horizon_bars, chronos)
             if check is not None and _trained_here(attempt):
                 check(agent)
         except ModelError as error:
@@ -96,7 +108,9 @@ def _trained_here(store: FolderStore) -> list[ModelInUse]:
     return [model for model in store.opened.values() if model.place == TRAINED]
 
 
-def build_agent(name: str, store: FolderStore, horizon_bars: int) -> Agent:
+def build_agent(
+    name: str, store: FolderStore, horizon_bars: int, chronos: ChronosConfig | None = None
+) -> Agent:
     """Build an agent from what ``store`` opens, and from nothing else.
 
     Raises
@@ -108,8 +122,9 @@ def build_agent(name: str, store: FolderStore, horizon_bars: int) -> Agent:
         close = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(_BUILDERS)}."
         raise UsageError("agent", "must be one that exists", name, hint)
+    recipe = Recipe(horizon_bars, replace(chronos or ChronosConfig(), horizon_bars=horizon_bars))
     try:
-        return _BUILDERS[name](store, horizon_bars)
+        return _BUILDERS[name](store, recipe)
     except ConclaveError:
         raise
     except Exception as error:  # whatever a library says to a file that it cannot read
@@ -117,37 +132,51 @@ def build_agent(name: str, store: FolderStore, horizon_bars: int) -> Agent:
         raise ModelError(name, told, hint="See: conclave models list") from error
 
 
-def _climatology(_: FolderStore, horizon_bars: int) -> Agent:
+def _climatology(_: FolderStore, recipe: Recipe) -> Agent:
     from agents.climatology import Climatology, ClimatologyConfig
 
-    return Climatology(ClimatologyConfig(horizon_bars=horizon_bars))
+    return Climatology(ClimatologyConfig(horizon_bars=recipe.horizon_bars))
 
 
-def _technical(_: FolderStore, horizon_bars: int) -> Agent:
+def _technical(_: FolderStore, recipe: Recipe) -> Agent:
     from agents.technical import Technical, TechnicalConfig
 
-    return Technical(TechnicalConfig(horizon_bars=horizon_bars))
+    return Technical(TechnicalConfig(horizon_bars=recipe.horizon_bars))
 
 
-def _baseline(store: FolderStore, horizon_bars: int) -> Agent:
+def _baseline(store: FolderStore, recipe: Recipe) -> Agent:
     from agents.baseline import Baseline
 
     agent = Baseline.from_store(store)
-    _same_horizon(agent.name, agent.horizon_bars, horizon_bars)
+    _same_horizon(agent.name, agent.horizon_bars, recipe.horizon_bars)
     return agent
 
 
-def _microstructure(_: FolderStore, horizon_bars: int) -> Agent:
+def _chronos(store: FolderStore, recipe: Recipe) -> Agent:
+    from agents.chronos import Chronos
+
+    return Chronos.from_store(store, recipe.chronos)
+
+
+def _tft(store: FolderStore, recipe: Recipe) -> Agent:
+    from agents.tft import Tft
+
+    agent = Tft.from_store(store)
+    _same_horizon(agent.name, agent.horizon_bars, recipe.horizon_bars)
+    return agent
+
+
+def _microstructure(_: FolderStore, recipe: Recipe) -> Agent:
     from agents.microstructure import Microstructure, MicrostructureConfig
 
-    return Microstructure(MicrostructureConfig(horizon_bars=horizon_bars))
+    return Microstructure(MicrostructureConfig(horizon_bars=recipe.horizon_bars))
 
 
-def _risk(store: FolderStore, horizon_bars: int) -> Agent:
+def _risk(store: FolderStore, recipe: Recipe) -> Agent:
     from agents.risk import NAME, RiskAgent
 
     agent = RiskAgent(store.open(NAME))
-    _same_horizon(agent.name, agent.horizon_bars, horizon_bars)
+    _same_horizon(agent.name, agent.horizon_bars, recipe.horizon_bars)
     return agent
 
 
@@ -159,10 +188,12 @@ def _same_horizon(name: str, trained: int, wanted: int) -> None:
         )  # fmt: skip
 
 
-_BUILDERS: dict[str, Callable[[FolderStore, int], Agent]] = {
+_BUILDERS: dict[str, Callable[[FolderStore, Recipe], Agent]] = {
     "climatology": _climatology,
     "technical": _technical,
     "baseline": _baseline,
+    "chronos": _chronos,
+    "tft": _tft,
     "microstructure": _microstructure,
     "risk": _risk,
 }

@@ -104,6 +104,10 @@ class Reloading:
         """Return one opinion per state, all from one version."""
         return self._now.agent.opine(states)
 
+    def warm_up(self) -> None:
+        """Let an agent that loads late load now, before the first question."""
+        _warm(self._now.agent)
+
     def refresh(self) -> bool:
         """Move on if another version was promoted and can be used; return whether it did."""
         stamp = self._stamp()
@@ -122,6 +126,7 @@ class Reloading:
             log.warning("%s stays at %s: %s", self.name, before.agent.version, refused[0].problem)
             self._now = replace(before, models=_kept(before.models, found.models), problem="")
             return False
+        _warm(found.agent)  # here, not with the next question
         self._now = _Serving(found.agent, found.models)
         if found.agent.version == before.agent.version:
             return False
@@ -130,6 +135,12 @@ class Reloading:
 
     def _told(self, error: ModelError) -> str:
         return str(error).removeprefix(f"{self.name}: ")
+
+
+def _warm(agent: Agent) -> None:
+    warm_up = getattr(agent, "warm_up", None)
+    if warm_up is not None:
+        warm_up()
 
 
 def _refused(before: Sequence[ModelInUse], found: Sequence[ModelInUse]) -> list[ModelInUse]:

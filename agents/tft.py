@@ -78,8 +78,12 @@ class TftInputs:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError("tft inputs", f"lack a field or have a bad one: {error}") from error
-        if made.mean.shape != (len(made.past),) or not (made.sd > 0).all():
-            raise ModelError("tft inputs", f"need {len(made.past)} means and deviations > 0")
+        size = (len(made.past),)
+        finite = np.isfinite(made.mean).all() and np.isfinite(made.sd).all()
+        if made.mean.shape != size or made.sd.shape != size or not (finite and (made.sd > 0).all()):
+            raise ModelError("tft inputs", f"need {size[0]} finite means and deviations > 0")
+        if not set(made.known) <= set(KNOWN):
+            raise ModelError("tft inputs", f"know the calendar by {', '.join(KNOWN)}", made.known)
         return made
 
     def to_json(self) -> dict[str, Any]:
@@ -134,14 +138,20 @@ class _Network:
 
     def __init__(self, artifact: Artifact) -> None:
         self.params = artifact.params()
-        self.inputs = inputs = TftInputs.from_json(self.params["inputs"])
+        self.inputs = inputs = TftInputs.from_json(self.params.get("inputs", {}))
         self.feature_rows = inputs.encoder
         self.variables = (*inputs.known, *inputs.past)
         self._session = session_of(artifact)
-        shape = self._session.get_outputs()[0].shape
-        if shape != [1, inputs.horizon, self.outputs]:
+        size, ahead = inputs.encoder, inputs.horizon
+        shapes = {
+            "past": [1, size, len(inputs.past)], "known": [1, size + ahead, len(inputs.known)],
+            "forecast": [1, ahead, self.outputs],
+        }  # fmt: skip
+        nodes = (*self._session.get_inputs(), *self._session.get_outputs())
+        found = {node.name: node.shape for node in nodes if node.name in shapes}
+        if found != shapes:
             raise ModelError(
-                str(artifact.folder), f"must give (1, {inputs.horizon}, {self.outputs})", shape,
+                str(artifact.folder), f"its network must be of the shapes {shapes}", found,
                 "It was trained by another version of the program: train again.",
             )  # fmt: skip
         if inputs.horizon != artifact.card.horizon_bars:

@@ -44,7 +44,8 @@ class AgentCard:
     Attributes
     ----------
     trained_until : bars that open before it (UTC ms) were seen in training; None without training.
-    problem : why it has no model at all, or could not take a newer one; usually empty.
+    problem : why it has no model at all, or could not take the one wanted; usually empty.
+    notes : what else people should know, a sentence each.
     """
 
     name: str
@@ -53,6 +54,7 @@ class AgentCard:
     trained_until: int | None = None
     models: tuple[ModelInUse, ...] = ()
     problem: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:

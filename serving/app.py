@@ -20,9 +20,9 @@ from domain.cards import AgentCard
 from domain.market import MarketState
 from domain.opinion import Opinion
 from serving.api import create_api
-from serving.bootstrap import council_service, settings_of
+from serving.bootstrap import council_service, live_agents, settings_of
 from serving.plan import load_plan
-from serving.promotion import Refresher, following
+from serving.promotion import Refresher
 
 APP_NAME = "conclave"
 
@@ -50,8 +50,10 @@ class AgentReplica:
     """One forecaster in a process of its own."""
 
     def __init__(self, name: str, plan: str) -> None:
-        agents = following([name], settings_of(load_plan(Path(plan))))
+        loaded = load_plan(Path(plan))
+        agents = live_agents(settings_of(loaded), [name], loaded)
         self._agent = agents[name]
+        self._agent.warm_up()  # before Serve calls it ready
         self._refresher = Refresher(agents).start()
 
     async def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
@@ -73,7 +75,7 @@ class CouncilIngress:
     def __init__(self, plan: str, in_process: Sequence[str], **handles: DeploymentHandle) -> None:
         self._plan = load_plan(Path(plan))
         settings = settings_of(self._plan)
-        mine = following(in_process, settings)
+        mine = live_agents(settings, in_process, self._plan)
         self._refresher = Refresher(mine).start()
         agents: dict[str, AgentHost] = {name: threaded(agent) for name, agent in mine.items()}
         agents.update((name, HandleAgent(name, handle)) for name, handle in handles.items())

@@ -22,7 +22,7 @@ from consensus.council import Council
 from consensus.settings import CouncilSettings, DecisionRules
 from data.files import read_funding
 from data.instruments import instrument_for
-from data.memory import MarketMemory
+from data.memory import LIVE_BARS, MarketMemory
 from data.sources.replay import ReplaySource
 from domain.decision import Costs
 from domain.errors import UsageError
@@ -105,9 +105,30 @@ def agents_named(
     return {name: load_named(name, settings, timeframe).agent for name in names}
 
 
-def live_agents(settings: Settings) -> dict[str, Reloading]:
-    """Build every agent the settings name, able to move to what is promoted later."""
-    return following(settings.models.agents, settings)
+def live_agents(
+    settings: Settings, names: Iterable[str] | None = None, plan: RunPlan | None = None
+) -> dict[str, Reloading]:
+    """Build agents that can move to what is promoted later.
+
+    Parameters
+    ----------
+    names : None = all that the settings name.
+    plan : its stored bars are what agents are examined on; None = no examination.
+    """
+    names = settings.models.agents if names is None else names
+    if plan is None:
+        return following(names, settings)
+    world = plan.world
+
+    def past() -> list[BarFrame]:
+        reader = Reader(open_storage(settings), world)
+        frames = (
+            reader.newest_bars(symbol, settings.data.timeframe, LIVE_BARS)
+            for symbol in settings.data.symbols
+        )
+        return [frame for frame in frames if len(frame)]
+
+    return following(names, settings, past)
 
 
 # Markets
@@ -368,7 +389,8 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     bar_ms = timeframe_ms(settings.data.timeframe)
     round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
     strategy = build_strategy(settings, round_trip, feed.source.label, commit)
-    agents = live_agents(settings)
+    # beside Serve these only stand in: they are not examined, and Chronos is not loaded
+    agents = live_agents(settings, plan=plan if plan.local else None)
     ledger = SqlLedger(engine, plan.world)
     loop = TradingLoop(
         strategy,

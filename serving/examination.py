@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
+from agents.contract import card_of
+from data.memory import LIVE_BARS
 from domain.errors import ModelError, ServiceUnreachable
+from domain.market import BarFrame
 from serving.doctor import Finding, diagnose
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.processes import alive
-from serving.promotion import load_named
+from serving.promotion import Past, load_named
 from serving.settings import Settings
 from serving.system import SystemClock
+from storage.engine import open_database
+from storage.queries import Reader
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -58,17 +64,42 @@ def _models(settings: Settings) -> str:
     versions, problems = [], []
     for name in settings.models.agents:
         try:
-            found = load_named(name, settings)
+            found = load_named(name, settings, past=_past(settings))
         except ModelError as error:
             problems.append(f"{name} has no model: {error}")
             continue
-        versions.append(f"{name} {found.agent.version}")
+        card = card_of(found.agent)
+        versions.append("; ".join((f"{name} {card.version}", *card.notes)))
         problems += [model.sentence for model in found.models if model.problem]
+        problems += card.problems
     if problems:
         raise ModelError(
             "; ".join(problems), hint="See: conclave models list; then promote or roll back."
         )
     return ", ".join(versions)
+
+
+def _past(settings: Settings) -> Past | None:
+    """The stored bars of the last run, if there was one."""
+    url, written = make_url(settings.database_url()), settings.data.var_dir / RUN_FILE
+    missing = url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists()
+    if missing or not written.is_file():
+        return None
+    world = load_plan(written).world
+
+    def bars() -> list[BarFrame]:
+        engine = open_database(settings.database_url())
+        try:
+            reader = Reader(engine, world)
+            frames = [
+                reader.newest_bars(symbol, settings.data.timeframe, LIVE_BARS)
+                for symbol in settings.data.symbols
+            ]
+        finally:
+            engine.dispose()
+        return [frame for frame in frames if len(frame)]
+
+    return bars
 
 
 def _running(settings: Settings) -> RunPlan | None:

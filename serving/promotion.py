@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import sqrt
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 from agents.artifacts import Card, FolderStore, load, pointers_stamp
+from agents.chronos import ChronosConfig
 from agents.inspection import require_fit, require_sense, require_skill
 from agents.registry import Loaded, build_agent, load_agent
 from agents.reloading import Reloading
 from data.memory import MarketMemory
 from domain.errors import ModelError
-from domain.market import MarketState
+from domain.market import BarFrame, MarketState
 from domain.ports import Agent, Needs
 from domain.times import timeframe_ms
 from serving.settings import Settings
@@ -66,12 +67,18 @@ def admission(settings: Settings, timeframe: str | None = None) -> Callable[[str
     return admit
 
 
-def load_named(name: str, settings: Settings, timeframe: str | None = None) -> Loaded:
+Past = Callable[[], Sequence[BarFrame]]  # the newest bars of every symbol there are
+
+
+def load_named(
+    name: str, settings: Settings, timeframe: str | None = None, past: Past | None = None
+) -> Loaded:
     """Build an agent with the promoted models, or the best that can stand in for them.
 
     Parameters
     ----------
     timeframe : of the bars it is asked about; None = the one of the settings.
+    past : bars that an agent which examines itself is examined on.
 
     Raises
     ------
@@ -80,16 +87,45 @@ def load_named(name: str, settings: Settings, timeframe: str | None = None) -> L
     timeframe = timeframe or settings.data.timeframe
     store = FolderStore(settings.data.models_dir, admits=admission(settings, timeframe))
     check = partial(_require_sense, settings, timeframe)
-    return load_agent(name, store, settings.data.pred_horizon_steps, check)
+    horizon, chronos = settings.data.pred_horizon_steps, chronos_config(settings, timeframe)
+    found = load_agent(name, store, horizon, check, chronos)
+    if past is None or not isinstance(found.agent, Examinee):
+        return found
+    return replace(found, agent=found.agent.examined(past()))
 
 
-def following(names: Iterable[str], settings: Settings) -> dict[str, Reloading]:
+@runtime_checkable
+class Examinee(Protocol):
+    """An agent that leaves out what its forecasts of known bars show to be no good."""
+
+    def examined(self, frames: Sequence[BarFrame]) -> Agent:
+        """Return the agent as it may speak."""
+        ...
+
+
+def chronos_config(settings: Settings, timeframe: str | None = None) -> ChronosConfig:
+    """Translate settings into those of the Chronos agent."""
+    models = settings.models
+    return ChronosConfig(
+        model=models.chronos_model,
+        int8=models.chronos_int8,
+        timeframe=timeframe or settings.data.timeframe,
+        horizon_bars=settings.data.pred_horizon_steps,
+        timeframes=models.chronos_timeframes,
+        fusion=models.chronos_fusion,
+        min_confidence=models.chronos_min_confidence,
+    )
+
+
+def following(
+    names: Iterable[str], settings: Settings, past: Past | None = None
+) -> dict[str, Reloading]:
     """Build agents that can move to what is promoted later; one without a model keeps silent."""
     return {
         name: Reloading(
             name,
             settings.data.pred_horizon_steps,
-            partial(load_named, name, settings),
+            partial(load_named, name, settings, past=past),
             partial(pointers_stamp, settings.data.models_dir, name),
         )
         for name in names
@@ -118,7 +154,8 @@ def require_sound(settings: Settings, name: str, version: str) -> str:
     told = require_skill(name, card)
     store = FolderStore(root, admits=admission(settings), only={name: version}, spares=True)
     try:
-        agent = build_agent(name.partition("/")[0], store, horizon)
+        chronos = chronos_config(settings, timeframe)
+        agent = build_agent(name.partition("/")[0], store, horizon, chronos)
         _require_sense(settings, timeframe, agent)
     except ModelError as error:
         raise ModelError(f"{name} {version}", error.message, hint=error.hint) from error

@@ -108,7 +108,7 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     from serving.api import create_api
 
     desk = build_desk(plan, settings)
-    mine = live_agents(settings)
+    mine = live_agents(settings, plan=plan)
     agents = {name: threaded(agent) for name, agent in mine.items()}
     app = create_api(council_service(plan, settings, agents))
     server = uvicorn.Server(

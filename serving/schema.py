@@ -250,6 +250,7 @@ def agent_of(name: str, card: AgentCard | None, *, remote: bool) -> dict[str, An
         "trained_until": None if until is None else iso(until),
         "models": [] if card is None else [plain(model) for model in card.models],
         "problem": "It has not answered yet." if card is None else card.problem,
+        "notes": [] if card is None else list(card.notes),
     }
 
 

@@ -29,6 +29,12 @@ def environment() -> Mapping[str, str]:
     return MappingProxyType(dict(os.environ))
 
 
+def set_defaults(**names: str) -> None:
+    """Set environment variables that nobody set, for libraries that can be told in no other way."""
+    for name, value in names.items():
+        os.environ.setdefault(name, value)
+
+
 def git_commit(root: Path = REPO_ROOT) -> str:
     """Return the commit of the code that runs.
 

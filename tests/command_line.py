@@ -11,6 +11,7 @@ from tests.data_fixtures import write_parquet
 STEP = 300_000
 YEAR_2024 = 1_704_067_200_000
 LIGHT = "climatology,technical"
+COUNCIL_OF_FOUR = "climatology,technical,baseline,risk"  # everybody but those who take long
 Cli = Callable[..., tuple[int, str, str]]
 
 

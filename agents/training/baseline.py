@@ -1,4 +1,4 @@
-"""Train the baseline's three targets with scikit-learn's histogram boosting.
+"""Train the baseline's three targets with boosted trees of scikit-learn or LightGBM.
 
 Settings were chosen on quarterly walk-forward inside 2023-04 … 2024-12; nothing later was read.
 """
@@ -6,7 +6,7 @@ Settings were chosen on quarterly walk-forward inside 2023-04 … 2024-12; nothi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from agents.contract import HORIZON_BARS
 from agents.heads import Head
 from agents.risk import sigmoid
 from agents.training.dataset import (
+    SKLEARN,
     VOLUME_FROM,
     Boosting,
     Dataset,
@@ -28,8 +29,11 @@ from agents.training.dataset import (
     build_dataset,
     first_row_ms,
     fit_volatility,
+    learner,
+    require_library,
     walk_forward,
 )
+from agents.training.folds import FoldLog
 from agents.training.model import Model
 from agents.training.onnx_trees import export_trees
 from agents.training.reports import (
@@ -60,6 +64,11 @@ class BaselineConfig:
     shrink : factor on the averaged raw score; below 1 pulls p towards ½.
     drift : expected return = drift·(2p − 1)·σ.
     mix : weight of the trees in the risk probability, the rest is the logistic curve.
+    library : that boosts the trees, ``sklearn`` or ``lightgbm``; serving needs neither.
+
+    Raises
+    ------
+    SettingError : if there is no such library, or it is not installed.
     """
 
     trend: Boosting = field(default_factory=lambda: Boosting(learning_rate=0.02, rows_a_leaf=2000))
@@ -69,6 +78,10 @@ class BaselineConfig:
     drift: float = 0.3
     risk: Boosting = field(default_factory=Boosting)
     mix: float = 0.5
+    library: str = SKLEARN
+
+    def __post_init__(self) -> None:
+        require_library(self.library)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,13 +114,17 @@ class BaselineModel(Model):
         first = bars[0]
         data = build_dataset(first, source.end_ms, self.horizon_bars, features=True)
         fit = functools.partial(_FITS[self.target], data, seed=source.seed, config=self.config)
-        folds: list[dict[str, float]] = []
-        for start, end in walk_forward(data, source):
-            watch.say(f"{self.target}: walk-forward fold {len(folds) + 1} of {source.folds}")
+        question = [self.name, source.data_sha256, source.end_ms, source.seed, self.config]
+        log = FoldLog.open(watch.checkpoint, [*question, self.horizon_bars])
+        if log.folds:
+            watch.say(f"{self.target}: resumed after fold {len(log.folds)}")
+        for start, end in list(walk_forward(data, source))[len(log.folds) :]:
+            watch.say(f"{self.target}: walk-forward fold {len(log.folds) + 1} of {source.folds}")
             rows = data.between(start, end)
             usual = climatology_scores(self.target, data, start, rows)
-            folds.append({**fit(start).score(rows), **usual})
-            watch.checked(len(folds), folds[-1])
+            log.add({**fit(start).score(rows), **usual})
+            watch.checked(len(log.folds), _means(log.folds))
+        watch.scored(_means(log.folds))
         watch.say(f"{self.target}: fit on all rows")
         final = fit(source.end_ms)
         card = Card(
@@ -115,19 +132,21 @@ class BaselineModel(Model):
             first.symbol, first.timeframe, self.horizon_bars,
             first_row_ms(data.bars, VOLUME_FROM, source.end_ms), source.end_ms, source.seed,
             columns=REFERENCE_54, feature_schema=columns_hash(REFERENCE_54),
-            metrics={"walk_forward": mean_scores(folds)}, settings=plain(self.config),
+            metrics={"walk_forward": mean_scores(log.folds)}, settings=plain(self.config),
             command=source.command,
         )  # fmt: skip
         return card, final.files
 
 
-def _fit_trend(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> Fit:
-    from sklearn.ensemble import HistGradientBoostingClassifier
+def _means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: mean for key, mean in mean_scores(folds).items() if isinstance(mean, float)}
 
+
+def _fit_trend(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> Fit:
     rows, target = _training(data, end_ms), data.labels.up.astype(np.float64)
     models = [
         boost(
-            HistGradientBoostingClassifier, data.features, target, rows, seed + k,
+            learner(config.library, "log_loss"), data.features, target, rows, seed + k,
             replace(config.trend, leaves=leaves), data.horizon_bars,
         )
         for k, leaves in enumerate(config.trend_leaves)
@@ -141,14 +160,12 @@ def _fit_trend(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) ->
 
 
 def _fit_return(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> Fit:
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
     har, x = fit_volatility(data, end_ms)
     sigma = har.sigma_of(x)
     inputs = data.features
     rows, y = _training(data, end_ms), data.labels.y
     ratio = np.maximum(data.realised / sigma**2, _SMALLEST_RATIO)
-    gamma = functools.partial(HistGradientBoostingRegressor, loss="gamma")
+    gamma = learner(config.library, "gamma")
     model = boost(gamma, inputs, ratio, rows, seed, config.width, data.horizon_bars)
 
     def width(at: Flags) -> Floats:
@@ -164,8 +181,6 @@ def _fit_return(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -
 
 
 def _fit_risk(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> Fit:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     har, x = fit_volatility(data, end_ms)
     sigma = har.sigma_of(x)
     inputs = risk_inputs(data.features, sigma, data.day)
@@ -173,7 +188,7 @@ def _fit_risk(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> 
     events = {"down": data.down, "up": data.up}
     models = {
         side: boost(
-            HistGradientBoostingClassifier, inputs, event.astype(np.float64), rows, seed + k,
+            learner(config.library, "log_loss"), inputs, event.astype(np.float64), rows, seed + k,
             config.risk, data.horizon_bars,
         )
         for k, (side, event) in enumerate(events.items())
@@ -183,7 +198,7 @@ def _fit_risk(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> 
     def score(at: Flags) -> dict[str, float]:
         out: dict[str, float] = {}
         for side, event in events.items():
-            trees = models[side].predict_proba(inputs[at])[:, 1]
+            trees = sigmoid(models[side].decision_function(inputs[at]))
             p = config.mix * trees + (1.0 - config.mix) * curves[side].chance(sigma[at])
             out |= risk_scores(side, p, event[at])
         return out

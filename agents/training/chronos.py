@@ -8,7 +8,7 @@ cumulative return, each step's loss divided by √step so that all horizons coun
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from agents.contract import HORIZON_BARS
 from agents.training.dataset import Source
 from agents.training.fusion import learn, listen
 from agents.training.loop import LOSS, Schedule, Scores, Task, device_of, fit
+from agents.training.model import require_distinct
 from agents.training.series import MixConfig, Mixture, Stretch, spread_rows, stretches
 from agents.training.watch import Watch
 from domain.canonical import canonical_json, plain
@@ -83,19 +84,22 @@ class ChronosConfig:
 def train(
     bars: Sequence[BarFrame], out_dir: Path, source: Source, horizon_bars: int = HORIZON_BARS,
     config: ChronosConfig | None = None, watch: Watch | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> Card:  # fmt: skip
     """Train on all symbols' bars before ``source.end_ms``, learn the fusion, save as ``chronos``.
 
     Parameters
     ----------
-    bars : one frame per symbol; scores and fusion are of the first one's timeframe.
+    bars : one frame per symbol and timeframe; scores and fusion are of the first one's timeframe.
+    notes : added to the card's metrics.
 
     Raises
     ------
-    UsageError : for a size that does not exist.
+    UsageError : for a size that does not exist, or bars that are given twice.
     DataRefused : if there are too few windows without a gap.
     """
     config, watch = config or ChronosConfig(), watch or Watch()
+    require_distinct(bars)
     if config.size not in SIZES:
         raise UsageError("size", f"must be one of {', '.join(SIZES)}", config.size)
     split = source.end_ms - config.held_out_days * DAY_MS
@@ -134,7 +138,7 @@ def train(
         settings={**plain(config), "symbols": [one.symbol for one in bars]},
         command=source.command,
     )  # fmt: skip
-    return save(out_dir, NAME, card, contents)
+    return save(out_dir, NAME, card.noting(notes), contents)
 
 
 def _files(network: ChronosBoltModelForForecasting) -> dict[str, bytes]:
@@ -154,7 +158,8 @@ def _learned(
     with tempfile.TemporaryDirectory() as folder:
         for name, body in contents.items():
             (Path(folder) / name).write_bytes(body)
-        network = ChronosNetwork.load(folder, tile=64)
+        network = ChronosNetwork(Path(folder), tile=64)
+        network.warm_up()  # while its folder is there
     same = [one for one in bars if one.timeframe == bars[0].timeframe]
     start = source.end_ms - config.fusion_days * DAY_MS
     heard = listen(same, network, horizon_bars, start, source.end_ms, config.fusion_stride)
@@ -256,7 +261,8 @@ class Exam:
         p = np.array([1.0 - np.interp(0.0, row, LEVELS) for row in values])
         brier = np.mean((p - (y > 0)) ** 2)
         return {
-            LOSS: float(loss.mean()), "ewma_pinball_bps": self._ewma(step), "pinball_bps": float(bps) * 1e4,
+            LOSS: float(loss.mean()), "ewma_pinball_bps": self._ewma(step),
+            "pinball_bps": float(bps) * 1e4,
             "coverage_80": float(covered.mean()), "brier_skill_1e4": float(0.25 - brier) * 1e4,
         }  # fmt: skip
 

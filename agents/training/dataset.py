@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,7 @@ from agents.training.volatility import all_regressors, fit_har, fit_season, per_
 from agents.volatility import HarModel, Regressors, day_sigma, ewma_sigma, log_returns
 from data.features import REFERENCE_54, build_features
 from data.labels import Labels, adverse, make_labels, training_rows
-from domain.errors import DataRefused
+from domain.errors import DataRefused, SettingError
 from domain.market import BarFrame
 from domain.times import DAY_MS, parse_iso
 
@@ -25,6 +28,7 @@ VOLATILITY_FROM = parse_iso("2022-09-01")
 VOLUME_FROM = parse_iso("2023-04-01")  # Binance spot volume changed its level here
 FOLD_MS = 91 * DAY_MS
 MIN_ROWS = 5_000
+LIBRARIES = SKLEARN, LIGHTGBM = "sklearn", "lightgbm"  # that boost trees; the second is an extra
 
 
 def silent(_: str) -> None:
@@ -130,9 +134,9 @@ def fit_volatility(data: Dataset, end_ms: int, ranges: bool = True) -> tuple[Har
 
 
 def first_row_ms(bars: BarFrame, usual: int, end_ms: int) -> int:
-    """Return ``usual``, or the first bar where the usual start leaves less than half the bars."""
+    """Return ``usual``, or the first bar if that is later or ``usual`` leaves less than half."""
     first = int(bars.ts[0])
-    return usual if usual <= first or end_ms - usual >= usual - first else first
+    return usual if first <= usual and end_ms - usual >= usual - first else first
 
 
 def walk_forward(data: Dataset, source: Source) -> Iterator[tuple[int, int]]:
@@ -170,6 +174,40 @@ class Boosting:
         }
 
 
+def require_library(name: str) -> None:
+    """Refuse a library that boosts no trees, or that is not installed.
+
+    Raises
+    ------
+    SettingError : with what to install.
+    """
+    if name not in LIBRARIES:
+        close = difflib.get_close_matches(name, LIBRARIES, n=1)
+        hint = f'Did you mean "{close[0]}"?' if close else ""
+        raise SettingError("library", f"must be one of {', '.join(LIBRARIES)}", name, hint)
+    if name == LIGHTGBM:
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError) as error:  # OSError: installed, without the OpenMP it needs
+            raise SettingError(
+                "library lightgbm", f"must be installed: {error}",
+                hint='Run: pip install -c constraints.txt -e ".[lightgbm]"',
+            ) from error  # fmt: skip
+
+
+def learner(library: str, loss: Literal["log_loss", "gamma"]) -> Callable[..., Any]:
+    """Return what :func:`boost` fits: a library's model for a loss."""
+    if library == LIGHTGBM:
+        from agents.training.lightgbm_trees import LightGbm
+
+        return partial(LightGbm, loss)
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    if loss == "log_loss":
+        return HistGradientBoostingClassifier  # type: ignore[no-any-return]
+    return partial(HistGradientBoostingRegressor, loss=loss)
+
+
 def boost(
     kind: Callable[..., Any], x: Floats, target: Floats, rows: Flags, seed: int,
     config: Boosting, horizon_bars: int,
@@ -178,7 +216,7 @@ def boost(
 
     Parameters
     ----------
-    kind : a ``HistGradientBoosting…`` class, or a partial of one.
+    kind : makes a model with the face of ``HistGradientBoosting…``; see :func:`learner`.
     x, target : (n, k) and (n,), of which ``rows`` (n,) are used.
     """
     index = np.flatnonzero(rows)

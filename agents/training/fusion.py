@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agents.chronos_fusion import LearnedFusion, inputs_of
 from agents.chronos_network import ChronosNetwork
-from agents.chronos_views import TIMEFRAMES, needed_bars, usable, views_of
+from agents.chronos_views import TIMEFRAMES, Stretch, needed_bars, usable, views_of
 from agents.training.volatility import fit_logistic, newton
 from agents.windows import segments
 from data.labels import adverse, make_labels, training_rows
@@ -80,10 +80,8 @@ def _listen(
             rows = inside[at : at + _CHUNK]
             back = max(start, int(rows[0]) - limit)
             lengths = np.minimum(rows - start + 1, limit)
-            views = views_of(
-                bars.slice(back, int(rows[-1]) + 1), rows - back, lengths, network, timeframes,
-                horizon_bars,
-            )  # fmt: skip
+            stretch = Stretch(bars.slice(back, int(rows[-1]) + 1), rows - back, lengths)
+            (views,) = views_of([stretch], network, timeframes, horizon_bars)
             if timeframes[0] not in views:
                 continue
             widths, logits, heard = inputs_of(views, len(rows), timeframes)

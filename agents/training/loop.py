@@ -8,21 +8,20 @@ not, and equal seeds give equal metrics on the same machine and thread count.
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from agents.training.folds import unreadable
 from agents.training.watch import Watch
 from domain.canonical import short_hash
 from domain.errors import ModelError
-
-log = logging.getLogger(__name__)
 
 LOSS = "loss"  # the validation metric that early stopping goes by; lower is better
 Scores = dict[str, float]
@@ -127,14 +126,15 @@ class _Run:
             return
         try:
             state = torch.load(self._path, weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise ModelError(
-                str(self._path), f"must be a readable checkpoint: {error}", None,
-                "Remove it to begin anew.",
-            ) from error  # fmt: skip
-        if state["identity"] != self._identity:
-            log.info("checkpoint %s is of another run: begun anew", self._path)
-            return
+            if state["identity"] != self._identity:
+                self._watch.say("the checkpoint is of another training: begun anew")
+                return
+            self._restore(state)
+        except Exception as error:  # whatever torch says to a file that was cut off
+            raise unreadable(self._path, error) from error
+        self._watch.say(f"resumed at step {self._result.steps}")
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self._network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
@@ -159,6 +159,7 @@ class _Run:
         done.seconds = time.perf_counter() - began
         self._network.load_state_dict(self._best)
         self._network.eval()
+        self._watch.scored(done.scores)
         return done
 
     def _step(self, step: int) -> Tensor:

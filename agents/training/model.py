@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from agents import artifacts
 from agents.artifacts import Artifact, Card
@@ -63,7 +63,7 @@ class Model(ABC):
         """Return the head that an artifact of this model holds."""
 
     def train(self, bars: Sequence[BarFrame], source: Source, watch: Watch | None = None) -> Card:
-        """Learn from the bars before ``source.end_ms`` and validate on later ones.
+        """Learn from the bars before ``source.end_ms`` and validate on the last of them.
 
         Parameters
         ----------
@@ -77,7 +77,14 @@ class Model(ABC):
         Raises
         ------
         DataRefused : if there are too few valid rows.
+        UsageError : if the bars are not of several symbols and one timeframe.
         """
+        require_distinct(bars)
+        if len({one.timeframe for one in bars}) > 1:
+            raise UsageError(
+                f"bars of {self.name}", "must all be of one timeframe",
+                [f"{one.symbol} {one.timeframe}" for one in bars],
+            )  # fmt: skip
         card, contents = self.fit(bars, source, watch or Watch())
         hashes = {file: sha256(body).hexdigest() for file, body in contents.items()}
         card = replace(card, files=hashes)
@@ -102,15 +109,20 @@ class Model(ABC):
             for run in runs(states, LOOKBACK, rows)
         ]
 
-    def save(self, root: Path) -> Card:
+    def save(self, root: Path, notes: Mapping[str, Any] | None = None) -> Card:
         """Write it as a version under ``root`` and return the card as written.
+
+        Parameters
+        ----------
+        notes : added to the card's metrics.
 
         Raises
         ------
         ModelError : before it was trained, or if that version exists with other bytes.
         """
         artifact = self._trained()
-        return artifacts.save(root, self.name, artifact.card, artifact.contents)
+        card = artifact.card.noting(notes)
+        return artifacts.save(root, self.name, card, artifact.contents)
 
     @classmethod
     def load(cls, artifact: Artifact) -> Self:
@@ -132,3 +144,16 @@ class Model(ABC):
         if self._artifact is None:
             raise ModelError(self.name, "must be trained or loaded first")
         return self._artifact
+
+
+def require_distinct(bars: Sequence[BarFrame]) -> None:
+    """Refuse bars of a symbol and timeframe that are given twice.
+
+    Raises
+    ------
+    UsageError : naming the first.
+    """
+    told = [f"{one.symbol} {one.timeframe}" for one in bars]
+    for one in told:
+        if told.count(one) > 1:
+            raise UsageError("bars", "must be of another symbol or timeframe in each file", one)

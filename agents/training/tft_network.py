@@ -9,6 +9,7 @@ exports.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,24 +109,27 @@ class DenseTft(nn.Module):  # type: ignore[misc] # torch is not followed by mypy
 
 def library_tft(shape: TftShape) -> TemporalFusionTransformer:
     """Return pytorch-forecasting's network of this shape, untrained."""
-    return TemporalFusionTransformer(
-        hidden_size=shape.hidden,
-        lstm_layers=1,
-        dropout=shape.dropout,
-        output_size=shape.outputs,
-        loss=QuantileLoss(),
-        attention_head_size=shape.heads,
-        max_encoder_length=shape.encoder,
-        static_categoricals=[STATIC],
-        time_varying_reals_encoder=[*shape.known, *shape.past],
-        time_varying_reals_decoder=[*shape.known],
-        x_reals=[*shape.known, *shape.past],
-        x_categoricals=[STATIC],
-        hidden_continuous_size=shape.hidden,
-        embedding_sizes={STATIC: (shape.symbols, min(shape.hidden, 4))},
-        logging_metrics=nn.ModuleList([]),
-        output_transformer=_as_it_is,
-    )
+    with warnings.catch_warnings():
+        # Lightning advises on checkpoints of its own, which nobody writes here.
+        warnings.simplefilter("ignore")
+        return TemporalFusionTransformer(
+            hidden_size=shape.hidden,
+            lstm_layers=1,
+            dropout=shape.dropout,
+            output_size=shape.outputs,
+            loss=QuantileLoss(),
+            attention_head_size=shape.heads,
+            max_encoder_length=shape.encoder,
+            static_categoricals=[STATIC],
+            time_varying_reals_encoder=[*shape.known, *shape.past],
+            time_varying_reals_decoder=[*shape.known],
+            x_reals=[*shape.known, *shape.past],
+            x_categoricals=[STATIC],
+            hidden_continuous_size=shape.hidden,
+            embedding_sizes={STATIC: (shape.symbols, min(shape.hidden, 4))},
+            logging_metrics=nn.ModuleList([]),
+            output_transformer=_as_it_is,
+        )
 
 
 def _as_it_is(out: dict[str, Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from agents.risk import Logistic
 from agents.volatility import (
@@ -114,17 +115,21 @@ def fit_logistic(sigma: Floats, event: Rows, rows: Rows) -> Logistic:
 def newton(
     beta: Floats, derivatives: Callable[[Floats], tuple[float, Floats, Floats]], ridge: float
 ) -> Floats:
-    """Minimise a smooth convex function by Newton steps, halved until they improve it."""
-    value, gradient, hessian = derivatives(beta)
-    for _ in range(_NEWTON_STEPS):
-        step = np.linalg.solve(hessian + ridge * np.eye(len(beta)), gradient)
-        size = 1.0
-        while (trial := derivatives(beta - size * step))[0] > value and size > 1e-6:
-            size /= 2.0
-        beta, gain = beta - size * step, value - trial[0]
-        value, gradient, hessian = trial
-        if gain < 1e-13:
-            break
+    """Minimise a smooth convex function by Newton steps, halved until they improve it.
+
+    One BLAS thread: more of them sum in another order and change the last bits of a fit.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        value, gradient, hessian = derivatives(beta)
+        for _ in range(_NEWTON_STEPS):
+            step = np.linalg.solve(hessian + ridge * np.eye(len(beta)), gradient)
+            size = 1.0
+            while (trial := derivatives(beta - size * step))[0] > value and size > 1e-6:
+                size /= 2.0
+            beta, gain = beta - size * step, value - trial[0]
+            value, gradient, hessian = trial
+            if gain < 1e-13:
+                break
     return beta
 
 

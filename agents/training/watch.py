@@ -20,11 +20,14 @@ class Watch:
     ----------
     say : a new phase, in words.
     tick : steps done, steps in all, and a few words; called often.
-    checked : step and validation scores, whenever there are new ones; may raise to end the run.
-    checkpoint : file that a training in steps writes and resumes from; None = none.
+    checked : steps or folds done, and validation scores; may raise to end the run.
+    scored : the validation scores that the card will have, before the rest of the work; may raise
+        to end the run.
+    checkpoint : file that a training writes as it goes and resumes from; None = none.
     """
 
     say: Callable[[str], None] = _nothing
     tick: Callable[[int, int, str], None] = _nothing
     checked: Callable[[int, Mapping[str, float]], None] = _nothing
+    scored: Callable[[Mapping[str, float]], None] = _nothing
     checkpoint: Path | None = None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from domain.canonical import short_hash
-from domain.times import iso, parse_iso
+from domain.errors import UsageError
+from domain.times import iso
 from serving.commands.common import (
     Config,
     DataFile,
@@ -26,18 +24,17 @@ from serving.commands.common import (
 from serving.commands.watching import followed
 from serving.settings import Settings
 from serving.system import SystemClock, git_commit
+from serving.trials import TEST_YEAR
 
 if TYPE_CHECKING:
-    from agents.artifacts import Card
-    from agents.training.dataset import Source
-    from agents.training.watch import Watch
-    from domain.market import BarFrame
+    from serving.studies import Found
+    from serving.training import Order, Trained
 
 app = typer.Typer(
     help="Train a model on the bars before --end; it is used once promoted.", no_args_is_help=True
 )
 
-END = "2025-01-01"  # what is trained on later bars has no honest test year left
+END = iso(TEST_YEAR[0])[:10]  # what is trained on later bars has no honest test year left
 SEED = 7
 
 
@@ -53,44 +50,90 @@ Also = Annotated[
     list[Path] | None,
     typer.Option("--also", help="bars of a further symbol to learn from; may be repeated"),
 ]
+With = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        help="a setting of the training as NAME=VALUE, e.g. schedule.rate=0.001; repeatable",
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="optimiser steps, of a training that has them")
+]
+Tune = Annotated[
+    int | None,
+    typer.Option(
+        "--tune", min=1, max=1000, metavar="N",
+        help="search settings in N trials with Ray Tune, then train with the best",
+    ),
+]  # fmt: skip
+Concurrent = Annotated[int, typer.Option(min=1, max=64, help="trials of --tune at a time")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="forget what an earlier run of this training left")
+]
 End = Annotated[str, typer.Option(help="bars that open before it are seen, ISO date (UTC)")]
 Seed = Annotated[int, typer.Option(min=0, help="of every random draw")]
-Steps = Annotated[int | None, typer.Option(min=1, help="optimiser steps; default: the kind's own")]
+
+_TARGETS = {
+    "trend": "the direction: the probability that the price is higher after the horizon.",
+    "return": "the range: the quantiles of the return over the horizon.",
+    "risk": "the adverse move: the probability of a fall, or rise, beyond 0.5 %.",
+}
 
 
-@app.command()
-def trend(
-    data: DataFile, model: ModelKind = Model.BASELINE, also: Also = None, steps: Steps = None,
-    end: End = END, seed: Seed = SEED, json: Json = False, config: Config = None, sets: Set = None,
-) -> None:  # fmt: skip
-    """Train the direction: the probability that the price is higher after the horizon.
+def _command(target: str) -> Callable[..., None]:
+    def train(
+        data: DataFile, model: ModelKind = Model.BASELINE, also: Also = None,
+        given: With = None, steps: Steps = None, tune: Tune = None, concurrent: Concurrent = 1,
+        fresh: Fresh = False, end: End = END, seed: Seed = SEED,
+        json: Json = False, config: Config = None, sets: Set = None,
+    ) -> None:  # fmt: skip
+        from agents.training.kinds import ModelSpec
+        from serving.training import Order
 
-    A training in steps that was stopped goes on where it was when it is started again.
+        settings = settings_from(None, config, sets)
+        chosen = _given(given, steps)
+        if model is Model.TFT:
+            chosen = {"encoder": str(settings.features.encoder_length), **chosen}
+        spec = ModelSpec(f"{model.value}/{target}", settings.data.pred_horizon_steps, chosen)
+        words = f"{target} --model {model.value}"
+        order = Order(spec, words, [data, *(also or [])], end, seed, tune, concurrent, fresh)
+        _run(order, settings, json=json)
 
-    Example: conclave train trend --model baseline --data BTCUSDT-binance-spot-5m-2024.parquet
+    train.__doc__ = f"""Train {_TARGETS[target]}
+
+    A training that was stopped goes on where it was when the same command is given again.
+
+    Example: conclave train {target} --model tft --data BTCUSDT-binance-spot-5m-2024.parquet
     """
-    order = _Order([data, *(also or [])], end, seed, json, settings_from(None, config, sets))
-    _target("trend", model, steps, order)
+    return train
 
 
-@app.command("return")
-def return_(
-    data: DataFile, model: ModelKind = Model.BASELINE, also: Also = None, steps: Steps = None,
-    end: End = END, seed: Seed = SEED, json: Json = False, config: Config = None, sets: Set = None,
-) -> None:  # fmt: skip
-    """Train the range: the quantiles of the return over the horizon."""
-    order = _Order([data, *(also or [])], end, seed, json, settings_from(None, config, sets))
-    _target("return", model, steps, order)
+for _target in _TARGETS:
+    app.command(_target)(_command(_target))
 
 
 @app.command()
-def risk(
-    data: DataFile, model: ModelKind = Model.BASELINE, also: Also = None, steps: Steps = None,
-    end: End = END, seed: Seed = SEED, json: Json = False, config: Config = None, sets: Set = None,
+def chronos(
+    data: DataFile, also: Also = None,
+    size: Annotated[str, typer.Option(help="nano, micro, milli, tiny or mini")] = "micro",
+    given: With = None, steps: Steps = None, tune: Tune = None, concurrent: Concurrent = 1,
+    fresh: Fresh = False, end: End = END, seed: Seed = SEED,
+    json: Json = False, config: Config = None, sets: Set = None,
 ) -> None:  # fmt: skip
-    """Train the adverse move: the probability of a fall, or rise, beyond 0.5 %."""
-    order = _Order([data, *(also or [])], end, seed, json, settings_from(None, config, sets))
-    _target("risk", model, steps, order)
+    """Train a Chronos-Bolt of our own on returns of all symbols given, and on synthetic series.
+
+    Example: conclave train chronos --data BTCUSDT-binance-spot-5m-2024.parquet --size nano
+    """
+    from agents.training.kinds import CHRONOS, ModelSpec
+    from serving.training import Order
+
+    settings = settings_from(None, config, sets)
+    chosen = {"size": size, **_given(given, steps)}
+    spec = ModelSpec(CHRONOS, settings.data.pred_horizon_steps, chosen)
+    files = [data, *(also or [])]
+    order = Order(spec, CHRONOS, files, end, seed, tune, concurrent, fresh)
+    _run(order, settings, json=json)
 
 
 @app.command()
@@ -99,109 +142,65 @@ def volatility(
     json: Json = False, config: Config = None, sets: Set = None,
 ) -> None:  # fmt: skip
     """Fit the risk agent: its volatility model, residual quantiles and adverse-move curves."""
-    from agents.training import risk as trainer
+    from agents.training.kinds import RISK, ModelSpec
+    from serving.training import Order
 
     settings = settings_from(None, config, sets)
-
-    def fit(bars: Sequence[BarFrame], source: Source, watch: Watch) -> Card:
-        horizon = settings.data.pred_horizon_steps
-        root = settings.data.models_dir
-        return trainer.train(bars[0], root, source, horizon, progress=watch.say)
-
-    _train("risk", "volatility", fit, _Order([data], end, seed, json, settings))
+    spec = ModelSpec(RISK, settings.data.pred_horizon_steps)
+    _run(Order(spec, "volatility", [data], end, seed), settings, json=json)
 
 
-@app.command()
-def chronos(
-    data: DataFile, also: Also = None,
-    size: Annotated[str, typer.Option(help="nano, micro, milli, tiny or mini")] = "micro",
-    steps: Steps = None, end: End = END, seed: Seed = SEED,
-    json: Json = False, config: Config = None, sets: Set = None,
-) -> None:  # fmt: skip
-    """Train a Chronos-Bolt of our own on returns of all symbols given, and on synthetic series.
-
-    Example: conclave train chronos --data BTCUSDT-binance-spot-5m-2024.parquet --size nano
-    """
-    from agents.training import chronos as trainer
-
-    settings = settings_from(None, config, sets)
-    wanted = trainer.ChronosConfig(size=size)
-    if steps is not None:
-        wanted = replace(wanted, schedule=replace(wanted.schedule, steps=steps))
-
-    def fit(bars: Sequence[BarFrame], source: Source, watch: Watch) -> Card:
-        horizon, root = settings.data.pred_horizon_steps, settings.data.models_dir
-        return trainer.train(bars, root, source, horizon, wanted, watch)
-
-    words = f"chronos --size {size}" + (f" --steps {steps}" if steps else "")
-    _train("chronos", words, fit, _Order([data, *(also or [])], end, seed, json, settings))
+def _given(texts: list[str] | None, steps: int | None) -> dict[str, str]:
+    chosen = {} if steps is None else {"schedule.steps": str(steps)}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError("--with", "must be NAME=VALUE", text, "Try --with schedule.rate=0.001")
+        chosen[name.strip()] = value.strip()
+    return chosen
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What is common to all trainings. ``files`` : bars, the forecast symbol's first."""
+def _run(order: Order, settings: Settings, *, json: bool) -> None:
+    from serving.training import train
 
-    files: Sequence[Path]
-    end: str
-    seed: int
-    json: bool
-    settings: Settings
+    def warn(text: str) -> None:
+        err.print(text, style="yellow", markup=False)
 
-
-def _target(target: str, model: Model, steps: int | None, order: _Order) -> None:
-    from agents.training.kinds import model_of
-
-    def fit(bars: Sequence[BarFrame], source: Source, watch: Watch) -> Card:
-        horizon = order.settings.data.pred_horizon_steps
-        chosen = model_of(model.value, target, horizon, steps)
-        chosen.train(bars, source, watch)
-        return chosen.save(order.settings.data.models_dir)
-
-    words = f"{target} --model {model.value}" + (f" --steps {steps}" if steps else "")
-    _train(f"{model.value}/{target}", words, fit, order)
+    try:
+        with followed(order.spec.name, quiet=json) as watch:
+            trained = train(order, settings, SystemClock(), git_commit(), watch, warn)
+    except KeyboardInterrupt:
+        warn("Interrupted. The same command goes on from the last checkpoint.")
+        raise
+    if json:
+        print_json(trained.as_json())
+    else:
+        _show(trained)
 
 
-def _train(
-    name: str,
-    words: str,
-    fit: Callable[[Sequence[BarFrame], Source, Watch], Card],
-    order: _Order,
-) -> None:
-    from agents.training.dataset import Source
-    from serving.market_files import load_bars
-    from serving.promotion import require_sound
-    from serving.registry import after_training
-
-    settings = order.settings
-    clock, end_ms = SystemClock(), parse_iso(order.end)
-    files = [load_bars(path, clock) for path in order.files]
-    if end_ms > parse_iso(END):
-        err.print(
-            f"This model will have seen bars of {END[:4]} and later: that year is no test of it.",
-            style="yellow",
-        )
-    also = "".join(f" --also {path.name}" for path in order.files[1:])
-    command = (
-        f"conclave train {words} --data {order.files[0].name}{also} --end {order.end} "
-        f"--seed {order.seed}"
-    )
-    told = files[0].sha256 if len(files) == 1 else short_hash([one.sha256 for one in files], 64)
-    source = Source(end_ms, order.seed, clock.now(), git_commit(), told, command=command)
-    checkpoint = settings.data.models_dir / name / "checkpoints" / f"seed-{order.seed}.pt"
-    with followed(name, checkpoint, quiet=order.json) as watch:
-        card = fit([one.frame.between(None, end_ms) for one in files], source, watch)
-    checkpoint.unlink(missing_ok=True)  # what it was for is done
-    outcome = after_training(
-        settings.data.models_dir, name, card, promote_better=settings.models.auto_promote,
-        sound=partial(require_sound, settings),
-    )  # fmt: skip
-    if order.json:
-        print_json({"name": name, "version": card.version, **outcome.as_json(), "card": card})
-        return
-    out.print(f"[bold]{name}[/] {card.version}, trained on {card.symbol} {card.timeframe}")
+def _show(trained: Trained) -> None:
+    card, outcome = trained.card, trained.outcome
+    if trained.found is not None:
+        _show_trials(trained.found)
+        out.print(f"trial log: {trained.trial_log}", style="dim", markup=False)
+    out.print(f"[bold]{trained.name}[/] {card.version}, trained on {card.symbol} {card.timeframe}")
     out.print(f"bars that open from {iso(card.start_ms)} to {iso(card.end_ms)}")
     for metric, value in outcome.scores.items():
-        out.print(f"  {metric:<24} {value:.5g}   (walk-forward, quarters before the end)")
+        out.print(f"  {metric:<24} {value:.5g}   (validation before the end)")
     out.print(outcome.why, style="green" if outcome.promoted else "", markup=False)
     if not outcome.promoted:
-        out.print(f"Use it: conclave models promote {name} {card.version}", markup=False)
+        out.print(f"Use it: conclave models promote {trained.name} {card.version}", markup=False)
+
+
+def _show_trials(found: Found) -> None:
+    from serving.studies import words
+
+    out.print(f"study {found.study}, {found.metric} of each trial:", markup=False)
+    for one in found.trials:
+        best = one.number == found.best.number
+        score = "" if one.score is None else f"{one.score:.5g}"
+        out.print(
+            f"{one.number:>4}  {score:<10} {'best' if best else one.state:<8} "
+            f"{one.seconds:>7.1f} s  {words(one.settings)}",
+            style="bold" if best else "", markup=False,
+        )  # fmt: skip

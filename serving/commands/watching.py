@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,12 +17,12 @@ _LINES = 20  # of progress, where there is no terminal
 
 
 @contextmanager
-def followed(name: str, checkpoint: Path | None, *, quiet: bool) -> Iterator[Watch]:
+def followed(name: str, *, quiet: bool) -> Iterator[Watch]:
     """Give a training somebody to report to; nothing is shown if ``quiet``."""
     from agents.training.watch import Watch
 
     if quiet:
-        yield Watch(checkpoint=checkpoint)
+        yield Watch()
     elif err.is_terminal:
         with _bar() as bar:
             task = bar.add_task(f"training {name}", total=None, told="")
@@ -31,12 +30,9 @@ def followed(name: str, checkpoint: Path | None, *, quiet: bool) -> Iterator[Wat
             def tick(done: int, total: int, told: str) -> None:
                 bar.update(task, completed=done, total=total, told=told)
 
-            def say(text: str) -> None:
-                bar.update(task, description=f"{name}: {text}")
-
-            yield Watch(say, tick, checkpoint=checkpoint)
+            yield Watch(_say, tick, _checked)
     else:
-        yield Watch(_say, _tick, _checked, checkpoint)
+        yield Watch(_say, _tick, _checked)
 
 
 def _bar() -> Progress:
@@ -53,7 +49,7 @@ def _say(text: str) -> None:
 def _tick(done: int, total: int, told: str) -> None:
     every = max(10, total // _LINES)
     if done % every == 0 or done == total:
-        _say(f"step {done} of {total}, {told}")
+        _say(f"{done} of {total}, {told}")
 
 
 def _checked(step: int, scores: Mapping[str, float]) -> None:

@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from agents.chronos_models import require_known
 from domain.errors import UsageError
 from domain.market import parse_symbol
 
@@ -139,19 +140,51 @@ class ModelSettings(Group):
     """Which agents sit in the council and where they run."""
 
     agents: Annotated[AgentNames, AfterValidator(_not_empty)] = Field(
-        ("climatology", "technical", "baseline", "risk"), description="agents of the council"
+        AGENTS, description="agents of the council"
     )
     in_process: AgentNames = Field(
         LIGHT_AGENTS,
         description="agents that think inside the council's process; "
         "the others are Ray Serve deployments",
     )
+    chronos_model: str = Field(
+        "shipped",
+        description="Chronos model: shipped (what was promoted here, else what ships), a folder, "
+        "or a hub id such as amazon/chronos-bolt-tiny",
+    )
+    chronos_timeframes: Annotated[Names, AfterValidator(_not_empty)] = Field(
+        ("1m", "3m", "5m", "15m", "30m", "1h"),
+        description="timeframes Chronos is asked about, as far as the bars can be joined to them",
+    )
+    chronos_fusion: Literal["learned", "fixed"] = Field(
+        "learned", description="how they go together; learned needs the model it was learned for"
+    )
+    chronos_min_confidence: Fraction = Field(
+        0.0,
+        description="|2p − 1| below which a timeframe has no say in the direction; fixed fusion",
+    )
+    chronos_int8: bool = Field(False, description="whether Chronos is quantised to int8")
     auto_promote: bool = Field(
         False, description="whether training promotes a better model by itself"
     )
     trials_log: Folder | None = Field(
         None, description="file to which every look at the test year is added; none = not logged"
     )
+
+    @field_validator("chronos_model")
+    @classmethod
+    def _known_chronos(cls, value: str) -> str:
+        try:
+            return require_known(value)
+        except UsageError as error:
+            raise ValueError(f"{error.rule}. {error.hint}") from None
+
+    @field_validator("chronos_timeframes")
+    @classmethod
+    def _known_timeframes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _one_of(name, TIMEFRAMES)
+        return names
 
     @property
     def remote(self) -> tuple[str, ...]:

@@ -16,7 +16,10 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.command_line import COUNCIL_OF_FOUR
+
 ROOT = Path(__file__).resolve().parents[2]
+LIGHT_COUNCIL = {"CONCLAVE_MODELS__AGENTS": COUNCIL_OF_FOUR}  # a start without PyTorch is quick
 
 
 @dataclass
@@ -94,7 +97,7 @@ def start(var_dir: Path, arguments: Sequence[str], env: Mapping[str, str] | None
     output = var_dir / "up.out"
     environment = {
         **os.environ, "VAR_DIR": str(var_dir), "API_PORT": "0", "RAY_DASHBOARD_PORT": "0",
-        **(env or {}),
+        **LIGHT_COUNCIL, **(env or {}),
     }  # fmt: skip
     with output.open("ab") as sink:
         process = subprocess.Popen(
@@ -109,7 +112,7 @@ def conclave(var_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [sys.executable, "-m", "serving.cli", *arguments],
         capture_output=True, text=True, timeout=120, cwd=ROOT,
-        env={**os.environ, "VAR_DIR": str(var_dir)},
+        env={**os.environ, **LIGHT_COUNCIL, "VAR_DIR": str(var_dir)},
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from agents.risk import Logistic
 from agents.training.volatility import all_regressors, fit_har, fit_logistic, fit_season, newton
@@ -40,6 +41,17 @@ def test_har_when_states_are_alone_or_in_a_run_then_the_same_bits():
     alone = [float(model.sigma(next(runs([state], 2017)))[0]) for state in states]
     whole = model.sigma(run_of(bars, 2017))[2000:2040]
     assert together.tolist() == alone == whole.tolist()
+
+
+def test_fit_har_when_blas_has_more_threads_then_the_same_bits():
+    rng, n = np.random.default_rng(0), 20_000  # with fewer rows BLAS keeps to one thread anyway
+    x = Regressors(rng.normal(size=(n, 4)), rng.normal(size=(n, 6)), rng.normal(size=n))
+    realised, rows = rng.gamma(1.0, size=n), np.ones(n, dtype=bool)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(fit_har(x, realised, rows, FLAT, 5, ranges=True).beta.tolist())
+    assert found[0] == found[1]
 
 
 def test_season_at_when_saturday_begins_then_the_weekend_row_is_read():

@@ -189,8 +189,10 @@ def show(rows: Sequence[Row], *, markdown: bool) -> None:
         print("| " + " | ".join(HEADS) + " |\n|" + "---|" * len(HEADS))
     for row in rows:
         text = row.text
-        print("| " + " | ".join(text) + " |" if markdown else
-              f"{text[0]:<9}{text[1]:<58}{text[2]:>4} {text[3]:>9} {text[4]:>9} {text[5]:>9}")  # fmt: skip
+        if markdown:
+            print("| " + " | ".join(text) + " |")
+        else:
+            print(f"{text[0]:<9}{text[1]:<58}{text[2]:>4}" + "".join(f"{x:>10}" for x in text[3:]))
 
 
 def main() -> None:

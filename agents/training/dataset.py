@@ -92,20 +92,37 @@ class Dataset:
         return np.asarray(self.labels.valid & (self.bars.ts >= start_ms) & (self.bars.ts < end_ms))
 
 
+def require_rows(bars: BarFrame, end_ms: int, horizon_bars: int) -> Labels:
+    """Return the labels of the bars before ``end_ms``, if there is enough to learn from.
+
+    Raises
+    ------
+    DataRefused : if fewer than 5 000 rows are valid, or the price stood still on too many.
+    """
+    seen = bars.between(None, end_ms)
+    labels = make_labels(seen, horizon_bars)
+    valid = int(labels.valid.sum())
+    moving = int((labels.valid & (labels.drop + labels.rise > 0)).sum())
+    if min(valid, moving) < MIN_ROWS or 2 * moving < valid:
+        still = "" if moving == valid else f", and the price moved on {moving} of them"
+        raise DataRefused(
+            f"bars of {bars.symbol}",
+            f"training needs {MIN_ROWS} valid rows with a moving price before its end; "
+            f"there are {valid}{still}",
+            None, "Fetch more history, or move the end.",
+        )  # fmt: skip
+    return labels
+
+
 def build_dataset(bars: BarFrame, end_ms: int, horizon_bars: int, features: bool) -> Dataset:
     """Cut the bars at ``end_ms`` and compute labels, volatilities and, if asked, features.
 
     Raises
     ------
-    DataRefused : if fewer than 5 000 valid rows remain.
+    DataRefused : if there is not enough to learn from, see :func:`require_rows`.
     """
     seen = bars.between(None, end_ms)
-    labels = make_labels(seen, horizon_bars)
-    if int(labels.valid.sum()) < MIN_ROWS:
-        raise DataRefused(
-            f"bars of {bars.symbol}", f"training needs {MIN_ROWS} valid rows before its end",
-            int(labels.valid.sum()), "Fetch more history, or move the end.",
-        )  # fmt: skip
+    labels = require_rows(bars, end_ms, horizon_bars)
     squares = per_run(seen, log_returns) ** 2
     realised = np.zeros(len(seen))
     for k in range(1, horizon_bars + 1):

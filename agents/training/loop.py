@@ -169,11 +169,7 @@ class _Run:
             group["lr"] = schedule.rate * _share(step, schedule)
         self._network.train()
         loss = self._task.loss(self._network, self._task.batch(step))
-        if not torch.isfinite(loss):
-            raise ModelError(
-                "training", f"its loss must stay finite (step {step})", float(loss),
-                "Lower the learning rate, or look at the data.",
-            )  # fmt: skip
+        _require_finite(float(loss.detach()), f"its loss must stay finite (step {step})")
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), schedule.clip)
@@ -192,6 +188,7 @@ class _Run:
         done = self._result
         with torch.no_grad():
             scores = self._task.validate(self._average)
+        _require_finite(scores[LOSS], f"its validation loss must stay finite (step {done.steps})")
         done.history.append({"step": float(done.steps), **scores})
         if not done.scores or scores[LOSS] < done.scores[LOSS]:
             done.scores = scores
@@ -218,6 +215,12 @@ class _Run:
         return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= (
             self._schedule.patience
         )
+
+
+def _require_finite(loss: float, rule: str) -> None:
+    if not math.isfinite(loss):
+        hint = "Lower the learning rate, or look at the data."
+        raise ModelError("training", rule, loss, hint)
 
 
 def _share(step: int, schedule: Schedule) -> float:

@@ -150,7 +150,6 @@ class Mixture:
                 rng.integers(0, len(part.ends), n), self.config.context, self.config.horizon
             )
             for part, n in zip(self.parts, counts, strict=True)
-            if n
         ]
         return np.concatenate([r[0] for r in rows]), np.concatenate([r[1] for r in rows])
 

@@ -19,6 +19,7 @@ from agents.volatility import (
     season_at,
 )
 from agents.windows import Run, run_of, segments, trailing_sums
+from domain.errors import DataRefused
 from domain.market import BarFrame
 from domain.opinion import ADVERSE_MOVE
 
@@ -27,6 +28,8 @@ Rows = NDArray[np.bool_]
 
 _SEASON_CAP = 25.0  # one crash must not become a habit of its slot
 _NEWTON_STEPS = 50
+_STILL = 1e-30  # RV of rows on which nothing moved
+_FAR = 500.0  # of an exponent: beyond it nothing is finite
 
 
 def per_run(bars: BarFrame, f: Callable[[Run], Floats]) -> Floats:
@@ -84,7 +87,7 @@ def fit_har(
     """
     matrix, offset, target = x.matrix(ranges)[rows], x.offset[rows], realised[rows]
     beta = np.zeros(matrix.shape[1])
-    beta[0] = np.log(np.mean(target) / np.mean(np.exp(offset)))
+    beta[0] = np.log(max(float(np.mean(target)), _STILL) / np.mean(np.exp(offset)))
     beta = newton(
         beta,
         lambda b: _qlike(matrix, offset, target, b),
@@ -118,18 +121,37 @@ def newton(
     """Minimise a smooth convex function by Newton steps, halved until they improve it.
 
     One BLAS thread: more of them sum in another order and change the last bits of a fit.
+
+    Raises
+    ------
+    DataRefused : if it ends nowhere.
     """
-    with threadpool_limits(1, user_api="blas"):
-        value, gradient, hessian = derivatives(beta)
-        for _ in range(_NEWTON_STEPS):
-            step = np.linalg.solve(hessian + ridge * np.eye(len(beta)), gradient)
-            size = 1.0
-            while (trial := derivatives(beta - size * step))[0] > value and size > 1e-6:
-                size /= 2.0
-            beta, gain = beta - size * step, value - trial[0]
-            value, gradient, hessian = trial
-            if gain < 1e-13:
-                break
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            beta = _descend(beta, derivatives, ridge)
+    except np.linalg.LinAlgError:  # no direction is left to go in
+        beta = np.full_like(beta, np.nan)
+    if not np.isfinite(beta).all():
+        raise DataRefused(
+            "bars", "must let a model be fitted: prices stand still, or jump, on too many", None,
+            "Look at them, or move the range.",
+        )  # fmt: skip
+    return beta
+
+
+def _descend(
+    beta: Floats, derivatives: Callable[[Floats], tuple[float, Floats, Floats]], ridge: float
+) -> Floats:
+    value, gradient, hessian = derivatives(beta)
+    for _ in range(_NEWTON_STEPS):
+        step = np.linalg.solve(hessian + ridge * np.eye(len(beta)), gradient)
+        size = 1.0
+        while (trial := derivatives(beta - size * step))[0] > value and size > 1e-6:
+            size /= 2.0
+        beta, gain = beta - size * step, value - trial[0]
+        value, gradient, hessian = trial
+        if gain < 1e-13:
+            break
     return beta
 
 
@@ -137,7 +159,7 @@ def _qlike(
     matrix: Floats, offset: Floats, target: Floats, beta: Floats
 ) -> tuple[float, Floats, Floats]:
     eta = matrix @ beta + offset
-    ratio = target * np.exp(-eta)
+    ratio = target * np.exp(np.clip(-eta, -_FAR, _FAR))
     gradient = matrix.T @ (1.0 - ratio) / len(ratio)
     hessian = (matrix.T * ratio) @ matrix / len(ratio)
     return float(np.mean(eta + ratio)), gradient, hessian

@@ -137,7 +137,7 @@ def test_evaluate_when_the_year_is_another_then_nothing_is_logged(cli: Cli, tmp_
     ("flags", "code", "words"),
     [
         (["--agents", "climatolgy"], 2, "climatolgy"),
-        (["--agents", "chronos"], 2, "chronos"),
+        (["--agents", "prophet"], 2, "prophet"),
         (["--timerange", "20260101-"], 3, "has no bar in the range"),
         (["--timerange", "2025"], 2, "must be A-B"),
         (["--symbol", "ETH/USDT"], 3, "its name says BTC/USDT"),

@@ -34,7 +34,7 @@ def test_models_when_one_is_trained_promoted_and_rolled_back_then_agents_use_wha
     card = told["card"]
     assert card["data_sha256"] == file_sha256(training_bars)
     assert card["command"].startswith("conclave train volatility --data BTCUSDT-binance-spot-5m-")
-    assert (card["seed"], card["end_ms"]) == (7, 1_706_745_600_000)
+    assert (card["seed"], card["end_ms"]) == (7, 1_705_867_200_000)  # where the bars end
     root = tmp_path / "var" / "models"
     [version] = versions(root, "risk")
     shipped = FolderStore(root).current("risk")
@@ -48,8 +48,9 @@ def test_models_when_one_is_trained_promoted_and_rolled_back_then_agents_use_wha
     rows = json.loads(cli("models", "list", "--json")[1])["items"]
     in_use = {row["name"]: row["place"] for row in rows if row["in_use"]}
     assert in_use == {
-        "risk": "models_dir", "baseline/trend": "shipped", "baseline/return": "shipped",
-        "baseline/risk": "shipped",
+        "risk": "models_dir", "chronos": "shipped", "baseline/trend": "shipped",
+        "baseline/return": "shipped", "baseline/risk": "shipped", "tft/trend": "shipped",
+        "tft/return": "shipped", "tft/risk": "shipped",
     }  # fmt: skip
     code, out, _ = cli("models", "rollback", "risk")
     assert code == 0

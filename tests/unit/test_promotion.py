@@ -148,7 +148,7 @@ def test_sound_when_the_forecast_is_constant_then_refused(here: Settings, root: 
         ("risk", {"params": wider(40.0)}, "quantiles must lie within"),
         ("risk", {"params": {"residuals": [0.0] * 5}}, "residual quantiles"),
         ("risk", {"params": {"har": {}}}, "risk"),
-        (TREND, {"contents": {"model.onnx": b"not a graph"}}, "cannot be built from its model"),
+        (TREND, {"contents": {"model.onnx": b"not a graph"}}, "must be a graph"),
         ("baseline/return", {"params": {"drift": "much"}}, "cannot be built from its model"),
     ],
 )

@@ -162,7 +162,7 @@ def test_train_when_a_baseline_target_is_trained_then_its_artifact_verifies(
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["train", "trend", "--model", "tft", "--data", "{file}"], 2, "baseline"),
+        (["train", "trend", "--model", "prophet", "--data", "{file}"], 2, "baseline"),
         (["train", "trend", "--data", "{file}", "--end", "soon"], 2, "ISO-8601"),
         (["train", "trend", "--data", "{file}", "--end", "2024-01-05"], 3, "valid rows"),
         (["train", "trend", "--data", "nowhere.parquet"], 3, "nowhere.parquet"),

@@ -22,12 +22,13 @@ from serving.plan import RunPlan
 from serving.promotion import Refresher
 from serving.service import CouncilService
 from serving.settings import Settings, load_settings
-from tests.command_line import Cli, spot
+from tests.command_line import COUNCIL_OF_FOUR, Cli, spot
 from tests.model_files import SECOND, damage, in_use, made, wider
 
 
 def settings(folder: Path, **env: str) -> Settings:
-    return load_settings(env={"VAR_DIR": str(folder), **env}, profile="demo")
+    env = {"VAR_DIR": str(folder), "CONCLAVE_MODELS__AGENTS": COUNCIL_OF_FOUR, **env}
+    return load_settings(env=env, profile="demo")
 
 
 def service(here: Settings, agents: Mapping[str, Reloading]) -> CouncilService:

@@ -86,6 +86,12 @@ class TftInputs:
             raise ModelError("tft inputs", f"know the calendar by {', '.join(KNOWN)}", made.known)
         return made
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Return what equal inputs have in common."""
+        numbers = self.mean.tobytes(), self.sd.tobytes()
+        return self.past, self.known, *numbers, self.symbols, self.encoder, self.horizon
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""
         return {
@@ -162,7 +168,8 @@ class _Network:
 
     def ask(self, run: Run, states: Sequence[MarketState]) -> tuple[_Said, NDArray[np.bool_]]:
         """Evaluate the states' windows one by one; rows without a whole window are 0."""
-        windows, inputs = _windows(run, states, self.inputs), self.inputs
+        inputs = self.inputs
+        windows = run.once(inputs.identity, lambda: _windows(run, states, inputs))
         n, group = len(states), np.array([inputs.symbol(states[0].symbol)], np.int64)
         said = _Said(
             np.zeros((n, self.outputs)), np.zeros((n, inputs.encoder)),

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.windows import Run, trailing_sums
+from agents.windows import Run
 from domain.errors import ModelError
 from domain.times import DAY_MS
 
@@ -93,7 +93,8 @@ class HarModel:
 
     def sigma(self, run: Run) -> Floats:
         """Return σ̂ of the horizon's log return for each state of a run, (n,), > 0."""
-        return self.sigma_of(regressors(run, self.season, self.horizon_bars))
+        key = (self.season.tobytes(), self.beta.tobytes(), self.horizon_bars)
+        return run.once(key, lambda: self.sigma_of(regressors(run, self.season, self.horizon_bars)))
 
     def sigma_of(self, x: Regressors) -> Floats:
         """Return σ̂ from regressors, (n,)."""
@@ -113,10 +114,10 @@ def log_returns(run: Run) -> Floats:
 def ewma_sigma(run: Run, horizon_bars: int) -> Floats:
     """Return sqrt(H·EWMA(r², λ = .94)) at each state, (n,); log return over the horizon."""
     squares = log_returns(run) ** 2
-    total = trailing_sums(squares, (EWMA_BARS,), EWMA_LAMBDA)[EWMA_BARS]
+    total = run.sums(squares, (EWMA_BARS,), EWMA_LAMBDA)[EWMA_BARS]
     seen = np.minimum(run.lengths() - 1, EWMA_BARS)
     weight = (1.0 - EWMA_LAMBDA**seen) / (1.0 - EWMA_LAMBDA)
-    variance = np.divide(run.last(total), weight, out=np.zeros(len(seen)), where=seen > 0)
+    variance = np.divide(total, weight, out=np.zeros(len(seen)), where=seen > 0)
     return np.asarray(np.sqrt(np.maximum(horizon_bars * variance, _FLOOR)))
 
 
@@ -126,7 +127,7 @@ def day_sigma(run: Run, horizon_bars: int) -> Floats:
     if len(moves) > horizon_bars:
         logs = np.log(run.bars.close)
         moves[horizon_bars:] = logs[horizon_bars:] - logs[:-horizon_bars]
-    total = run.last(trailing_sums(moves * moves, (SLOTS,))[SLOTS])
+    total = run.sums(moves * moves, (SLOTS,))[SLOTS]
     seen = np.clip(run.lengths() - horizon_bars, 1, SLOTS)
     return np.asarray(np.sqrt(np.maximum(total / seen, _FLOOR)))
 
@@ -137,8 +138,7 @@ def regressors(run: Run, season: Floats, horizon_bars: int) -> Regressors:
     squares = log_returns(run) ** 2 / factor
     ranges = np.log(run.bars.high / run.bars.low) ** 2 / (4.0 * np.log(2.0)) / factor
     lengths = run.lengths()
-    sums = trailing_sums(np.stack((squares, ranges), axis=1), sorted(set(RANGE_WINDOWS)))
-    rows = {window: run.last(total) for window, total in sums.items()}
+    rows = run.sums(np.stack((squares, ranges), axis=1), RANGE_WINDOWS)
     means = [rows[w][:, 0] / np.clip(lengths - 1, 1, w) for w in RETURN_WINDOWS]
     spans = [rows[w][:, 1] / np.clip(lengths, 1, w) for w in RANGE_WINDOWS]
     step = run.bars.step_ms

@@ -8,9 +8,9 @@ hundred thousand give the same bits, and a run of n consecutive states costs O(n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,10 @@ from domain.market import BarFrame, MarketState
 
 Floats = NDArray[np.float64]
 N = TypeVar("N", bound=np.generic)
+T = TypeVar("T")
 
 _COLUMNS = ("ts", "open", "high", "low", "close", "volume")
+_FEW = 8  # states whose sums are cheaper one by one than along all their bars
 _NO_ROWS: Floats = np.empty((0, 0))
 
 
@@ -32,18 +34,35 @@ class Run:
     ----------
     index : positions of the n states in their batch, in time order.
     bars : joined bars; state k's last bar is ``bars[first + k]``.
-    first : index of the first state's last bar.
+    first : index of the first state's last bar; the last bar is the last state's.
     limit : bars a state may look back at most.
+    found : what :meth:`once` keeps.
     """
 
     index: tuple[int, ...]
     bars: BarFrame
     first: int
     limit: int
+    found: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` made when first asked under ``key``; heads share it."""
+        if key not in self.found:
+            self.found[key] = make()
+        made: T = self.found[key]
+        return made
 
     def last(self, series: NDArray[N]) -> NDArray[N]:
         """Return the rows of ``series`` (aligned with ``bars``) at the states, (n, …)."""
         return np.asarray(series[self.first : self.first + len(self.index)])
+
+    def sums(self, series: Floats, windows: Sequence[int], decay: float = 1.0) -> dict[int, Floats]:
+        """Return the :func:`trailing_sums` of ``series`` at the states, (n, …) each."""
+        states = len(self.index)
+        if states <= _FEW:
+            return _sums_at_end(series, windows, decay, states)
+        totals = trailing_sums(series, windows, decay)
+        return {window: self.last(total) for window, total in totals.items()}
 
     def lengths(self) -> NDArray[np.int64]:
         """Return how many bars each state sees, (n,)."""
@@ -121,6 +140,28 @@ def trailing_sums(x: Floats, windows: Sequence[int], decay: float = 1.0) -> dict
                 covered[window] += size
         part = part + _shift(part, size) * decay**size
         size *= 2
+    return totals
+
+
+def _sums_at_end(x: Floats, windows: Sequence[int], decay: float, rows: int) -> dict[int, Floats]:
+    """Return the last rows of :func:`trailing_sums`, along the same tree, without the other rows."""
+    longest = max(windows)
+    missing = max(0, longest + rows - 1 - len(x))
+    padded = np.concatenate((np.zeros((missing, *x.shape[1:])), x)) if missing else x
+    size = len(padded) - rows + 1
+    pasts = np.stack([padded[size - longest + k : size + k] for k in range(rows)])
+    totals: dict[int, Floats] = {}
+    for window in windows:
+        covered = 0
+        for bit in range(window.bit_length()):
+            width = window & 1 << bit
+            if width:
+                part = pasts[:, longest - covered - width : longest - covered]
+                for level in range(bit):
+                    part = part[:, 1::2] + part[:, ::2] * decay ** (1 << level)
+                piece = part[:, 0] * decay**covered
+                totals[window] = totals[window] + piece if covered else piece
+                covered += width
     return totals
 
 

@@ -80,6 +80,11 @@ class Study:
         return self.folder / "best.checkpoint"
 
     @property
+    def length(self) -> int:
+        """Steps or folds of a trial that is not stopped."""
+        return self.spec.length(self.source.folds)
+
+    @property
     def judge(self) -> tuple[str, bool]:
         """The validation score that decides, and whether more is better."""
         return judged_by(self.spec.name)

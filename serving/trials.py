@@ -2,8 +2,9 @@
 
 Two things count, and both deflate the Sharpe ratio of a backtest. Looks: every evaluation or
 backtest whose rows touch 2025, the public test year of the reference table. Tune trials: every
-configuration that tuning tried, whatever its span; a run of N of them is one row whose question
-(or, written by hand, result) says ``N configurations``.
+configuration that tuning tried, whatever its span. ``train --tune`` adds a row for each; a run of
+N of them that is told in one row says ``N configurations`` in its question (or, written by hand,
+in its result).
 
 Rows go to the file that ``TRIALS_LOG`` names, ``docs/trials.csv`` in this project. The same
 question (kind, span, what) to the same commit counts once; a changed working tree is no commit,

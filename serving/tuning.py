@@ -95,7 +95,7 @@ def _tuner(study: Study, bars: Sequence[BarFrame], watch: Watch) -> tune.Tuner:
         except Exception as error:  # whatever unpickling says to a file that was cut off
             raise _lost(study, error) from error
     shutil.rmtree(folder, ignore_errors=True)
-    length = spec.length(study.source.folds)
+    length = study.length
     asha = ASHAScheduler(
         REACHED, max_t=length, grace_period=max(1, length // 4), reduction_factor=2,
         stop_last_trials=False,
@@ -194,12 +194,12 @@ class _Follower:
         self._watch.checked(result[REACHED], {self._metric: result[SCORE]})
 
     def ended(self, trials: Sequence[Any], one: Any) -> None:
-        tried = _tried(one)
+        tried, length = _tried(one, self._study.length), self._study.length
         self._log(tried)
         score = "no score" if tried.score is None else f"{self._metric} {tried.score:.5g}"
         self._watch.say(f"trial {tried.number} {tried.state}: {score}")
         over = [other for other in trials if other.is_finished() and other is not one]
-        done = ended([*(_tried(other) for other in over), tried])
+        done = ended([*(_tried(other, length) for other in over), tried])
         best = _best(better(done, self._more), self._metric) if done else "none yet"
         self._watch.tick(len(over) + 1, self._study.trials, f"best: {best}")
 
@@ -277,15 +277,16 @@ def _require_answer(address: str | None) -> None:
 
 
 def _resources(study: Study) -> dict[str, float]:
-    """A trial's share of the largest node."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus = max((int(node.get("CPU", 0)) for node in nodes), default=0)
-    gpus = max((int(node.get("GPU", 0)) for node in nodes), default=0)
-    wants = gpus > 0 and study.spec.several  # networks are the kinds that learn from several
-    return {
-        "cpu": max(1, cpus // study.concurrent),
-        **({"gpu": min(1.0, gpus / study.concurrent)} if wants else {}),
-    }
+    """A trial's share of the largest node, of which this very job may hold a part."""
+
+    def most(kind: str) -> int:
+        nodes = (node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"])
+        return int(min(max(nodes, default=0), ray.available_resources().get(kind, 0)))
+
+    made = {"cpu": float(max(1, most("CPU") // study.concurrent))}
+    if most("GPU") and study.spec.several:  # networks are the kinds that learn from several
+        made["gpu"] = min(1.0, most("GPU") / study.concurrent)
+    return made
 
 
 def _resumable(folder: Path) -> bool:
@@ -302,7 +303,9 @@ def _resumable(folder: Path) -> bool:
 
 def _found(study: Study) -> Found:
     analysis = tune.ExperimentAnalysis(str(study.folder.resolve() / _RAY))
-    tried = sorted((_tried(one) for one in analysis.trials), key=lambda one: one.number)
+    tried = sorted(
+        (_tried(one, study.length) for one in analysis.trials), key=lambda one: one.number
+    )
     if len(tried) < study.trials:
         raise _lost(study, f"it holds {len(tried)} of {study.trials} trials")
     return Found(study.name, *study.judge, tuple(tried))
@@ -317,15 +320,15 @@ def _keep(study: Study, found: Found) -> None:
     study.finish(found)
 
 
-def _tried(one: Any) -> Tried:
+def _tried(one: Any, length: int) -> Tried:
     result = one.last_result or {}
-    score = result.get(SCORE)
-    state: State = "finished" if result.get(FINAL) else "stopped"
+    score, reached = result.get(SCORE), int(result.get(REACHED, 0))
+    state: State = "finished" if result.get(FINAL) or reached >= length else "stopped"
     return Tried(
         _number(one), _rounded(one.config),
         float(score) if score is not None and math.isfinite(score) else None,
         "failed" if one.status == "ERROR" else state,
-        int(result.get(REACHED, 0)), round(float(result.get("time_total_s", 0.0)), 3),
+        reached, round(float(result.get("time_total_s", 0.0)), 3),
     )  # fmt: skip
 
 

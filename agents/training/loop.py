@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from agents.training.folds import unreadable
 from agents.training.watch import Watch
 from domain.canonical import short_hash
-from domain.errors import ModelError
+from domain.errors import ModelError, UsageError
 
 LOSS = "loss"  # the validation metric that early stopping goes by; lower is better
 Scores = dict[str, float]
@@ -87,9 +87,19 @@ class Task:
 
 
 def device_of(name: str = "auto") -> torch.device:
-    """Return the accelerator if there is one, else the CPU; or the device that is named."""
+    """Return the accelerator if there is one, else the CPU; or the device that is named.
+
+    Raises
+    ------
+    UsageError : for a device that this machine does not have.
+    """
     if name != "auto":
-        return torch.device(name)
+        try:
+            return torch.zeros(1, device=name).device
+        except (RuntimeError, AssertionError) as error:  # unknown, or torch without it
+            raise UsageError(
+                "device", f"must be auto or one that torch has: {error}", name
+            ) from error
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -39,7 +39,7 @@ from agents.training.watch import Watch
 from agents.volatility import HarModel
 from data.features import build_features
 from domain.canonical import canonical_json, plain
-from domain.errors import DataRefused
+from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame
 from domain.quantiles import CANONICAL_LEVELS
 
@@ -209,10 +209,20 @@ Tensors = tuple[Tensor, ...]
 def task_of(
     material: Material, config: TftConfig, seed: int, identity: object, device: torch.device
 ) -> Task:
-    """Return what is learned."""
+    """Return what is learned.
+
+    Raises
+    ------
+    UsageError : if a batch is smaller than a block of windows.
+    """
     block = config.windows, config.stride
     sampler = Sampler(material.groups, material.training, material.inputs, seed, *block)
     blocks = config.schedule.batch // config.windows
+    if not blocks:
+        raise UsageError(
+            "setting schedule.batch", f"must hold a block of {config.windows} windows",
+            config.schedule.batch,
+        )  # fmt: skip
     labels = _LABELS[material.target]
 
     def tensors(batch: Batch) -> Tensors:

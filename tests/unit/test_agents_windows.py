@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from agents.climatology import Climatology
 from agents.contract import trim
 from agents.technical import Technical
-from agents.windows import joined_rows, run_of, runs, trailing_sums
+from agents.windows import Run, joined_rows, run_of, runs, trailing_sums
 from data.memory import MarketMemory
 from domain.market import BarFrame
 from domain.ports import Needs
@@ -41,6 +41,21 @@ def test_trailing_sums_when_older_values_come_before_then_the_bits_stay():
     for window in (288, 2016):
         tail = slice(window, None)
         assert np.array_equal(whole[window][2000:][tail], part[window][tail])
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60),
+    st.lists(st.integers(1, 70), min_size=1, max_size=4, unique=True),
+    st.sampled_from([1.0, 0.94]), st.integers(1, 12),
+)  # fmt: skip
+def test_run_sums_when_of_few_states_then_the_bits_of_the_trailing_sums(
+    values, windows, decay, states
+):
+    x, bars = np.array(values), market(len(values))
+    n = min(states, len(x))
+    run = Run(tuple(range(n)), bars, len(bars) - n, 70)
+    sums, whole = run.sums(x, windows, decay), trailing_sums(x, windows, decay)
+    assert all(np.array_equal(sums[w], whole[w][len(x) - n :]) for w in windows)
 
 
 def test_runs_when_states_are_consecutive_then_one_run_holds_the_joined_bars():

@@ -144,7 +144,7 @@ def trailing_sums(x: Floats, windows: Sequence[int], decay: float = 1.0) -> dict
 
 
 def _sums_at_end(x: Floats, windows: Sequence[int], decay: float, rows: int) -> dict[int, Floats]:
-    """Return the last rows of :func:`trailing_sums`, along the same tree, without the other rows."""
+    """Return the last rows of :func:`trailing_sums`: the same tree, without the other rows."""
     longest = max(windows)
     missing = max(0, longest + rows - 1 - len(x))
     padded = np.concatenate((np.zeros((missing, *x.shape[1:])), x)) if missing else x

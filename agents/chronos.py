@@ -116,13 +116,23 @@ class Chronos:
     def examined(self, frames: Sequence[BarFrame]) -> Chronos:
         """Return the agent without the timeframes whose forecasts of a symbol's bars are no good.
 
-        What it was fitted for stays; a timeframe that is left out is as one without a window.
+        What it was fitted for stays; a timeframe that is left out is as one without a window. A
+        named model that cannot be loaded, or fails in every timeframe, gives way to what ships.
 
         Raises
         ------
-        ModelError : if none is left.
+        ModelError : if what ships fails too.
         """
+        try:
+            return self._examined(frames)
+        except ModelError as error:
+            if self.model.instead is None:
+                raise
+            return Chronos(self.model.instead(error.message), self.config).examined(frames)
+
+    def _examined(self, frames: Sequence[BarFrame]) -> Chronos:
         network = self.model.network
+        network.warm_up()
         exam = [one for bars in frames for one in examine(network, bars, self.timeframes)]
         failed = {one.timeframe for one in exam if one.ready is False}
         kept = tuple(name for name in self.timeframes if name not in failed)

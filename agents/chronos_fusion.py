@@ -84,7 +84,7 @@ class FixedFusion:
         logits = np.stack(evidence, axis=1)
         sure = np.abs(2.0 * sigmoid(np.nan_to_num(logits)) - 1.0) >= self.min_confidence
         p = sigmoid(np.sum(np.nan_to_num(logits) * weights * sure, axis=1)
-                    / np.maximum(weights.sum(axis=1), _FLOOR))  # fmt: skip
+                    / np.maximum((weights * sure).sum(axis=1), _FLOOR))  # fmt: skip
         sigma = (total[:, -3] - total[:, 2]) / _Z80
         return Fused(p, total, sigma, None, None, names, heard)
 

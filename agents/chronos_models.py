@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +41,7 @@ class Chosen:
     problem : why it is not the wanted one; empty if it is.
     artifact : the versioned artifact, where it is one; it holds the fusion.
     identity : of the weights; part of the agent's version.
+    instead : makes what ships, and says why; None where this is what ships.
     """
 
     network: ChronosNetwork
@@ -49,6 +50,7 @@ class Chosen:
     problem: str
     artifact: Artifact | None
     identity: str
+    instead: Callable[[str], Chosen] | None = None
 
     def told(self) -> Mapping[str, Any]:
         """Return what people see of it."""
@@ -85,16 +87,19 @@ def choose(store: FolderStore, wanted: str = SHIPPED, *, int8: bool = False) -> 
     """
     require_known(wanted)
     if wanted == SHIPPED:
-        return _shipped(store, wanted, "", int8)
+        return _shipped(store, wanted, int8)
+    instead = partial(_instead, store, wanted, int8)
     try:
-        return _named(wanted, int8)
+        return replace(_named(wanted, int8), instead=instead)
     except ModelError as error:
-        log.warning("chronos model %s cannot be had, what ships is used: %s", wanted, error.message)
-        return _shipped(store, wanted, error.message, int8)
+        return instead(error.message)
 
 
 def _named(wanted: str, int8: bool) -> Chosen:
-    folder = Path(wanted).expanduser()
+    try:
+        folder = Path(wanted).expanduser()
+    except RuntimeError as error:  # ~ of a user who does not exist
+        raise ModelError(wanted, f"must be a folder that exists: {error}") from error
     if wanted in HUB and not folder.is_dir():
         folder = from_hub(wanted)
     if not folder.is_dir():
@@ -135,7 +140,12 @@ def from_hub(name: str) -> Path:
         raise ModelError(name, f"cannot be downloaded: {type(error).__name__}: {told}") from error
 
 
-def _shipped(store: FolderStore, wanted: str, problem: str, int8: bool) -> Chosen:
+def _instead(store: FolderStore, wanted: str, int8: bool, problem: str) -> Chosen:
+    log.warning("chronos model %s cannot be had, what ships is used: %s", wanted, problem)
+    return _shipped(store, wanted, int8, problem)
+
+
+def _shipped(store: FolderStore, wanted: str, int8: bool, problem: str = "") -> Chosen:
     artifact = store.open(NAME)
     network = ChronosNetwork(artifact.folder, int8=int8)
     identity = artifact.card.identity if not int8 else short_hash([artifact.card.identity, 8], 12)

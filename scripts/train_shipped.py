@@ -1,8 +1,8 @@
 """Train what ships, by the commands of the command line, into agents/weights or another folder.
 
-    python scripts/train_shipped.py FOLDER_OF_BARS [--names tft/trend chronos …] [--out FOLDER]
+    python scripts/train_shipped.py BARS [--names tft/trend chronos …] [--out FOLDER] [--seed N]
 
-Everything learns from BTC/USDT; the neural agents from six more symbols. Bars of 2025 are not seen.
+Everything learns from BTC/USDT, the neural agents from six more symbols; nothing sees 2025.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from serving.cli import run
 
 FILE = "{}USDT-binance-spot-5m-20220801-20251231.parquet"
 FIRST, OTHERS = "BTC", ("ETH", "SOL", "XRP", "DOGE", "LTC", "ADA")
-END, SEED = "2025-01-01", "7"  # 2025 stays out of sample for whoever repeats this
+END, SEED = "2025-01-01", 7  # 2025 stays out of sample for whoever repeats this
 
 
-def words(name: str, folder: Path, out: Path) -> list[str]:
+def words(name: str, folder: Path, out: Path, seed: int = SEED) -> list[str]:
     """Return the command that trains a model."""
     kind, _, target = name.partition("/")
     what = [target, "--model", kind] if target else ["volatility" if kind == "risk" else kind]
@@ -28,7 +28,7 @@ def words(name: str, folder: Path, out: Path) -> list[str]:
     return [
         "train", *what, "--data", str(folder / FILE.format(FIRST)),
         *(word for other in also for word in ("--also", str(folder / FILE.format(other)))),
-        "--end", END, "--seed", SEED, "--set", f"MODELS_DIR={out}",
+        "--end", END, "--seed", str(seed), "--set", f"MODELS_DIR={out}",
     ]  # fmt: skip
 
 
@@ -37,9 +37,12 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="with the files of bars")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--names", nargs="*", default=list(TRAININGS), choices=TRAININGS)
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="of another training than what ships"
+    )
     args = parser.parse_args()
     for name in args.names:
-        code = run(words(name, args.folder, args.out))
+        code = run(words(name, args.folder, args.out, args.seed))
         if code:
             return code
         promote(args.out, name, versions(args.out, name)[-1])

@@ -24,7 +24,7 @@ from agents.artifacts import Card, save
 from agents.chronos import FUSION
 from agents.chronos_models import NAME
 from agents.chronos_network import FORM, LEVELS, RETURNS, ChronosNetwork
-from agents.chronos_views import TIMEFRAMES, usable
+from agents.chronos_views import AHEAD, TIMEFRAMES, usable
 from agents.contract import HORIZON_BARS
 from agents.training.dataset import Source
 from agents.training.fusion import learn, listen, require_rows
@@ -102,6 +102,8 @@ def train(
     require_distinct(bars)
     if config.size not in SIZES:
         raise UsageError("size", f"must be one of {', '.join(SIZES)}", config.size)
+    if config.mix.horizon < AHEAD:
+        raise UsageError("setting mix.horizon", f"must reach {AHEAD} steps", config.mix.horizon)
     same = _of_one_timeframe(bars)
     for days, stride in _fusion_spans(config, horizon_bars):
         require_rows(same, horizon_bars, source.end_ms - days * DAY_MS, source.end_ms, stride)

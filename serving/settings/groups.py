@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from agents.chronos_models import require_known
+from agents.chronos_views import TIMEFRAMES as CHRONOS_TIMEFRAMES
 from domain.errors import UsageError
 from domain.market import parse_symbol
 
@@ -153,7 +154,7 @@ class ModelSettings(Group):
         "or a hub id such as amazon/chronos-bolt-tiny",
     )
     chronos_timeframes: Annotated[Names, AfterValidator(_not_empty)] = Field(
-        ("1m", "3m", "5m", "15m", "30m", "1h"),
+        CHRONOS_TIMEFRAMES,
         description="timeframes Chronos is asked about, as far as the bars can be joined to them",
     )
     chronos_fusion: Literal["learned", "fixed"] = Field(
@@ -182,9 +183,7 @@ class ModelSettings(Group):
     @field_validator("chronos_timeframes")
     @classmethod
     def _known_timeframes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            _one_of(name, TIMEFRAMES)
-        return names
+        return tuple(_one_of(name, CHRONOS_TIMEFRAMES) for name in names)
 
     @property
     def remote(self) -> tuple[str, ...]:

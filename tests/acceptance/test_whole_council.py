@@ -36,11 +36,18 @@ def test_up_when_started_then_all_seven_agents_answer(whole):
 
 
 def test_agents_route_when_all_run_then_chronos_names_its_model_and_exam(whole):
-    with whole.client() as client:
-        cards = {card["name"]: card for card in client.get("/v1/agents").json()["items"]}
-    assert set(cards) == set(AGENTS)
-    assert any("ChronosBoltPipeline" in note for note in cards["chronos"]["notes"])
-    assert {model["name"] for model in cards["tft"]["models"]} == {
+    def cards() -> dict | None:  # asked for every few seconds at most
+        with whole.client() as client:
+            items = client.get("/v1/agents").json()["items"]
+        found = {card["name"]: card for card in items}
+        return found if found["chronos"]["notes"] else None
+
+    found = whole.until(60.0, cards, "Chronos's card")
+    assert set(found) == set(AGENTS)
+    notes = found["chronos"]["notes"]
+    assert any("ChronosBoltPipeline" in note for note in notes)
+    assert any("BTC/USDT 5m ready: coverage" in note for note in notes)
+    assert {model["name"] for model in found["tft"]["models"]} == {
         "tft/trend", "tft/return", "tft/risk",
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The TFT: three temporal fusion transformers behind one voice, exported, without their library.
 
-* trend: P(up) after the horizon;
+* trend: P(up) after the horizon, pulled towards ½ as far as held-out days asked for;
 * return: quantiles of y/σ̂, σ̂ the HAR-with-ranges volatility, as a correction of the residual
   quantiles of training;
 * risk: P(adverse move) on both sides, as a correction of a logistic curve in ln σ̂.
@@ -184,10 +184,14 @@ class _Network:
 
 
 class _Trend(_Network):
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__(artifact)
+        self._shrink = float(self.params.get("shrink", 1.0))
+
     def predict(self, run: Run, states: Sequence[MarketState]) -> Prediction:
         said, whole = self.ask(run, states)
         evidence = [_reasons(said, k, self.variables) for k in range(len(states))]
-        return Prediction(whole, p_up=sigmoid(said.out[:, 0]), evidence=evidence)
+        return Prediction(whole, p_up=sigmoid(self._shrink * said.out[:, 0]), evidence=evidence)
 
 
 class _Return(_Network):

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,69 +21,30 @@ from agents.baseline import Baseline
 from agents.heads import TARGETS
 from agents.training.baseline import BaselineConfig, BaselineModel
 from agents.training.dataset import LIBRARIES, Source
+from benchmarks.scores import (
+    FILE,
+    HORIZON_BARS,
+    MARKETS,
+    OUT,
+    SCORES,
+    START,
+    STOP,
+    TRIALS,
+    Rows,
+    rows_of,
+    short,
+    table,
+    with_errors,
+    write,
+)  # fmt: skip
 from data.files import file_sha256, read_bars
-from domain import scores as proper
-from domain.opinion import ADVERSE_MOVE
-from domain.times import parse_iso
 from serving.system import SystemClock, git_commit
 from serving.trials import Look, prepare, record
 from sim.panel import Range, hear
-from sim.scoring import SCORED, Floats, Forecasts, Mask, Truth, pinball_losses
-from sim.statistics.comparing import block_bootstrap, dm_t
+from sim.statistics.comparing import dm_t
 
-FILE = "{}USDT-binance-spot-5m-20220801-20251231.parquet"
-MARKETS = ("BTC", "ETH", "SOL", "XRP")
-START, STOP, HORIZON_BARS = parse_iso("2025-01-01"), parse_iso("2026-01-01"), 5
-OUT, TRIALS = Path("docs/models.md"), Path("docs/trials.csv")
-HEADING = "## Baseline: scikit-learn or LightGBM"
-BEGIN, END = "<!-- by python -m benchmarks.libraries -->", "<!-- end -->"
+HEADING, TOOL = "Baseline: scikit-learn or LightGBM", "benchmarks.libraries"
 NAMES = dict(zip(LIBRARIES, ("scikit-learn", "LightGBM"), strict=True))
-
-
-class Score(NamedTuple):
-    """A column of the tables; ``sign`` is 1 where more is better, −1 where less is, else 0."""
-
-    title: str
-    digits: int
-    sign: int
-
-
-SCORES = {
-    "gain": Score("Brier gain ×10⁴", 2, 1),
-    "auc": Score("AUC", 4, 1),
-    "pinball": Score("pinball, bp", 4, -1),
-    "coverage": Score("coverage, %", 2, 0),
-    "risk_brier": Score("risk Brier", 5, -1),
-    "risk_auc": Score("risk AUC", 4, 1),
-}
-Rows = Mapping[str, Floats]  # score → (n,) values whose mean it is
-
-
-def rows_of(said: Forecasts, truth: Truth, use: Mask) -> Rows:
-    """Return every score as values of the n rows used, whose mean it is."""
-    y, q, fell = truth.log_return[use], said.quantiles[use], truth.drop[use] > ADVERSE_MOVE
-    p, risk, up = said.p_up[use], said.risk_down[use], truth.up[use]
-    low, high = q[:, SCORED[0]], q[:, SCORED[2]]
-    return {
-        "gain": 1e4 * (0.25 - proper.brier(p, up)),
-        "auc": auc_rows(p, up),
-        "pinball": 1e4 * pinball_losses(q, y),
-        "coverage": 100.0 * proper.covered(low, high, y),
-        "risk_brier": proper.brier(risk, fell),
-        "risk_auc": auc_rows(risk, fell),
-    }
-
-
-def auc_rows(p: Floats, event: Mask) -> Floats:
-    """Return AUC plus each row's influence on it (DeLong et al. 1988), (n,); the mean is AUC."""
-    yes, no = np.sort(p[event]), np.sort(p[~event])
-    over_no, over_yes = (
-        (np.searchsorted(one, p, "left") + np.searchsorted(one, p, "right")) / (2 * len(one))
-        for one in (no, yes)
-    )
-    area, share = over_no[event].mean(), event.mean()
-    pull = np.where(event, (over_no - area) / share, (1.0 - over_yes - area) / (1.0 - share))
-    return np.asarray(area + pull)
 
 
 def trained(file: Path, library: str, seed: int, folder: Path) -> tuple[Baseline, float]:
@@ -118,22 +78,6 @@ def scored(file: Path, agents: Mapping[str, Baseline], seed: int, log: Path | No
     return found
 
 
-def short(rows: Rows) -> str:
-    return ", ".join(
-        f"{score.title} {rows[key].mean():.{score.digits}f}" for key, score in SCORES.items()
-    )
-
-
-def with_errors(rows: Rows) -> list[str]:
-    """Return mean ± standard error of every score."""
-    cells = []
-    for key, score in SCORES.items():
-        found = block_bootstrap(rows[key])
-        assert found is not None
-        cells.append(f"{found.mean:.{score.digits}f} ± {found.se:.{score.digits}f}")
-    return cells
-
-
 def difference(sklearn: Rows, lightgbm: Rows) -> list[str]:
     """Return LightGBM − scikit-learn, its error, and t, positive where LightGBM is better."""
     cells = with_errors({key: lightgbm[key] - sklearn[key] for key in SCORES})
@@ -141,11 +85,6 @@ def difference(sklearn: Rows, lightgbm: Rows) -> list[str]:
         t = dm_t(score.sign * (lightgbm[key] - sklearn[key])) if score.sign else None
         cells[at] += "" if t is None else f" ({t:+.1f})"
     return cells
-
-
-def table(head: str, lines: Sequence[Sequence[str]]) -> list[str]:
-    titles = [head, "library", *(score.title for score in SCORES.values())]
-    return [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *lines)]
 
 
 def by_market(found: Mapping[str, Sequence[Rows]]) -> list[str]:
@@ -156,7 +95,7 @@ def by_market(found: Mapping[str, Sequence[Rows]]) -> list[str]:
             [market, NAMES[name], *with_errors(r)] for name, r in zip(LIBRARIES, both, strict=True)
         ]
         lines.append([market, "difference (t)", *difference(*both)])
-    return table("market", lines)
+    return table(("market", "library"), lines)
 
 
 def by_seed(found: Mapping[int, Sequence[Rows]]) -> list[str]:
@@ -172,18 +111,7 @@ def by_seed(found: Mapping[int, Sequence[Rows]]) -> list[str]:
         ]
         lines.append([seeds, NAMES[library], *cells])
     lines.append([seeds, "difference (t)", *difference(*mean)])
-    return table("BTC", lines)
-
-
-def write(path: Path, section: Sequence[str]) -> None:
-    """Put the tables between the two marks of a document; what stands around them stays."""
-    text = path.read_text(encoding="utf-8") if path.exists() else "# Models\n"
-    if BEGIN not in text:
-        text += f"\n{HEADING}\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    body = "\n".join(section)
-    path.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    return table(("BTC", "library"), lines)
 
 
 def run(data: Path, seeds: Sequence[int], models: Path, log: Path | None) -> list[str]:
@@ -226,7 +154,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         section = run(told.data, told.seeds, told.models or Path(folder), told.trials)
     print("\n".join(section))
-    write(told.out, section)
+    write(told.out, HEADING, TOOL, section)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.risk import sigmoid
 from agents.training.dataset import Dataset
+from agents.training.volatility import newton
 from domain import scores
 from domain.quantiles import CANONICAL_LEVELS
 
@@ -35,6 +37,26 @@ def trend_scores(p: Floats, up: NDArray[np.bool_]) -> dict[str, float]:
         "auc": scores.auc(p, up),
         "accuracy": scores.accuracy(p, up),
     }
+
+
+def logit_slope(logits: Floats, up: NDArray[np.bool_]) -> float:
+    """Return the factor on logits (n,) of P(up) that their outcomes ask for; 1 is calibrated.
+
+    Logistic regression through the origin; 1 where no logit says anything.
+
+    Raises
+    ------
+    DataRefused : if it ends nowhere.
+    """
+
+    def derivatives(beta: Floats) -> tuple[float, Floats, Floats]:
+        eta = logits * beta[0]
+        p = sigmoid(eta)
+        value = float(np.mean(np.logaddexp(0.0, eta) - up * eta))
+        slope, weight = np.mean(logits * (p - up)), np.mean(logits**2 * p * (1.0 - p))
+        return value, np.array([slope]), np.array([[weight]])
+
+    return float(newton(np.ones(1), derivatives, ridge=1e-9)[0])
 
 
 def quantile_scores(q: Floats, y: Floats) -> dict[str, float]:

@@ -17,12 +17,18 @@ from torch.nn import functional
 from agents.artifacts import Artifact, Card, columns_hash
 from agents.contract import HORIZON_BARS
 from agents.heads import Head
-from agents.risk import Logistic
+from agents.risk import Logistic, sigmoid
 from agents.tft import ENCODER, KNOWN, NAME, UNKNOWN, TftInputs, head_of
 from agents.training.dataset import VOLUME_FROM, Dataset, Source, build_dataset, first_row_ms
 from agents.training.loop import LOSS, Schedule, Scores, Task, device_of, fit
 from agents.training.model import Model
-from agents.training.reports import climatology_scores, quantile_scores, risk_scores, trend_scores
+from agents.training.reports import (
+    climatology_scores,
+    logit_slope,
+    quantile_scores,
+    risk_scores,
+    trend_scores,
+)
 from agents.training.tft_data import (
     Batch,
     Group,
@@ -288,7 +294,8 @@ def _score(material: Material, out: Floats, held: Batch) -> Scores:
     rows = held.symbol == 1
     y, sigma = held.y[rows, -1], held.sigma[rows]
     if material.target == "trend":
-        return trend_scores(1.0 / (1.0 + np.exp(-out[rows, 0])), y > 0)
+        logits, up = out[rows, 0], y > 0
+        return {**trend_scores(sigmoid(logits), up), "slope": logit_slope(logits, up)}
     if material.target == "return":
         quantiles = sigma[:, None] * np.sort(material.base + out[rows], axis=1)
         base = quantile_scores(sigma[:, None] * material.base, y)["pinball_bps"]
@@ -370,7 +377,10 @@ class TftModel(Model):
             settings={**plain(config), "symbols": list(inputs.symbols[1:])},
             command=source.command,
         )  # fmt: skip
-        params = canonical_json({**material.params(), "drift": config.drift}).encode()
+        more = {"drift": config.drift}
+        if self.target == "trend":  # what was held out says how sure it may be
+            more["shrink"] = float(np.clip(fitted.scores["slope"], 0.0, 1.0))
+        params = canonical_json({**material.params(), **more}).encode()
         return card, {"model.onnx": export(network), "params.json": params}
 
 

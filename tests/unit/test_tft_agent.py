@@ -203,6 +203,23 @@ BROKEN = {
 }  # fmt: skip
 
 
+def with_params(artifact: Artifact, **fields: object) -> Artifact:
+    body = json.dumps({**artifact.params(), **fields}).encode()
+    return with_file(artifact, "params.json", body)
+
+
+def test_trend_when_trained_then_it_is_as_sure_as_the_held_out_days_allow(store, states):
+    artifact = store.open("tft/trend")
+    slope = artifact.card.metrics["walk_forward"]["slope"]
+    assert artifact.params()["shrink"] == min(max(slope, 0.0), 1.0)
+    chances = [
+        np.array([o.p_up for o in built(store, trend=with_params(artifact, shrink=by)).opine(some)])
+        for by in (1.0, 0.25) for some in [states[-8:]]
+    ]  # fmt: skip
+    full, quarter = (np.log(p / (1.0 - p)) for p in chances)
+    assert quarter == pytest.approx(full / 4.0, abs=1e-9)
+
+
 @pytest.mark.parametrize(("broken", "rule"), BROKEN.values(), ids=BROKEN)
 def test_tft_when_an_artifact_is_not_what_it_must_be_then_model_error(store, broken, rule):
     with pytest.raises(ModelError, match=rule):

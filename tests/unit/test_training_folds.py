@@ -13,6 +13,7 @@ from agents.artifacts import Card
 from agents.training.baseline import BaselineConfig, BaselineModel
 from agents.training.dataset import FOLD_MS, Boosting, Source, require_rows
 from agents.training.folds import FoldLog
+from agents.training.reports import logit_slope
 from agents.training.volatility import newton
 from agents.training.watch import Watch
 from domain.errors import DataRefused, ModelError, UsageError
@@ -135,3 +136,15 @@ def test_train_when_bars_do_not_go_together_then_usage_error(bars: BarFrame, oth
     more = bars if other == "same" else replace(bars, symbol="ETH/USDT", timeframe="15m")
     with pytest.raises(UsageError, match="must"):
         BaselineModel("trend", config=CONFIG).train([bars, more], SOURCE)
+
+
+@pytest.mark.parametrize(("sure", "slope"), [(2.0, 0.5), (0.5, 2.0), (1.0, 1.0)])
+def test_logit_slope_when_forecasts_are_too_sure_then_below_1(sure, slope):
+    rng = np.random.default_rng(3)
+    true = rng.normal(0.0, 0.5, 200_000)
+    up = rng.random(len(true)) < 1.0 / (1.0 + np.exp(-true))
+    assert logit_slope(sure * true, up) == pytest.approx(slope, abs=0.03 * slope)
+
+
+def test_logit_slope_when_nothing_is_said_then_1():
+    assert logit_slope(np.zeros(100), np.arange(100) % 2 == 0) == 1.0

@@ -1,0 +1,101 @@
+"""Scores of agents on 2025 as rows whose mean they are, tables of them, and their document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from domain import scores as proper
+from domain.opinion import ADVERSE_MOVE
+from domain.times import parse_iso
+from sim.scoring import SCORED, Floats, Forecasts, Mask, Truth, pinball_losses
+from sim.statistics.comparing import block_bootstrap
+
+FILE = "{}USDT-binance-spot-5m-20220801-20251231.parquet"
+MARKETS = ("BTC", "ETH", "SOL", "XRP")
+START, STOP, HORIZON_BARS = parse_iso("2025-01-01"), parse_iso("2026-01-01"), 5
+OUT, TRIALS = Path("docs/models.md"), Path("docs/trials.csv")
+
+
+class Score(NamedTuple):
+    """A column of the tables; ``sign`` is 1 where more is better, −1 where less is, else 0."""
+
+    title: str
+    digits: int
+    sign: int
+
+
+SCORES = {
+    "gain": Score("Brier gain ×10⁴", 2, 1),
+    "auc": Score("AUC", 4, 1),
+    "pinball": Score("pinball, bp", 4, -1),
+    "coverage": Score("coverage, %", 2, 0),
+    "risk_brier": Score("risk Brier", 5, -1),
+    "risk_auc": Score("risk AUC", 4, 1),
+}
+Rows = Mapping[str, Floats]  # score → (n,) values whose mean it is
+
+
+def rows_of(said: Forecasts, truth: Truth, use: Mask) -> Rows:
+    """Return every score as values of the n rows used, whose mean it is."""
+    y, q, fell = truth.log_return[use], said.quantiles[use], truth.drop[use] > ADVERSE_MOVE
+    p, risk, up = said.p_up[use], said.risk_down[use], truth.up[use]
+    low, high = q[:, SCORED[0]], q[:, SCORED[2]]
+    return {
+        "gain": 1e4 * (0.25 - proper.brier(p, up)),
+        "auc": auc_rows(p, up),
+        "pinball": 1e4 * pinball_losses(q, y),
+        "coverage": 100.0 * proper.covered(low, high, y),
+        "risk_brier": proper.brier(risk, fell),
+        "risk_auc": auc_rows(risk, fell),
+    }
+
+
+def auc_rows(p: Floats, event: Mask) -> Floats:
+    """Return AUC plus each row's influence on it (DeLong et al. 1988), (n,); the mean is AUC."""
+    yes, no = np.sort(p[event]), np.sort(p[~event])
+    over_no, over_yes = (
+        (np.searchsorted(one, p, "left") + np.searchsorted(one, p, "right")) / (2 * len(one))
+        for one in (no, yes)
+    )
+    area, share = over_no[event].mean(), event.mean()
+    pull = np.where(event, (over_no - area) / share, (1.0 - over_yes - area) / (1.0 - share))
+    return np.asarray(area + pull)
+
+
+def short(rows: Rows) -> str:
+    """Return every score's mean in one line."""
+    return ", ".join(
+        f"{score.title} {rows[key].mean():.{score.digits}f}" for key, score in SCORES.items()
+    )
+
+
+def with_errors(rows: Rows) -> list[str]:
+    """Return mean ± standard error of every score."""
+    cells = []
+    for key, score in SCORES.items():
+        found = block_bootstrap(rows[key])
+        assert found is not None
+        cells.append(f"{found.mean:.{score.digits}f} ± {found.se:.{score.digits}f}")
+    return cells
+
+
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table: columns of ``heads``, then of every score."""
+    titles = [*heads, *(score.title for score in SCORES.values())]
+    return [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *lines)]
+
+
+def write(path: Path, heading: str, tool: str, section: Sequence[str]) -> None:
+    """Put the tables between the two marks of a document; what stands around them stays."""
+    begin, end = f"<!-- by python -m {tool} -->", "<!-- end -->"
+    text = path.read_text(encoding="utf-8") if path.exists() else "# Models\n"
+    if begin not in text:
+        text += f"\n## {heading}\n\n{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    body = "\n".join(section)
+    path.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")

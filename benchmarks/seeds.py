@@ -1,0 +1,128 @@
+"""How much a model's scores on 2025 owe to its seed: ``python -m benchmarks.seeds``.
+
+    for n in 8 9 10 11; do
+        python scripts/train_shipped.py BARS --names tft/trend tft/return tft/risk chronos \
+            --seed $n --out MODELS/$n
+    done
+    python -m benchmarks.seeds --data BARS --models MODELS/* --agents tft chronos
+
+What ships is the first seed; each folder of ``--models`` is one more. All are asked about BTC/USDT
+spot bars of 2025, every look goes to the trial log, and nothing is chosen by it: what ships is the
+seed that was fixed beforehand. With ``--tapes`` opinions are kept and not asked for again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agents.artifacts import FolderStore, load, versions
+from agents.registry import load_agent
+from benchmarks.scores import (
+    FILE,
+    HORIZON_BARS,
+    OUT,
+    SCORES,
+    START,
+    STOP,
+    TRIALS,
+    Rows,
+    rows_of,
+    short,
+    table,
+    with_errors,
+    write,
+)  # fmt: skip
+from data.files import read_bars
+from domain.ports import Agent
+from serving.system import SystemClock, git_commit
+from serving.trials import Look, prepare, record
+from sim.panel import Range, hear
+from sim.tapes import TapeStore
+
+AGENTS = ("tft", "chronos")
+HEADING, TOOL = "Seeds", "benchmarks.seeds"
+MARKET = "BTC"
+
+
+def agent_of(name: str, folder: Path) -> tuple[Agent, int]:
+    """Return an agent with the models of a folder, none of them another's, and their seed.
+
+    Raises
+    ------
+    SystemExit : if the folder lacks one of them, or they are not of one seed.
+    """
+    loaded = load_agent(name, FolderStore(folder), HORIZON_BARS)
+    seeds = set()
+    for model in loaded.models:
+        if model.problem or not versions(folder, model.name):
+            raise SystemExit(f"{folder} lacks {model.name}")
+        seeds.add(load(folder / model.name / model.version).card.seed)
+    if len(seeds) != 1:
+        raise SystemExit(f"{folder}: {name} must be of one seed, not of {sorted(seeds)}")
+    return loaded.agent, seeds.pop()
+
+
+def scored(
+    name: str, agents: Mapping[int, Agent], file: Path, tapes: TapeStore | None, log: Path | None
+) -> dict[int, Rows]:
+    """Ask the agent of every seed about 2025, log the look, and return the rows of its scores."""
+    where = Range.of(read_bars(file), START, STOP, HORIZON_BARS)
+    told = ", ".join(map(str, agents))
+    what = f"{where.past.symbol} 5m: {name}, seeds {told}; {len(agents)} configurations"
+    look = Look("evaluate", START, STOP, what, git_commit())
+    prepare(log, look)
+    memory, found = where.memory(), {}
+    for seed, agent in agents.items():
+        columns = hear(where, memory, {name: agent}, tapes=tapes).agents[name]
+        found[seed] = rows_of(columns, where.truth, where.labels.valid & columns.awake)
+        print(f"  {name}, seed {seed}: {short(found[seed])}", flush=True)
+    record(log, look, "; ".join(f"{s}: {short(r)}" for s, r in found.items()), SystemClock().now())
+    return found
+
+
+def lines(name: str, found: Mapping[int, Rows]) -> list[list[str]]:
+    """Return a row per seed, and the mean and standard deviation over them."""
+    made = [[name, str(seed), *with_errors(rows)] for seed, rows in found.items()]
+    cells = []
+    for key, score in SCORES.items():
+        means = np.array([rows[key].mean() for rows in found.values()])
+        cells.append(f"{means.mean():.{score.digits}f} (s.d. {means.std(ddof=1):.{score.digits}f})")
+    return [*made, [name, f"mean of {len(found)}", *cells]]
+
+
+def main() -> None:
+    """Score every seed, print and write."""
+    parser = argparse.ArgumentParser(prog=TOOL, description=__doc__.splitlines()[0])
+    samples = Path(os.environ.get("CONCLAVE_SAMPLES", "."))
+    parser.add_argument("--data", type=Path, default=samples, metavar="FOLDER")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, metavar="FOLDER")
+    parser.add_argument("--agents", nargs="+", default=AGENTS, choices=("baseline", *AGENTS))
+    parser.add_argument("--tapes", type=Path, help="folder to keep opinions in")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--trials", type=Path, default=TRIALS)
+    told = parser.parse_args()
+    tapes = TapeStore(told.tapes) if told.tapes else None
+    made: list[Sequence[str]] = []
+    for name in told.agents:
+        shipped = load_agent(name, FolderStore(Path(os.devnull)), HORIZON_BARS)
+        own = {card_seed(shipped.models[0].name): shipped.agent}
+        own |= {seed: agent for agent, seed in (agent_of(name, f) for f in told.models)}
+        file = told.data / FILE.format(MARKET)
+        made += lines(name, scored(name, own, file, tapes, told.trials))
+    section = ["", *table((MARKET, "seed"), made), ""]
+    print("\n".join(section))
+    write(told.out, HEADING, TOOL, section)
+
+
+def card_seed(name: str) -> int:
+    """Return the seed of what ships."""
+    return FolderStore(Path(os.devnull)).open(name).card.seed
+
+
+if __name__ == "__main__":
+    main()

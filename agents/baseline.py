@@ -1,8 +1,8 @@
 """The baseline: boosted trees for direction, width and adverse events, one opinion from three.
 
 * trend: mean raw score of three classifiers, shrunk towards ½;
-* return: σ² = HAR-with-ranges variance × boosted correction, quantiles = σ × training residuals,
-  moved by a small expected return made from p;
+* return: σ² = HAR-with-ranges variance × boosted correction, quantiles = σ × training residuals ×
+  the symbol's scale, moved by a small expected return made from p;
 * risk: mean of a boosted and a logistic probability for each side.
 """
 
@@ -18,6 +18,7 @@ from agents.artifacts import Artifact, FolderStore
 from agents.contract import Floats
 from agents.heads import TARGETS, Head, Prediction, ThreeHeads
 from agents.risk import Logistic, residual_quantiles, sigmoid
+from agents.scales import Scales
 from agents.trees import Trees
 from agents.volatility import HarModel, day_sigma
 from agents.windows import Run
@@ -90,11 +91,12 @@ class _Width(_Rows):
         self._har = HarModel.from_json(params["har"])
         self._residuals = residual_quantiles(params["residuals"])
         self._drift = float(params["drift"])
+        self._scales = Scales.from_json(params.get("scales"))
         self._trees = Trees(artifact, len(self._columns), 1)
 
     def predict(self, run: Run, states: Sequence[MarketState]) -> Prediction:
         rows, known = self._rows(states)
-        har = self._har.sigma(run)
+        har = self._har.sigma(run) * self._scales.of(run.bars.symbol)
         sigma = np.asarray(har * np.exp(0.5 * self._trees.scores(rows)[:, 0]))
         quantiles = sigma[:, None] * self._residuals
         return Prediction(known, sigma=sigma, quantiles=quantiles, drift=self._drift)

@@ -1,19 +1,21 @@
 """The risk agent: how far the price may move, and how likely a move beyond the limit is.
 
-It knows no direction: quantiles are σ̂ (HAR with intraday season and ranges) times the quantiles
-of y/σ̂ over the training period; risk_down and risk_up are logistic in ln(σ̂ / adverse move).
+It knows no direction: quantiles are σ̂ (HAR with intraday season and ranges) times the symbol's
+scale times the quantiles of y/σ̂ over the training period; risk_down and risk_up are logistic in
+ln(σ̂ / adverse move), without the scale, which is one of the middle and not of the tails.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
 from agents.artifacts import Artifact
 from agents.contract import Floats, asleep, canonical, speak, too_young
+from agents.scales import Scales
 from agents.volatility import LOOKBACK, HarModel
 from agents.windows import runs
 from domain.errors import ModelError
@@ -59,6 +61,7 @@ class RiskModel:
     ewma_down: Logistic
     plain: HarModel
     plain_residuals: Floats
+    scales: Scales = field(default_factory=Scales)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Self:
@@ -69,6 +72,7 @@ class RiskModel:
                 Logistic(**body["down"]), Logistic(**body["up"]),
                 residual_quantiles(body["ewma_residuals"]), Logistic(**body["ewma_down"]),
                 HarModel.from_json(body["plain"]), residual_quantiles(body["plain_residuals"]),
+                Scales.from_json(body.get("scales")),
             )  # fmt: skip
         except (KeyError, TypeError) as error:
             raise ModelError(
@@ -86,6 +90,7 @@ class RiskModel:
             "ewma_down": _fields(self.ewma_down),
             "plain": self.plain.to_json(),
             "plain_residuals": self.plain_residuals.tolist(),
+            "scales": dict(self.scales.factors),
         }
 
 
@@ -109,8 +114,9 @@ class RiskAgent:
         for run in runs(states, LOOKBACK):
             sigma = self.model.har.sigma(run)
             down, up = self.model.down.chance(sigma), self.model.up.chance(sigma)
+            wide = sigma * self.model.scales.of(run.bars.symbol)
             for k, i in enumerate(run.index):
-                row = float(sigma[k]), float(down[k]), float(up[k])
+                row = float(wide[k]), float(down[k]), float(up[k])
                 out.append(self._opinion(states[i], *row))
         return out
 

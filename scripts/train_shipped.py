@@ -2,7 +2,8 @@
 
     python scripts/train_shipped.py BARS [--names tft/trend chronos …] [--out FOLDER] [--seed N]
 
-Everything learns from BTC/USDT, the neural agents from six more symbols; nothing sees 2025.
+Everything learns from BTC/USDT, the neural agents from six more symbols, whose bars also say how
+wide their intervals must be; nothing sees 2025.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 from agents.artifacts import SHIPPED, promote, versions
-from agents.training.kinds import TRAININGS
+from agents.training.kinds import TRAININGS, ModelSpec
 from serving.cli import run
 
 FILE = "{}USDT-binance-spot-5m-20220801-20251231.parquet"
@@ -24,7 +25,7 @@ def words(name: str, folder: Path, out: Path, seed: int = SEED) -> list[str]:
     """Return the command that trains a model."""
     kind, _, target = name.partition("/")
     what = [target, "--model", kind] if target else ["volatility" if kind == "risk" else kind]
-    also = OTHERS if kind in ("tft", "chronos") else ()
+    also = OTHERS if ModelSpec(name).several else ()
     return [
         "train", *what, "--data", str(folder / FILE.format(FIRST)),
         *(word for other in also for word in ("--also", str(folder / FILE.format(other)))),

@@ -68,7 +68,10 @@ def trainers_for(
     def risk(bars: BarFrame, fit_ms: int) -> Agent:
         from agents.training.risk import train
 
-        return RiskAgent(_only(fitted(bars, fit_ms, RISK, train), RISK))
+        def alone(seen: BarFrame, folder: Path, source: Source, horizon: int) -> None:
+            train([seen], folder, source, horizon)
+
+        return RiskAgent(_only(fitted(bars, fit_ms, RISK, alone), RISK))
 
     return {BASELINE: baseline, RISK: risk}
 

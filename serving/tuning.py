@@ -284,7 +284,7 @@ def _resources(study: Study) -> dict[str, float]:
         return int(min(max(nodes, default=0), ray.available_resources().get(kind, 0)))
 
     made = {"cpu": float(max(1, most("CPU") // study.concurrent))}
-    if most("GPU") and study.spec.several:  # networks are the kinds that learn from several
+    if most("GPU") and study.spec.network:
         made["gpu"] = min(1.0, most("GPU") / study.concurrent)
     return made
 

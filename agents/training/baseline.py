@@ -43,7 +43,8 @@ from agents.training.reports import (
     risk_scores,
     trend_scores,
 )
-from agents.training.volatility import fit_logistic
+from agents.training.scales import scales_of
+from agents.training.volatility import all_regressors, fit_logistic
 from agents.training.watch import Watch
 from data.features import REFERENCE_54
 from domain.canonical import canonical_json, plain
@@ -86,14 +87,20 @@ class BaselineConfig:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """A fitted target: files for the artifact, and a way to score it on given rows."""
+    """A fitted target.
 
-    files: dict[str, bytes]
+    Attributes
+    ----------
+    score : scores it on given rows. ``files`` : makes the files of the artifact, told the bars of
+        all symbols.
+    """
+
+    files: Callable[[Sequence[BarFrame]], dict[str, bytes]]
     score: Callable[[Flags], dict[str, float]]
 
 
 class BaselineModel(Model):
-    """One boosted target; of several symbols' bars it uses the first."""
+    """One boosted target of the first symbol; the others say how wide their intervals are."""
 
     kind = NAME
 
@@ -132,10 +139,11 @@ class BaselineModel(Model):
             first.symbol, first.timeframe, self.horizon_bars,
             first_row_ms(data.bars, VOLUME_FROM, source.end_ms), source.end_ms, source.seed,
             columns=REFERENCE_54, feature_schema=columns_hash(REFERENCE_54),
-            metrics={"walk_forward": mean_scores(log.folds)}, settings=plain(self.config),
+            metrics={"walk_forward": mean_scores(log.folds)},
+            settings={**plain(self.config), "symbols": [one.symbol for one in bars]},
             command=source.command,
         )  # fmt: skip
-        return card, final.files
+        return card, final.files(bars)
 
 
 def _means(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -156,7 +164,8 @@ def _fit_trend(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) ->
         raw = np.mean([model.decision_function(data.features[at]) for model in models], axis=0)
         return trend_scores(sigmoid(config.shrink * raw), data.labels.up[at])
 
-    return Fit(_files({"trend": models}, data.features, {"shrink": config.shrink}), score)
+    params = {"shrink": config.shrink}
+    return Fit(lambda _: _files({"trend": models}, data.features, params), score)
 
 
 def _fit_return(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> Fit:
@@ -176,8 +185,19 @@ def _fit_return(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -
     def score(at: Flags) -> dict[str, float]:
         return quantile_scores(width(at)[:, None] * residuals, y[at])
 
-    params = {"har": har.to_json(), "residuals": residuals.tolist(), "drift": config.drift}
-    return Fit(_files({"log_ratio": [model]}, inputs, params), score)
+    def elsewhere(other: Dataset) -> Floats:
+        own = har.sigma_of(all_regressors(other.bars, har.season, other.horizon_bars))
+        return np.asarray(own * np.sqrt(model.predict(other.features)))
+
+    def files(bars: Sequence[BarFrame]) -> dict[str, bytes]:
+        scales = scales_of(bars, end_ms, data.horizon_bars, residuals, elsewhere, features=True)
+        params = {
+            "har": har.to_json(), "residuals": residuals.tolist(), "drift": config.drift,
+            "scales": scales,
+        }  # fmt: skip
+        return _files({"log_ratio": [model]}, inputs, params)
+
+    return Fit(files, score)
 
 
 def _fit_risk(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> Fit:
@@ -204,7 +224,8 @@ def _fit_risk(data: Dataset, end_ms: int, seed: int, config: BaselineConfig) -> 
         return out
 
     params = {"har": har.to_json(), "mix": config.mix, **plain(curves)}
-    return Fit(_files({side: [model] for side, model in models.items()}, inputs, params), score)
+    trees = {side: [model] for side, model in models.items()}
+    return Fit(lambda _: _files(trees, inputs, params), score)
 
 
 def _training(data: Dataset, end_ms: int) -> Flags:

@@ -84,7 +84,12 @@ class ModelSpec:
 
     @property
     def several(self) -> bool:
-        """Whether it learns from the bars of several symbols."""
+        """Whether the bars of further symbols are of use: to learn from, or to say how wide."""
+        return self.network or self.name in (RISK, "baseline/return")
+
+    @property
+    def network(self) -> bool:
+        """Whether an accelerator would help it."""
         return self.kind in ("tft", CHRONOS)
 
     @property
@@ -160,7 +165,7 @@ class ModelSpec:
             return chronos.train(bars, root, source, self.horizon_bars, self.config, watch, notes)
         from agents.training import risk
 
-        return risk.train(bars[0], root, source, self.horizon_bars, watch.say)
+        return risk.train(bars, root, source, self.horizon_bars, watch.say)
 
 
 def _usual(kind: str) -> Any:

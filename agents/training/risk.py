@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from agents.artifacts import Card, save
 from agents.contract import HORIZON_BARS
 from agents.risk import NAME, RiskModel
+from agents.scales import Scales
 from agents.training.dataset import (
     VOLATILITY_FROM,
     Dataset,
@@ -21,8 +24,10 @@ from agents.training.dataset import (
     silent,
     walk_forward,
 )
+from agents.training.model import require_distinct
 from agents.training.reports import mean_scores, quantile_scores, risk_scores
-from agents.training.volatility import fit_logistic
+from agents.training.scales import scales_of
+from agents.training.volatility import all_regressors, fit_logistic
 from domain.canonical import canonical_json
 from domain.market import BarFrame
 from domain.quantiles import CANONICAL_LEVELS
@@ -31,27 +36,41 @@ _LEVELS = np.array(CANONICAL_LEVELS)
 
 
 def train(
-    bars: BarFrame, out_dir: Path, source: Source, horizon_bars: int = HORIZON_BARS,
+    bars: Sequence[BarFrame], out_dir: Path, source: Source, horizon_bars: int = HORIZON_BARS,
     progress: Progress = silent,
 ) -> Card:  # fmt: skip
-    """Fit the risk agent on ``bars`` before ``source.end_ms`` and save a version under ``out_dir``.
+    """Fit the risk agent on bars before ``source.end_ms`` and save a version under ``out_dir``.
+
+    Parameters
+    ----------
+    bars : one frame per symbol; the others than the first only say how wide their intervals are.
 
     Raises
     ------
     DataRefused : if there are too few valid rows.
+    UsageError : if a symbol is given twice.
     """
-    data = build_dataset(bars, source.end_ms, horizon_bars, features=False)
+    require_distinct(bars)
+    first = bars[0]
+    data = build_dataset(first, source.end_ms, horizon_bars, features=False)
     folds: list[dict[str, float]] = []
     for start, end in walk_forward(data, source):
         progress(f"risk: walk-forward fold {len(folds) + 1} of {source.folds}")
         folds.append(_validate(data, start, end))
     progress("risk: fit on all rows")
     model, _ = _fit(data, source.end_ms)
+    scales = scales_of(
+        bars, source.end_ms, horizon_bars, model.residuals,
+        lambda d: model.har.sigma_of(all_regressors(d.bars, model.har.season, horizon_bars)),
+        features=False,
+    )  # fmt: skip
+    model = replace(model, scales=Scales(scales))
     card = Card(
         NAME, NAME, source.created_at, source.commit, source.data_sha256,
-        bars.symbol, bars.timeframe, horizon_bars,
+        first.symbol, first.timeframe, horizon_bars,
         first_row_ms(data.bars, VOLATILITY_FROM, source.end_ms), source.end_ms, source.seed,
-        metrics={"walk_forward": mean_scores(folds)}, command=source.command,
+        metrics={"walk_forward": mean_scores(folds)}, settings={"symbols": list(scales)},
+        command=source.command,
     )  # fmt: skip
     return save(out_dir, NAME, card, {"params.json": canonical_json(model.to_json()).encode()})
 

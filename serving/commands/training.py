@@ -48,7 +48,7 @@ class Model(StrEnum):
 ModelKind = Annotated[Model, typer.Option("--model", help="kind of model")]
 Also = Annotated[
     list[Path] | None,
-    typer.Option("--also", help="bars of a further symbol to learn from; may be repeated"),
+    typer.Option("--also", help="bars of a further symbol; may be repeated"),
 ]
 With = Annotated[
     list[str] | None,
@@ -138,16 +138,21 @@ def chronos(
 
 @app.command()
 def volatility(
-    data: DataFile, end: End = END, seed: Seed = SEED,
+    data: DataFile, also: Also = None, end: End = END, seed: Seed = SEED,
     json: Json = False, config: Config = None, sets: Set = None,
 ) -> None:  # fmt: skip
-    """Fit the risk agent: its volatility model, residual quantiles and adverse-move curves."""
+    """Fit the risk agent: its volatility model, residual quantiles and adverse-move curves.
+
+    Symbols of --also only say how wide their own intervals must be.
+
+    Example: conclave train volatility --data BTCUSDT-binance-spot-5m-2024.parquet
+    """
     from agents.training.kinds import RISK, ModelSpec
     from serving.training import Order
 
     settings = settings_from(None, config, sets)
     spec = ModelSpec(RISK, settings.data.pred_horizon_steps)
-    _run(Order(spec, "volatility", [data], end, seed), settings, json=json)
+    _run(Order(spec, "volatility", [data, *(also or [])], end, seed), settings, json=json)
 
 
 def _given(texts: list[str] | None, steps: int | None) -> dict[str, str]:

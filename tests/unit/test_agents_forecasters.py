@@ -140,4 +140,4 @@ def test_training_when_history_is_short_then_data_refused(tmp_path):
 
     bars = market(1000)
     with pytest.raises(DataRefused, match="5000 valid rows"):
-        train(bars, tmp_path, Source(int(bars.ts[-1]), 7, 0, "abc", "0" * 64))
+        train([bars], tmp_path, Source(int(bars.ts[-1]), 7, 0, "abc", "0" * 64))

@@ -67,8 +67,8 @@ def test_train_when_bars_after_the_end_change_then_the_same_bytes(bars, trained,
     for target in ("return", "risk"):
         card = train(target, other, tmp_path)
         assert card.files == trained[1][target].files
-    cut = risk.train(bars.between(None, END), tmp_path / "a", SOURCE)
-    assert risk.train(other, tmp_path / "b", SOURCE).files == cut.files
+    cut = risk.train([bars.between(None, END)], tmp_path / "a", SOURCE)
+    assert risk.train([other], tmp_path / "b", SOURCE).files == cut.files
 
 
 def test_train_when_seed_changes_then_other_bytes(bars, trained, tmp_path):
@@ -88,7 +88,7 @@ def test_card_when_trained_then_it_says_where_it_comes_from(trained):
 
 
 def test_risk_when_trained_then_params_are_plain_json_and_the_agent_loads(bars, tmp_path):
-    card = risk.train(bars, tmp_path, SOURCE)
+    card = risk.train([bars], tmp_path, SOURCE)
     folder = tmp_path / "risk" / card.version
     json.loads((folder / "params.json").read_text())
     agent = RiskAgent(load(folder))

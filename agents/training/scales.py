@@ -13,7 +13,7 @@ from domain.market import BarFrame
 from domain.quantiles import CANONICAL_LEVELS
 from domain.times import DAY_MS
 
-_DAYS = 365  # the last ones of a symbol's bars: how markets compare changes over the years
+_DAYS = 365  # a symbol's last bars of as many: how markets compare changes over the years
 _LOW, _HIGH = (CANONICAL_LEVELS.index(level) for level in (0.1, 0.9))
 
 
@@ -40,10 +40,10 @@ def scales_of(
     """
     made = {pair_of(bars[0].symbol): 1.0}
     for one in bars[1:]:
-        start = int(one.between(None, end_ms).ts[-1]) - _DAYS * DAY_MS
-        before = start - 2 * LOOKBACK * one.step_ms  # so that windows are whole from the start
-        data = build_dataset(one.between(before, end_ms), end_ms, horizon_bars, features=features)
-        rows = data.known_by(start, end_ms)
+        seen, year = one.between(None, end_ms), _DAYS * DAY_MS // one.step_ms
+        wide = seen.slice(max(0, len(seen) - year - 2 * LOOKBACK), len(seen))  # for whole windows
+        data = build_dataset(wide, end_ms, horizon_bars, features=features)
+        rows = data.known_by(int(seen.ts[-min(year, len(seen))]), end_ms)
         unit = data.labels.y[rows] / sigma(data)[rows]
         low, high = np.quantile(unit, [CANONICAL_LEVELS[at] for at in (_LOW, _HIGH)])
         made[pair_of(one.symbol)] = float((high - low) / (residuals[_HIGH] - residuals[_LOW]))

@@ -28,10 +28,10 @@ run: setup ## start everything on paper (ARGS="--profile balanced" passes flags 
 	@$(PY) -m serving.cli up $(ARGS) || [ $$? -eq 130 ] # Ctrl-C is a normal end
 
 test: setup-dev ## the tests, without slow, soak, browser and postgres
-	@TRIALS_LOG= $(PYTEST) -q -m "$(QUICK)" $(ARGS)
+	@TRIALS_LOG= OMP_NUM_THREADS=1 $(PYTEST) -q -m "$(QUICK)" $(ARGS)
 
 test-all: setup-dev ## every test this machine can run
-	@TRIALS_LOG= $(PYTEST) -q $(ARGS)
+	@TRIALS_LOG= OMP_NUM_THREADS=1 $(PYTEST) -q $(ARGS)
 
 check: setup-dev ## format, lint, types, import contracts
 	@.venv/bin/ruff format --check .

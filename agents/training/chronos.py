@@ -2,13 +2,14 @@
 
 Ansari et al., *Chronos: Learning the Language of Time Series* (2024); the Bolt variant patches the
 context and gives all quantiles of all steps in one pass. Ours reads log returns and forecasts the
-cumulative return, each step's loss divided by √step so that all horizons count alike.
+cumulative return, each step's loss divided by √step so that all horizons count alike. With
+``reads=levels`` it reads and forecasts prices, as the official ones do; docs/models.md has both.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class ChronosConfig:
     """Settings of ``train chronos``."""
 
     size: str = "micro"
+    reads: str = "returns"  # or levels
     patch: int = 16
     dropout: float = 0.05
     mix: MixConfig = field(default_factory=MixConfig)
@@ -102,6 +104,8 @@ def train(
     require_distinct(bars)
     if config.size not in SIZES:
         raise UsageError("size", f"must be one of {', '.join(SIZES)}", config.size)
+    if config.reads not in READS:
+        raise UsageError("setting reads", f"must be one of {', '.join(READS)}", config.reads)
     if config.mix.horizon < AHEAD:
         raise UsageError("setting mix.horizon", f"must reach {AHEAD} steps", config.mix.horizon)
     same = _of_one_timeframe(bars)
@@ -207,7 +211,7 @@ def build(config: ChronosConfig) -> ChronosBoltModelForForecasting:
             "input_patch_size": config.patch, "input_patch_stride": config.patch,
             "quantiles": list(LEVELS), "use_reg_token": True,
         },
-        **{FORM: RETURNS},
+        **({FORM: RETURNS} if config.reads == "returns" else {}),
     )  # fmt: skip
     return ChronosBoltModelForForecasting(settings)
 
@@ -225,14 +229,33 @@ def task_of(
             torch.from_numpy(x).to(device) for x in mixture.batch(step, config.schedule.batch)
         )
 
-    return Task(batch, pinball, lambda network: exam.sit(network, device), identity)
+    forecast = READS[config.reads]
+
+    def loss(network: nn.Module, sample: tuple[Tensor, ...]) -> Tensor:
+        past, ahead = sample
+        return pinball_of(forecast(network, past), past, ahead).mean()
+
+    return Task(batch, loss, lambda network: exam.sit(network, device), identity)
 
 
-def pinball(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-    """Mean pinball loss of the quantiles of the cumulative return, in units of its own spread."""
-    past, ahead = batch
-    said: Tensor = network(past).quantile_preds  # (n, levels, steps)
-    return pinball_of(said, past, ahead).mean()
+def from_returns(network: nn.Module, past: Tensor) -> Tensor:
+    """Return quantiles of the cumulative return (n, levels, steps) from returns (n, points)."""
+    said: Tensor = network(past).quantile_preds
+    return said
+
+
+def from_levels(network: nn.Module, past: Tensor) -> Tensor:
+    """Return the same from the prices that the returns make, the last one 1."""
+    path = torch.cat([torch.zeros_like(past[:, :1]), past.nan_to_num().cumsum(dim=-1)], dim=-1)
+    missing = torch.cat([past[:, :1], past], dim=-1).isnan()
+    prices = (path - path[:, -1:]).exp().masked_fill(missing, float("nan"))
+    said: Tensor = network(prices).quantile_preds
+    return said.clamp_min(1e-6).log()
+
+
+READS: Mapping[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "returns": from_returns, "levels": from_levels,
+}  # fmt: skip
 
 
 def pinball_of(said: Tensor, past: Tensor, ahead: Tensor) -> Tensor:
@@ -253,6 +276,7 @@ class Exam:
     past: Any
     ahead: Any
     first: NDArray[np.bool_]
+    forecast: Callable[[nn.Module, Tensor], Tensor]
 
     @classmethod
     def of(cls, parts: Sequence[Stretch], config: ChronosConfig) -> Exam:
@@ -264,7 +288,7 @@ class Exam:
         first = [np.full(len(r[1]), r[0] is parts[0]) for r in rows]
         return cls(
             np.concatenate([r[1] for r in rows]), np.concatenate([r[2] for r in rows]),
-            np.concatenate(first),
+            np.concatenate(first), READS[config.reads],
         )  # fmt: skip
 
     def sit(self, network: nn.Module, device: torch.device, step: int = 5) -> Scores:
@@ -272,7 +296,7 @@ class Exam:
         said = []
         for at in range(0, len(self.past), 512):
             past = torch.from_numpy(self.past[at : at + 512]).to(device)
-            said.append(network(past).quantile_preds.cpu())
+            said.append(self.forecast(network, past).cpu())
         quantiles = torch.cat(said)
         loss = pinball_of(quantiles, torch.from_numpy(self.past), torch.from_numpy(self.ahead))
         values = np.sort(quantiles.numpy()[self.first, :, step - 1].astype(np.float64), axis=1)

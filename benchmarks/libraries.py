@@ -31,6 +31,7 @@ from benchmarks.scores import (
     STOP,
     TRIALS,
     Rows,
+    difference,
     rows_of,
     short,
     table,
@@ -41,7 +42,6 @@ from data.files import file_sha256, read_bars
 from serving.system import SystemClock, git_commit
 from serving.trials import Look, prepare, record
 from sim.panel import Range, hear
-from sim.statistics.comparing import dm_t
 
 HEADING, TOOL = "Baseline: scikit-learn or LightGBM", "benchmarks.libraries"
 NAMES = dict(zip(LIBRARIES, ("scikit-learn", "LightGBM"), strict=True))
@@ -76,15 +76,6 @@ def scored(file: Path, agents: Mapping[str, Baseline], seed: int, log: Path | No
     record(log, look, told, SystemClock().now())
     print(f"  {what}, {int(use.sum()):,} rows: {told}", flush=True)
     return found
-
-
-def difference(sklearn: Rows, lightgbm: Rows) -> list[str]:
-    """Return LightGBM − scikit-learn, its error, and t, positive where LightGBM is better."""
-    cells = with_errors({key: lightgbm[key] - sklearn[key] for key in SCORES})
-    for at, (key, score) in enumerate(SCORES.items()):
-        t = dm_t(score.sign * (lightgbm[key] - sklearn[key])) if score.sign else None
-        cells[at] += "" if t is None else f" ({t:+.1f})"
-    return cells
 
 
 def by_market(found: Mapping[str, Sequence[Rows]]) -> list[str]:

@@ -8,11 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.files import read_bars
 from domain import scores as proper
 from domain.opinion import ADVERSE_MOVE
+from domain.ports import Agent
 from domain.times import parse_iso
+from serving.system import SystemClock, git_commit
+from serving.trials import Look, prepare, record
+from sim.panel import Range, hear
 from sim.scoring import SCORED, Floats, Forecasts, Mask, Truth, pinball_losses
-from sim.statistics.comparing import block_bootstrap
+from sim.statistics.comparing import block_bootstrap, dm_t
+from sim.tapes import TapeStore
 
 FILE = "{}USDT-binance-spot-5m-20220801-20251231.parquet"
 MARKETS = ("BTC", "ETH", "SOL", "XRP")
@@ -40,18 +46,19 @@ Rows = Mapping[str, Floats]  # score → (n,) values whose mean it is
 
 
 def rows_of(said: Forecasts, truth: Truth, use: Mask) -> Rows:
-    """Return every score as values of the n rows used, whose mean it is."""
+    """Return every score as values of the n rows used, whose mean it is; none of what is unsaid."""
     y, q, fell = truth.log_return[use], said.quantiles[use], truth.drop[use] > ADVERSE_MOVE
     p, risk, up = said.p_up[use], said.risk_down[use], truth.up[use]
     low, high = q[:, SCORED[0]], q[:, SCORED[2]]
-    return {
+    rows = {
         "gain": 1e4 * (0.25 - proper.brier(p, up)),
         "auc": auc_rows(p, up),
         "pinball": 1e4 * pinball_losses(q, y),
         "coverage": 100.0 * proper.covered(low, high, y),
-        "risk_brier": proper.brier(risk, fell),
-        "risk_auc": auc_rows(risk, fell),
     }
+    if np.isfinite(risk).all():
+        rows |= {"risk_brier": proper.brier(risk, fell), "risk_auc": auc_rows(risk, fell)}
+    return rows
 
 
 def auc_rows(p: Floats, event: Mask) -> Floats:
@@ -66,21 +73,62 @@ def auc_rows(p: Floats, event: Mask) -> Floats:
     return np.asarray(area + pull)
 
 
+def asked(
+    what: str, agents: Mapping[str, Agent], file: Path, tapes: TapeStore | None = None,
+    log: Path | None = None,
+) -> dict[str, Rows]:  # fmt: skip
+    """Ask every agent about 2025, log the look, and return the rows of its scores, by label.
+
+    Parameters
+    ----------
+    what : the question, for the trial log. ``agents`` : by label.
+    tapes : where opinions are kept, and not asked for again.
+    """
+    where = Range.of(read_bars(file), START, STOP, HORIZON_BARS)
+    question = f"{where.past.symbol} 5m: {what}; {len(agents)} configurations"
+    look = Look("evaluate", START, STOP, question, git_commit())
+    prepare(log, look)
+    memory, found = where.memory(), {}
+    for label, agent in agents.items():
+        said = hear(where, memory, {agent.name: agent}, tapes=tapes).agents[agent.name]
+        found[label] = rows_of(said, where.truth, where.labels.valid & said.awake)
+        print(f"  {what}, {label}: {short(found[label])}", flush=True)
+    told = "; ".join(f"{label}: {short(rows)}" for label, rows in found.items())
+    record(log, look, told, SystemClock().now())
+    return found
+
+
 def short(rows: Rows) -> str:
     """Return every score's mean in one line."""
     return ", ".join(
-        f"{score.title} {rows[key].mean():.{score.digits}f}" for key, score in SCORES.items()
+        f"{score.title} {rows[key].mean():.{score.digits}f}"
+        for key, score in SCORES.items()
+        if key in rows
     )
 
 
 def with_errors(rows: Rows) -> list[str]:
     """Return mean ± standard error of every score."""
+    return [_cell(rows[key], score) if key in rows else "–" for key, score in SCORES.items()]
+
+
+def difference(old: Rows, new: Rows) -> list[str]:
+    """Return new − old, its error, and t, positive where new is better."""
     cells = []
     for key, score in SCORES.items():
-        found = block_bootstrap(rows[key])
-        assert found is not None
-        cells.append(f"{found.mean:.{score.digits}f} ± {found.se:.{score.digits}f}")
+        if not (key in old and key in new):
+            cells.append("–")
+            continue
+        more = new[key] - old[key]
+        t = dm_t(score.sign * more) if score.sign else None
+        cells.append(_cell(more, score) + ("" if t is None else f" ({t:+.1f})"))
     return cells
+
+
+def _cell(values: Floats, score: Score) -> str:
+    found = block_bootstrap(values)
+    assert found is not None
+    return f"{found.mean:.{score.digits}f} ± {found.se:.{score.digits}f}"
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

@@ -27,21 +27,14 @@ from benchmarks.scores import (
     HORIZON_BARS,
     OUT,
     SCORES,
-    START,
-    STOP,
     TRIALS,
     Rows,
-    rows_of,
-    short,
+    asked,
     table,
     with_errors,
     write,
 )  # fmt: skip
-from data.files import read_bars
 from domain.ports import Agent
-from serving.system import SystemClock, git_commit
-from serving.trials import Look, prepare, record
-from sim.panel import Range, hear
 from sim.tapes import TapeStore
 
 AGENTS = ("tft", "chronos")
@@ -67,27 +60,9 @@ def agent_of(name: str, folder: Path) -> tuple[Agent, int]:
     return loaded.agent, seeds.pop()
 
 
-def scored(
-    name: str, agents: Mapping[int, Agent], file: Path, tapes: TapeStore | None, log: Path | None
-) -> dict[int, Rows]:
-    """Ask the agent of every seed about 2025, log the look, and return the rows of its scores."""
-    where = Range.of(read_bars(file), START, STOP, HORIZON_BARS)
-    told = ", ".join(map(str, agents))
-    what = f"{where.past.symbol} 5m: {name}, seeds {told}; {len(agents)} configurations"
-    look = Look("evaluate", START, STOP, what, git_commit())
-    prepare(log, look)
-    memory, found = where.memory(), {}
-    for seed, agent in agents.items():
-        columns = hear(where, memory, {name: agent}, tapes=tapes).agents[name]
-        found[seed] = rows_of(columns, where.truth, where.labels.valid & columns.awake)
-        print(f"  {name}, seed {seed}: {short(found[seed])}", flush=True)
-    record(log, look, "; ".join(f"{s}: {short(r)}" for s, r in found.items()), SystemClock().now())
-    return found
-
-
-def lines(name: str, found: Mapping[int, Rows]) -> list[list[str]]:
+def lines(name: str, found: Mapping[str, Rows]) -> list[list[str]]:
     """Return a row per seed, and the mean and standard deviation over them."""
-    made = [[name, str(seed), *with_errors(rows)] for seed, rows in found.items()]
+    made = [[name, seed, *with_errors(rows)] for seed, rows in found.items()]
     cells = []
     for key, score in SCORES.items():
         means = np.array([rows[key].mean() for rows in found.values()])
@@ -110,10 +85,10 @@ def main() -> None:
     made: list[Sequence[str]] = []
     for name in told.agents:
         shipped = load_agent(name, FolderStore(Path(os.devnull)), HORIZON_BARS)
-        own = {card_seed(shipped.models[0].name): shipped.agent}
-        own |= {seed: agent for agent, seed in (agent_of(name, f) for f in told.models)}
-        file = told.data / FILE.format(MARKET)
-        made += lines(name, scored(name, own, file, tapes, told.trials))
+        own = {str(card_seed(shipped.models[0].name)): shipped.agent}
+        own |= {str(seed): agent for agent, seed in (agent_of(name, f) for f in told.models)}
+        file, what = told.data / FILE.format(MARKET), f"{name}, seeds {', '.join(own)}"
+        made += lines(name, asked(what, own, file, tapes, told.trials))
     section = ["", *table((MARKET, "seed"), made), ""]
     print("\n".join(section))
     write(told.out, HEADING, TOOL, section)

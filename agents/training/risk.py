@@ -25,7 +25,7 @@ from agents.training.dataset import (
     walk_forward,
 )
 from agents.training.model import require_distinct
-from agents.training.reports import mean_scores, quantile_scores, risk_scores
+from agents.training.reports import climatology_scores, mean_scores, quantile_scores, risk_scores
 from agents.training.scales import scales_of
 from agents.training.volatility import all_regressors, fit_logistic
 from domain.canonical import canonical_json
@@ -56,7 +56,9 @@ def train(
     folds: list[dict[str, float]] = []
     for start, end in walk_forward(data, source):
         progress(f"risk: walk-forward fold {len(folds) + 1} of {source.folds}")
-        folds.append(_validate(data, start, end))
+        rows = data.between(start, end)
+        usual = [climatology_scores(target, data, start, rows) for target in ("return", "risk")]
+        folds.append({**_validate(data, start, end), **usual[0], **usual[1]})
     progress("risk: fit on all rows")
     model, _ = _fit(data, source.end_ms)
     scales = scales_of(

@@ -113,9 +113,11 @@ def test_sound_when_a_good_version_is_offered_then_it_says_how_it_was_judged(
     here: Settings, root: Path
 ) -> None:
     version = made(root, TREND).version
-    assert "15.949 in walk-forward, against 0 of climatology" in require_sound(here, TREND, version)
+    assert "15.949 in walk-forward, against 0.2196 of climatology" in require_sound(
+        here, TREND, version
+    )
     risk = made(root, "risk", params=wider(1.1)).version
-    assert "no climatology_pinball_bps" in require_sound(here, "risk", risk)
+    assert "7.764 in walk-forward, against 8." in require_sound(here, "risk", risk)
 
 
 @pytest.mark.parametrize(("harm", "told"), HARM)

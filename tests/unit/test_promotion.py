@@ -117,7 +117,7 @@ def test_sound_when_a_good_version_is_offered_then_it_says_how_it_was_judged(
         here, TREND, version
     )
     risk = made(root, "risk", params=wider(1.1)).version
-    assert "7.764 in walk-forward, against 8." in require_sound(here, "risk", risk)
+    assert "7.7639 in walk-forward, against 8." in require_sound(here, "risk", risk)
 
 
 @pytest.mark.parametrize(("harm", "told"), HARM)

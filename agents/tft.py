@@ -287,8 +287,13 @@ def _windows(run: Run, states: Sequence[MarketState], inputs: TftInputs) -> _Win
     whole[first:] = np.isfinite(past).all(axis=(1, 2))
     step, last = run.bars.step_ms, run.last(run.bars.ts)
     opens = last[first] + step * np.arange(1 - size, n - first + inputs.horizon)
-    known = sliding_window_view(inputs.calendar(opens, step), total, axis=0).transpose(0, 2, 1)
-    return _Windows(first, whole, np.ascontiguousarray(past), np.ascontiguousarray(known))
+    ahead = (inputs.known, size, inputs.horizon)
+    known = run.once(
+        ahead, lambda: np.ascontiguousarray(
+            sliding_window_view(inputs.calendar(opens, step), total, axis=0).transpose(0, 2, 1)
+        ),
+    )  # fmt: skip
+    return _Windows(first, whole, np.ascontiguousarray(past), known)
 
 
 def _reasons(said: _Said, row: int, variables: Sequence[str]) -> dict[str, Any]:

@@ -148,18 +148,22 @@ def _sums_at_end(x: Floats, windows: Sequence[int], decay: float, rows: int) -> 
     longest = max(windows)
     missing = max(0, longest + rows - 1 - len(x))
     padded = np.concatenate((np.zeros((missing, *x.shape[1:])), x)) if missing else x
-    size = len(padded) - rows + 1
-    pasts = np.stack([padded[size - longest + k : size + k] for k in range(rows)])
+    first = len(padded) - rows - longest + 1
+    along = np.moveaxis(padded[first:], 0, -1)  # time last: neighbours are added
+    pasts = np.stack([along[..., k : k + longest] for k in range(rows)])
     totals: dict[int, Floats] = {}
     for window in windows:
         covered = 0
         for bit in range(window.bit_length()):
             width = window & 1 << bit
             if width:
-                part = pasts[:, longest - covered - width : longest - covered]
+                part = pasts[..., longest - covered - width : longest - covered]
                 for level in range(bit):
-                    part = part[:, 1::2] + part[:, ::2] * decay ** (1 << level)
-                piece = part[:, 0] * decay**covered
+                    older = part[..., ::2]
+                    part = part[..., 1::2] + (
+                        older if decay == 1.0 else older * decay ** (1 << level)
+                    )
+                piece = part[..., 0] * decay**covered
                 totals[window] = totals[window] + piece if covered else piece
                 covered += width
     return totals

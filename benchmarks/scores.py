@@ -131,9 +131,11 @@ def _cell(values: Floats, score: Score) -> str:
     return f"{found.mean:.{score.digits}f} ± {found.se:.{score.digits}f}"
 
 
-def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    """Return a Markdown table: columns of ``heads``, then of every score."""
-    titles = [*heads, *(score.title for score in SCORES.values())]
+def table(
+    heads: Sequence[str], lines: Sequence[Sequence[str]], more: Sequence[str] = ()
+) -> list[str]:
+    """Return a Markdown table: columns of ``heads``, then every score's, then ``more``."""
+    titles = [*heads, *(score.title for score in SCORES.values()), *more]
     return [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *lines)]
 
 

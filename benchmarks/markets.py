@@ -44,7 +44,7 @@ from sim.scoring import Forecasts
 from sim.statistics.comparing import dm_t
 from sim.tapes import TapeStore
 
-HEADING, TOOL = "Four markets", "benchmarks.markets"
+HEADING, TOOL = "Four markets of 2025", "benchmarks.markets"
 NAMES = ("baseline", "tft", "chronos", "risk", "climatology")
 MEAN, EWMA = "mean of these five", "EWMA"
 

@@ -3,7 +3,7 @@
     python -m benchmarks.fusion --data FOLDER_OF_BARS [--tapes FOLDER]
 
 Both go with the model that ships and are asked about BTC/USDT spot bars of 2025; looks go to the
-trial log. Each timeframe alone stands beside them, with fixed weights.
+trial log. The shortest timeframe alone stands beside them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ LEARNED, FIXED = "learned", "fixed"
 WAYS = {
     LEARNED: ChronosConfig(),
     FIXED: ChronosConfig(fusion="fixed"),
-    "fixed, at least .05 sure": ChronosConfig(fusion="fixed", min_confidence=0.05),
     "5m alone": ChronosConfig(fusion="fixed", timeframes=("5m",)),
-    "1h alone": ChronosConfig(fusion="fixed", timeframes=("1h",)),
 }
 
 

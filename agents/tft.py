@@ -25,6 +25,7 @@ from agents.contract import Floats
 from agents.graphs import session_of
 from agents.heads import TARGETS, Head, Prediction, ThreeHeads
 from agents.risk import Logistic, residual_quantiles, sigmoid
+from agents.scales import pair_of
 from agents.volatility import HarModel
 from agents.windows import Run, joined_rows
 from data.features.calendar import calendar_columns
@@ -113,7 +114,7 @@ class TftInputs:
 
     def symbol(self, name: str) -> int:
         """Return a symbol's class; a perpetual has its pair's."""
-        pair = name.split(":")[0]
+        pair = pair_of(name)
         return self.symbols.index(pair) if pair in self.symbols else 0
 
 

@@ -9,8 +9,6 @@ go to the trial log. Standard errors and t are those of ``conclave evaluate``.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,16 +21,15 @@ from benchmarks.scores import (
     FILE,
     HORIZON_BARS,
     MARKETS,
-    OUT,
     START,
     STOP,
-    TRIALS,
     Rows,
+    arguments,
     rows_of,
     short,
+    show,
     table,
     with_errors,
-    write,
 )
 from data.files import read_bars
 from domain.quantiles import CANONICAL_LEVELS, QuantileTable
@@ -103,21 +100,13 @@ def _t(better: np.ndarray) -> str:
 
 def main() -> None:
     """Score every market, print and write."""
-    parser = argparse.ArgumentParser(prog=TOOL, description=(__doc__ or "").splitlines()[0])
-    samples = Path(os.environ.get("CONCLAVE_SAMPLES", "."))
-    parser.add_argument("--data", type=Path, default=samples, metavar="FOLDER")
-    parser.add_argument("--tapes", type=Path, help="folder to keep opinions in")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--trials", type=Path, default=TRIALS)
+    parser = arguments(TOOL, __doc__)
     told = parser.parse_args()
-    tapes = TapeStore(told.tapes) if told.tapes else None
     made: list[Sequence[str]] = []
     for market in MARKETS:
-        made += lines(market, scored(told.data / FILE.format(market), tapes, told.trials))
+        made += lines(market, scored(told.data / FILE.format(market), told.tapes, told.trials))
     heads = ("pinball vs EWMA (t)", "t of gain / pinball over baseline", "t of the mean over it")
-    section = ["", *table(("market", "forecaster"), made, heads), ""]
-    print("\n".join(section))
-    write(told.out, HEADING, TOOL, section)
+    show(told.out, HEADING, TOOL, table(("market", "forecaster"), made, heads))
 
 
 if __name__ == "__main__":

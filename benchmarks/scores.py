@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -137,6 +139,27 @@ def table(
     """Return a Markdown table: columns of ``heads``, then every score's, then ``more``."""
     titles = [*heads, *(score.title for score in SCORES.values()), *more]
     return [f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *lines)]
+
+
+def arguments(tool: str, doc: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a tool that scores agents by tapes and writes into the document."""
+    parser = argparse.ArgumentParser(prog=tool, description=(doc or "").splitlines()[0])
+    samples = Path(os.environ.get("CONCLAVE_SAMPLES", "."))
+    parser.add_argument("--data", type=Path, default=samples, metavar="FOLDER")
+    parser.add_argument(
+        "--tapes", type=lambda text: TapeStore(Path(text)), metavar="FOLDER",
+        help="to keep opinions in",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--trials", type=Path, default=TRIALS)
+    return parser
+
+
+def show(path: Path, heading: str, tool: str, lines: Sequence[str]) -> None:
+    """Print a table and put it into the document."""
+    section = ["", *lines, ""]
+    print("\n".join(section))
+    write(path, heading, tool, section)
 
 
 def write(path: Path, heading: str, tool: str, section: Sequence[str]) -> None:

@@ -13,7 +13,6 @@ seed that was fixed beforehand. With ``--tapes`` opinions are kept and not asked
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,17 +24,15 @@ from agents.registry import load_agent
 from benchmarks.scores import (
     FILE,
     HORIZON_BARS,
-    OUT,
     SCORES,
-    TRIALS,
     Rows,
+    arguments,
     asked,
+    show,
     table,
     with_errors,
-    write,
 )  # fmt: skip
 from domain.ports import Agent
-from sim.tapes import TapeStore
 
 AGENTS = ("tft", "chronos")
 HEADING, TOOL = "Seeds", "benchmarks.seeds"
@@ -72,26 +69,18 @@ def lines(name: str, found: Mapping[str, Rows]) -> list[list[str]]:
 
 def main() -> None:
     """Score every seed, print and write."""
-    parser = argparse.ArgumentParser(prog=TOOL, description=__doc__.splitlines()[0])
-    samples = Path(os.environ.get("CONCLAVE_SAMPLES", "."))
-    parser.add_argument("--data", type=Path, default=samples, metavar="FOLDER")
+    parser = arguments(TOOL, __doc__)
     parser.add_argument("--models", type=Path, nargs="+", required=True, metavar="FOLDER")
     parser.add_argument("--agents", nargs="+", default=AGENTS, choices=("baseline", *AGENTS))
-    parser.add_argument("--tapes", type=Path, help="folder to keep opinions in")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--trials", type=Path, default=TRIALS)
     told = parser.parse_args()
-    tapes = TapeStore(told.tapes) if told.tapes else None
     made: list[Sequence[str]] = []
     for name in told.agents:
         shipped = load_agent(name, FolderStore(Path(os.devnull)), HORIZON_BARS)
         own = {str(card_seed(shipped.models[0].name)): shipped.agent}
         own |= {str(seed): agent for agent, seed in (agent_of(name, f) for f in told.models)}
         file, what = told.data / FILE.format(MARKET), f"{name}, seeds {', '.join(own)}"
-        made += lines(name, asked(what, own, file, tapes, told.trials))
-    section = ["", *table((MARKET, "seed"), made), ""]
-    print("\n".join(section))
-    write(told.out, HEADING, TOOL, section)
+        made += lines(name, asked(what, own, file, told.tapes, told.trials))
+    show(told.out, HEADING, TOOL, table((MARKET, "seed"), made))
 
 
 def card_seed(name: str) -> int:

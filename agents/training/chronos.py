@@ -3,7 +3,7 @@
 Ansari et al., *Chronos: Learning the Language of Time Series* (2024); the Bolt variant patches the
 context and gives all quantiles of all steps in one pass. Ours reads log returns and forecasts the
 cumulative return, each step's loss divided by √step so that all horizons count alike. With
-``reads=levels`` it reads and forecasts prices, as the official ones do; docs/models.md has both.
+``reads=levels`` it reads and forecasts prices, as the official ones do.
 """
 
 from __future__ import annotations

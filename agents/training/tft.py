@@ -18,6 +18,7 @@ from agents.artifacts import Artifact, Card, columns_hash
 from agents.contract import HORIZON_BARS
 from agents.heads import Head
 from agents.risk import Logistic, sigmoid
+from agents.scales import pair_of
 from agents.tft import ENCODER, KNOWN, NAME, UNKNOWN, TftInputs, head_of
 from agents.training.dataset import VOLUME_FROM, Dataset, Source, build_dataset, first_row_ms
 from agents.training.loop import LOSS, Schedule, Scores, Task, device_of, fit
@@ -137,7 +138,7 @@ def prepare(target: str, data: Sequence[Dataset], end_ms: int, config: TftConfig
     har, regressors = pooled_volatility(data, split)
     columns = [_columns(one, PAST[target]) for one in data]
     mean, sd = scaling(data, columns, split)
-    symbols = (UNKNOWN, *(one.bars.symbol.split(":")[0] for one in data))
+    symbols = (UNKNOWN, *(pair_of(one.bars.symbol) for one in data))
     inputs = TftInputs(PAST[target], KNOWN, mean, sd, symbols, config.encoder, horizon)
     groups = [
         group_of(k + 1, one, x, inputs, har.sigma_of(r))

@@ -212,10 +212,10 @@ def test_trend_when_trained_then_it_is_as_sure_as_the_held_out_days_allow(store,
     artifact = store.open("tft/trend")
     slope = artifact.card.metrics["walk_forward"]["slope"]
     assert artifact.params()["shrink"] == min(max(slope, 0.0), 1.0)
-    chances = [
-        np.array([o.p_up for o in built(store, trend=with_params(artifact, shrink=by)).opine(some)])
-        for by in (1.0, 0.25) for some in [states[-8:]]
-    ]  # fmt: skip
+    chances = []
+    for by in (1.0, 0.25):
+        said = built(store, trend=with_params(artifact, shrink=by)).opine(states[-8:])
+        chances.append(np.array([opinion.p_up for opinion in said]))
     full, quarter = (np.log(p / (1.0 - p)) for p in chances)
     assert quarter == pytest.approx(full / 4.0, abs=1e-9)
 

@@ -3,7 +3,8 @@
     python scripts/train_shipped.py BARS [--names tft/trend chronos …] [--out FOLDER] [--seed N]
 
 Everything learns from BTC/USDT, the neural agents from six more symbols, whose bars also say how
-wide their intervals must be; nothing sees 2025.
+wide their intervals must be; nothing sees 2025. With ``--end 2024-01-01`` they leave out 2024, the
+year on which the council's settings are chosen.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FIRST, OTHERS = "BTC", ("ETH", "SOL", "XRP", "DOGE", "LTC", "ADA")
 END, SEED = "2025-01-01", 7  # 2025 stays out of sample for whoever repeats this
 
 
-def words(name: str, folder: Path, out: Path, seed: int = SEED) -> list[str]:
+def words(name: str, folder: Path, out: Path, seed: int = SEED, end: str = END) -> list[str]:
     """Return the command that trains a model."""
     kind, _, target = name.partition("/")
     what = [target, "--model", kind] if target else ["volatility" if kind == "risk" else kind]
@@ -29,7 +30,7 @@ def words(name: str, folder: Path, out: Path, seed: int = SEED) -> list[str]:
     return [
         "train", *what, "--data", str(folder / FILE.format(FIRST)),
         *(word for other in also for word in ("--also", str(folder / FILE.format(other)))),
-        "--end", END, "--seed", str(seed), "--set", f"MODELS_DIR={out}",
+        "--end", end, "--seed", str(seed), "--set", f"MODELS_DIR={out}",
     ]  # fmt: skip
 
 
@@ -41,9 +42,10 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=SEED, help="of another training than what ships"
     )
+    parser.add_argument("--end", default=END, help="bars that open from here on are left out")
     args = parser.parse_args()
     for name in args.names:
-        code = run(words(name, args.folder, args.out, args.seed))
+        code = run(words(name, args.folder, args.out, args.seed, args.end))
         if code:
             return code
         promote(args.out, name, versions(args.out, name)[-1])

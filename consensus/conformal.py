@@ -2,8 +2,8 @@
 
 Quantile tracking (Gibbs and Candès, *Adaptive Conformal Inference Under Distribution Shift*, 2021;
 Angelopoulos, Candès and Tibshirani, *Conformal PID Control*, 2023): the published quantile is
-q̂_τ = q_τ + σθ_τ. With s = clip((r − q_τ)/σ, ±B), θ_τ as issued and e = 1{s ≤ θ_τ}, each outcome moves
-θ_τ by γ(τ − e). So mean(e) − τ = −(θ_{T+1} − θ_1)/(γT), and |θ_τ| ≤ B + (H + 1)γ.
+q̂_τ = q_τ + σθ_τ. With s = clip((r − q_τ)/σ, ±B), θ_τ as issued and e = 1{s ≤ θ_τ}, each outcome
+moves θ_τ by γ(τ − e). So mean(e) − τ = −(θ_{T+1} − θ_1)/(γT), and |θ_τ| ≤ B + (H + 1)γ.
 """
 
 from __future__ import annotations

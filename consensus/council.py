@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from consensus.admission import Admission, Admitted, Asleep, admit, examine
 from consensus.decision import Quality, decide
 from consensus.explain import explanations, sentence
-from consensus.fusion import fuse
-from consensus.scoring import Published
+from consensus.fusion import fuse, learnt_for
+from consensus.learnt import Learnt
+from consensus.rounds import Published, Said
 from consensus.settings import CouncilSettings, DecisionRules
 from consensus.track import Track
+from consensus.volatility import horizon_sigma
 from consensus.weights import standing, weights_rows
 from domain.decision import Action, Consensus, Costs, Decision
 from domain.errors import SettingError
@@ -22,7 +24,7 @@ from domain.opinion import Opinion, Outcome
 from domain.times import timeframe_ms
 from domain.trading import ClosedTrade
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 FUSION_SETTINGS = ("members", "horizon_bars", "eta", "floor", "clip", "max_quantile")
 _SCORED_ORIGINS = ("bar", "warm_up")
 _REMEMBERED = 256  # opinions whose examination is remembered
@@ -36,7 +38,7 @@ class Prepared:
     Attributes
     ----------
     consensus : None if no member has a direction.
-    losses : member → L that weighed it.
+    learnt : what the fold had learned. ``sigma`` : volatility of the horizon, or None.
     kappa, kappa_n : κ and the outcomes behind its slope.
     coverage, coverage_n : observed coverage of the published p10–p90, None before the first.
     state_seq : ledger rows up to this sequence number made the weights.
@@ -46,7 +48,8 @@ class Prepared:
     admission: Admission
     consensus: Consensus | None
     costs: Costs
-    losses: Mapping[str, float]
+    learnt: Learnt
+    sigma: float | None
     kappa: float
     kappa_n: int
     coverage: float | None
@@ -91,10 +94,12 @@ class Council:
             state.symbol, state.timeframe, state.as_of, opinions, absent, self.settings,
             self._judge,
         )  # fmt: skip
-        fold = self._track(state.symbol, state.timeframe).head
-        losses = standing(fold, self.settings)
+        track = self._track(state.symbol, state.timeframe)
+        fold, losses = track.head, standing(track.head, self.settings)
+        learnt = learnt_for(admission, losses, fold.learning, track.copy_of(state.as_of))
+        sigma = horizon_sigma(state.bars, self.settings.horizon_bars)
         consensus = fuse(
-            state.symbol, state.timeframe, state.as_of, admission, losses, self.settings,
+            state.symbol, state.timeframe, state.as_of, admission, learnt, self.settings, sigma,
             self.state_seq,
         )  # fmt: skip
         return Prepared(
@@ -102,7 +107,8 @@ class Council:
             admission=admission,
             consensus=consensus,
             costs=self._costs(state),
-            losses=losses,
+            learnt=learnt,
+            sigma=sigma,
             kappa=fold.edge.kappa(self.settings.kappa_prior, self.settings.kappa_weight),
             kappa_n=fold.edge.n,
             coverage=fold.coverage.share,
@@ -199,7 +205,7 @@ class Council:
         self.state_seq = int(body["state_seq"])
         self._tracks = {
             (item["symbol"], item["timeframe"], int(item["horizon_bars"])): Track.restored(
-                item, self.settings
+                item, self.settings, timeframe_ms(item["timeframe"])
             )
             for item in body["tracks"]
         }
@@ -219,12 +225,12 @@ class Council:
 
     def _track(self, symbol: str, timeframe: str) -> Track:
         key = (symbol, timeframe, self.settings.horizon_bars)
-        return self._tracks.get(key) or Track(self.settings)
+        return self._tracks.get(key) or Track(self.settings, timeframe_ms(timeframe))
 
     def _own_track(self, record: Opinion | Outcome | Decision) -> Track:
         key = (record.symbol, record.timeframe, record.horizon_bars)
         if key not in self._tracks:
-            self._tracks[key] = Track(self.settings)
+            self._tracks[key] = Track(self.settings, timeframe_ms(record.timeframe))
         return self._tracks[key]
 
     def _judge(self, opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
@@ -240,12 +246,14 @@ class Council:
 
     def _observe_opinion(self, opinion: Opinion) -> None:
         verdict = self._judge(opinion, self.settings)
-        if isinstance(verdict, Admitted) and verdict.p_up is not None:
-            self._own_track(opinion).opinion(opinion.as_of, opinion.agent, verdict.p_up)
+        if isinstance(verdict, Admitted):
+            self._own_track(opinion).opinion(opinion.as_of, opinion.agent, _said(verdict))
 
     def _observe_outcome(self, outcome: Outcome) -> None:
         if outcome.horizon_bars == self.settings.horizon_bars and math.isfinite(outcome.log_return):
-            self._own_track(outcome).outcome(outcome.as_of, outcome.log_return)
+            self._own_track(outcome).outcome(
+                outcome.as_of, outcome.log_return, outcome.drop, outcome.rise
+            )
 
     def _observe_decision(self, decision: Decision) -> None:
         mine = decision.strategy == self.name and decision.origin in _SCORED_ORIGINS
@@ -253,13 +261,20 @@ class Council:
             return
         if decision.prob_up is None:
             return
-        quantiles = decision.quantiles
+        quantiles, inputs = decision.quantiles, decision.inputs
+        levels, sigma = inputs.get("levels"), inputs.get("sigma")
         published = Published(
             p_up=decision.prob_up,
-            mean_abs=decision.inputs.get("mean_abs_return"),
+            mean_abs=inputs.get("mean_abs_return"),
             low=quantiles.at(0.1) if quantiles else None,
             high=quantiles.at(0.9) if quantiles else None,
+            candidates=inputs.get("candidates", {}),
+            risk_down=decision.risk_down,
+            risk_up=decision.risk_up,
         )
+        if levels is not None and sigma is not None:
+            theta = tuple(inputs["learnt"]["theta"])
+            published = replace(published, levels=tuple(levels), theta=theta, sigma=sigma)
         self._own_track(decision).publication(decision.as_of, published)
 
     def _quality(self, prepared: Prepared, now: int) -> Quality:
@@ -292,9 +307,12 @@ class Council:
             "coherence_gap": consensus.coherence_gap if consensus else None,
             "dispersion": consensus.dispersion if consensus else None,
             "candidates": consensus.candidates if consensus else {},
+            "shares": consensus.shares if consensus else {},
+            "levels": consensus.levels if consensus else None,
+            "sigma": prepared.sigma,
             "quorum": consensus.quorum if consensus else 0.0,
             "forecasters": consensus.forecasters if consensus else 0,
-            "losses": prepared.losses,
+            "learnt": prepared.learnt.as_dict(),
             "refused": prepared.admission.details,
             "quality": {
                 "age_ms": quality.age_ms,
@@ -329,6 +347,16 @@ def suggested_exits(
         _price(close, -action.sign * atr, rules.stop_atr),
         _price(close, action.sign * atr, rules.target_atr),
     )
+
+
+def _said(verdict: Admitted) -> Said:
+    opinion = verdict.opinion
+    levels = tuple(verdict.canonical().tolist()) if verdict.levels else None
+    return Said(verdict.p_up, levels, *map(_optional, (opinion.risk_down, opinion.risk_up)))
+
+
+def _optional(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _price(close: float, step: float, times: float | None) -> float | None:

@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 
 from consensus.admission import Admission, Admitted
 from consensus.explain import contributions
-from consensus.intervals import linear_pool, vincentise
-from consensus.pooling import candidate_pools
+from consensus.intervals import vincentise
+from consensus.learning import Learning
+from consensus.learnt import Learnt
+from consensus.pooling import candidate_pools, linear_pool
 from consensus.publish import publish
 from consensus.settings import CouncilSettings
 from consensus.weights import brier_weights
@@ -23,26 +25,30 @@ def fuse(
     timeframe: str,
     as_of: int,
     admission: Admission,
-    losses: Mapping[str, float],
+    learnt: Learnt,
     settings: CouncilSettings,
+    sigma: float | None = None,
     state_seq: int = 0,
 ) -> Consensus | None:
     """Pool what the awake members say; None if none of them has a direction.
 
     Parameters
     ----------
-    losses : member → L (:func:`consensus.weights.standing`); nobody else is pooled.
+    learnt : what the fold has learned; nobody but the members in its ``losses`` is pooled.
+    sigma : volatility of the horizon, log return; None without enough bars.
 
     Notes
     -----
-    Quantiles and risks are pooled with the same Brier weights, renormalised over the members
-    that gave them. A member that forecasts risk only is awake (it counts for the quorum) but
-    is no forecaster of direction. The quorum is a share of the seats at this instant: a member
+    Risks are pooled linearly: for small probabilities the arithmetic mean lies above the geometric
+    one, so that an agent that sees danger is not argued away, and one that says 0 cannot veto. A
+    member that forecasts risk only is awake (it counts for the quorum) but is no forecaster of
+    direction. The quorum is a share of the seats at this instant: a member
     that is absent for one of :data:`SEATLESS` has none, else its never tried weight would outgrow
     those of all who are scored.
     """
-    awake = {x.opinion.agent: x for x in admission.awake if x.opinion.agent in losses}
-    p = {agent: x.p_up for agent, x in awake.items() if x.p_up is not None}
+    losses = learnt.losses
+    awake = pooled(admission, losses)
+    p = directions(awake)
     if not p:
         return None
 
@@ -52,13 +58,13 @@ def fuse(
     weights = weigh(p)
     seated = {a for a in losses if admission.absent.get(a) not in SEATLESS}
     seats = weights if p.keys() == seated else weigh(seated)
-    candidates = candidate_pools(p, weights)
-    p_up = publish(candidates)
+    candidates = candidate_pools(p, weights, learnt, settings.clip)
+    p_up, shares = publish(candidates, learnt.mixture)
     rows = {agent: x.canonical() for agent, x in awake.items() if x.levels}
-    spread = vincentise(rows, weights if rows.keys() == p.keys() else weigh(rows)) if rows else None
+    spread = vincentise(rows, learnt.levels, sigma, learnt.theta) if rows else None
     mean_p = math.fsum(weights[agent] * p[agent] for agent in p)
     variance = math.fsum(weights[agent] * (p[agent] - mean_p) ** 2 for agent in p)
-    down, up = _risks(awake, "risk_down"), _risks(awake, "risk_up")
+    down, up = risks(awake, "risk_down"), risks(awake, "risk_up")
     return Consensus(
         symbol=symbol,
         timeframe=timeframe,
@@ -68,21 +74,50 @@ def fuse(
         quantiles=spread.quantiles if spread else None,
         expected_return=spread.mean if spread else None,
         mean_abs_return=spread.mean_abs if spread else None,
-        risk_down=linear_pool(down, weights if down.keys() == p.keys() else weigh(down)),
-        risk_up=linear_pool(up, weights if up.keys() == p.keys() else weigh(up)),
+        risk_down=linear_pool(down, learnt.down) if down else None,
+        risk_up=linear_pool(up, learnt.up) if up else None,
         coherence_gap=abs(spread.p_up - p_up) if spread else None,
         dispersion=math.sqrt(variance),
         weights=weights,
         contributions=contributions(p_up, p, weights),
         candidates=candidates,
+        shares=shares,
         opinions=tuple(x.opinion for x in admission.awake),
         absent=admission.absent,
         quorum=min(1.0, math.fsum(seats[agent] for agent in awake)),
         forecasters=len(p.keys() - UNINFORMED),
         state_seq=state_seq,
+        levels=spread.levels if spread else None,
+        sigma=sigma,
     )
 
 
-def _risks(awake: Mapping[str, Admitted], name: str) -> dict[str, float]:
+def learnt_for(
+    admission: Admission, losses: Mapping[str, float], learning: Learning, copy: int
+) -> Learnt:
+    """Return what the pools of these opinions read.
+
+    Parameters
+    ----------
+    losses : member → L (:func:`consensus.weights.standing`). ``copy`` : of the no-harm layer.
+    """
+    awake = pooled(admission, losses)
+    levels = [agent for agent, x in awake.items() if x.levels]
+    down, up = risks(awake, "risk_down"), risks(awake, "risk_up")
+    return learning.view(copy, losses, directions(awake), levels, down, up)
+
+
+def pooled(admission: Admission, members: Collection[str]) -> dict[str, Admitted]:
+    """Return the awake members by name."""
+    return {x.opinion.agent: x for x in admission.awake if x.opinion.agent in members}
+
+
+def directions(awake: Mapping[str, Admitted]) -> dict[str, float]:
+    """Return the p of those that have one."""
+    return {agent: x.p_up for agent, x in awake.items() if x.p_up is not None}
+
+
+def risks(awake: Mapping[str, Admitted], name: str) -> dict[str, float]:
+    """Return the risk of a side by those that forecast it; ``name`` of an opinion's field."""
     found = {agent: getattr(x.opinion, name) for agent, x in awake.items()}
     return {agent: float(risk) for agent, risk in found.items() if risk is not None}

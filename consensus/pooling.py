@@ -1,12 +1,20 @@
-"""Stage 3: candidate pools of p. One entry in the dictionary of candidates per pool."""
+"""Stage 3: candidate pools of p. One entry in the dictionary of candidates per pool and agent."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
+from consensus.learnt import Learnt
+from consensus.recalibration import sigmoid
+
 EQUAL_POOL = "equal_log_pool"
 BRIER_POOL = "brier_log_pool"
+BOA_POOL = "bernstein_pool"
+STACKED = "stacked"
+RECALIBRATED = "recalibrated"
+CONSTANT = "constant"
+_AGENT = "agent:"  # before an agent's name: it stands for itself
 
 
 def logit(p: float) -> float:
@@ -31,13 +39,44 @@ def log_pool(p: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return min(max(pooled, min(p.values())), max(p.values()))
 
 
-def candidate_pools(p: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
+def linear_pool(p: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """Return Σ w_i p_i, between the smallest and the largest input; arguments as above."""
+    pooled = math.fsum(weights[agent] * chance for agent, chance in p.items())
+    return min(max(pooled, min(p.values())), max(p.values()))
+
+
+def candidate_pools(
+    p: Mapping[str, float], weights: Mapping[str, float], learnt: Learnt,
+    clip: tuple[float, float],
+) -> dict[str, float]:  # fmt: skip
     """Return every candidate for the published p, by name.
 
     Parameters
     ----------
     p : awake member → admitted p.
     weights : their Brier weights, summing to 1.
+    learnt : what has been learned up to now. ``clip`` : range of a candidate.
     """
-    equal = dict.fromkeys(p, 1.0 / len(p))
-    return {EQUAL_POOL: log_pool(p, equal), BRIER_POOL: log_pool(p, weights)}
+    brier = log_pool(p, weights)
+    stacked = math.fsum(learnt.stack[agent] * logit(chance) for agent, chance in p.items())
+    intercept, slope = learnt.platt
+    pools = {
+        EQUAL_POOL: log_pool(p, dict.fromkeys(p, 1.0 / len(p))),
+        BRIER_POOL: brier,
+        BOA_POOL: linear_pool(p, learnt.boa),
+        STACKED: sigmoid(stacked),
+        RECALIBRATED: sigmoid(intercept + slope * logit(brier)),
+        CONSTANT: learnt.base,
+        **{_AGENT + agent: chance for agent, chance in p.items()},
+    }
+    low, high = clip
+    return {name: min(max(chance, low), high) for name, chance in sorted(pools.items())}
+
+
+def agents_of(candidates: Mapping[str, float]) -> dict[str, float]:
+    """Return the agents among candidates: name → p."""
+    return {
+        name.removeprefix(_AGENT): chance
+        for name, chance in candidates.items()
+        if name.startswith(_AGENT)
+    }

@@ -1,12 +1,20 @@
-"""The one place where a candidate becomes the published p. Nothing alters p after it."""
+"""The one place where candidates become the published p. Nothing alters p after it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from consensus.pooling import BRIER_POOL
+from consensus.noharm import Mixture
 
 
-def publish(candidates: Mapping[str, float]) -> float:
-    """Return P(r > 0) out of the candidate pools: the Brier-weighted log pool."""
-    return candidates[BRIER_POOL]
+def publish(
+    candidates: Mapping[str, float], mixture: Mapping[str, float]
+) -> tuple[float, dict[str, float]]:
+    """Return P(r > 0) by the no-harm layer, and each candidate's share in it.
+
+    Parameters
+    ----------
+    candidates : name → p. ``mixture`` : name → ln of its weight in this round's copy.
+    """
+    layer = Mixture(mixture)
+    return layer.mix(candidates), layer.share(candidates)

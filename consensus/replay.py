@@ -1,8 +1,8 @@
 """Repeat a stored decision from what it says it was made from, and compare.
 
-Needs nothing but the decision and the opinions of its instant: losses, κ, costs, data quality,
-rules and the settings of the pools are in ``Decision.inputs``. (That the losses themselves follow
-from the ledger is shown by folding it up to ``Decision.state_seq``.)
+Needs nothing but the decision and the opinions of its instant: what was learned, κ, costs, data
+quality, rules and the settings of the pools are in ``Decision.inputs``. (That what was learned
+follows from the ledger is shown by folding it up to ``Decision.state_seq``.)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from consensus.admission import Admission, admit
 from consensus.decision import GIVEN, Quality, Verdict, decide
 from consensus.fusion import fuse
+from consensus.learnt import Learnt
 from consensus.settings import CouncilSettings, DecisionRules
 from domain.decision import Action, Consensus, Costs, Decision
 from domain.errors import CheckFailed
@@ -40,8 +41,8 @@ def recompute(
                "clip": tuple(inputs["fusion"]["clip"])}
         )  # fmt: skip
         rules, costs = DecisionRules(**inputs["rules"]), Costs(**inputs["costs"])
-        quality, losses = Quality(**inputs["quality"]), dict(inputs["losses"])
-        kappa = float(inputs["kappa"])
+        quality, learnt = Quality(**inputs["quality"]), Learnt.from_dict(inputs["learnt"])
+        kappa, sigma = float(inputs["kappa"]), inputs["sigma"]
     except (KeyError, TypeError) as error:
         raise CheckFailed(
             f"decision {decision.id}", "must carry the inputs it was made from", str(error)
@@ -50,7 +51,7 @@ def recompute(
         decision.symbol, decision.timeframe, decision.as_of, opinions, decision.absent, settings
     )
     consensus = fuse(
-        decision.symbol, decision.timeframe, decision.as_of, admission, losses, settings,
+        decision.symbol, decision.timeframe, decision.as_of, admission, learnt, settings, sigma,
         decision.state_seq,
     )  # fmt: skip
     return admission, consensus, decide(consensus, costs, kappa, rules, quality)

@@ -1,65 +1,22 @@
 """Stages 0 and 2: what a resolved round does to the scores.
 
-A *round* is one instant: who said what, what was published, and later what happened. On each
-one, for every agent that was awake, L ← λL + b − b̄ with b = (p − y)², b̄ = (p_published − y)²;
-the L of sleepers does not move. Scores are folded in plain floats, agents in sorted order.
+On each round, for every agent that was awake, L ← λL + b − b̄ with b = (p − y)²,
+b̄ = (p_published − y)²; the L of sleepers does not move. Scores are folded in plain floats, agents
+in sorted order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from consensus.edge import Edge
+from consensus.learning import Learning
+from consensus.rounds import Round
 from consensus.settings import CouncilSettings
 
 HALF = 0.5  # stands in for the published p where nothing was published: b̄ is then ¼
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What the council published at one instant, as far as it is scored.
-
-    Attributes
-    ----------
-    p_up : P(r > 0).
-    mean_abs : E|r|, log return, or None without quantiles.
-    low, high : the 10 % and 90 % quantiles, log return, or None.
-    """
-
-    p_up: float
-    mean_abs: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(slots=True)
-class Round:
-    """One instant. ``log_return`` is set when it is resolved."""
-
-    as_of: int
-    opinions: dict[str, float] = field(default_factory=dict)  # agent → admitted p
-    published: Published | None = None
-    log_return: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON's types, agents sorted."""
-        shown = self.published
-        return {
-            "as_of": self.as_of,
-            "opinions": dict(sorted(self.opinions.items())),
-            "published": shown and [shown.p_up, shown.mean_abs, shown.low, shown.high],
-            "log_return": self.log_return,
-        }
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> Round:
-        """Read :meth:`as_dict` back, bit for bit."""
-        shown = body["published"]
-        opinions = {str(agent): float(p) for agent, p in body["opinions"].items()}
-        published = shown and Published(float(shown[0]), *map(_optional, shown[1:]))
-        return cls(int(body["as_of"]), opinions, published, float(body["log_return"]))
 
 
 @dataclass(slots=True)
@@ -111,32 +68,33 @@ class Coverage:
         return self.hits / self.weight if self.n else None
 
 
-@dataclass(slots=True)
 class Fold:
     """Everything learnt from the rounds folded so far, for one symbol, timeframe and horizon."""
 
-    scores: dict[str, AgentScore] = field(default_factory=dict)
-    edge: Edge = field(default_factory=Edge)
-    coverage: Coverage = field(default_factory=Coverage)
+    def __init__(self, settings: CouncilSettings) -> None:
+        self._settings = settings
+        self.scores: dict[str, AgentScore] = {}
+        self.edge, self.coverage = Edge(), Coverage()
+        self.learning = Learning(settings)
 
-    def add(self, played: Round, settings: CouncilSettings) -> None:
+    def add(self, played: Round) -> None:
         """Fold one resolved round."""
         y = 1.0 if played.log_return > 0.0 else 0.0
-        decay = settings.decay
+        decay = self._settings.decay
         shown = played.published
         published = ((shown.p_up if shown else HALF) - y) ** 2
-        for agent in sorted(played.opinions):
-            score = self.scores.get(agent)
-            if score is None:
-                score = self.scores[agent] = AgentScore()
-            score.add((played.opinions[agent] - y) ** 2, published, decay)
+        for agent, said in sorted(played.opinions.items()):
+            if said.p_up is not None:
+                score = self.scores.setdefault(agent, AgentScore())
+                score.add((said.p_up - y) ** 2, published, decay)
+        self.learning.add(played)
         if shown is None:
             return
         if shown.mean_abs is not None:
             self.edge.add(shown.p_up, shown.mean_abs, played.log_return, decay)
         if shown.low is not None and shown.high is not None:
             inside = shown.low <= played.log_return <= shown.high
-            self.coverage.add(inside, settings.coverage_decay)
+            self.coverage.add(inside, self._settings.coverage_decay)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, agents sorted."""
@@ -147,19 +105,19 @@ class Fold:
             },
             "edge": self.edge.as_dict(),
             "coverage": [self.coverage.hits, self.coverage.weight, self.coverage.n],
+            "learning": self.learning.as_dict(),
         }
 
     @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> Fold:
+    def from_dict(cls, body: Mapping[str, Any], settings: CouncilSettings) -> Self:
         """Read :meth:`as_dict` back, bit for bit."""
-        scores = {
+        made = cls(settings)
+        made.scores = {
             str(agent): AgentScore(float(loss), int(n), float(total), float(weight))
             for agent, (loss, n, total, weight) in body["scores"].items()
         }
         hits, weight, n = body["coverage"]
-        coverage = Coverage(float(hits), float(weight), int(n))
-        return cls(scores, Edge.from_dict(body["edge"]), coverage)
-
-
-def _optional(value: float | None) -> float | None:
-    return None if value is None else float(value)
+        made.edge = Edge.from_dict(body["edge"])
+        made.coverage = Coverage(float(hits), float(weight), int(n))
+        made.learning = Learning.from_dict(body["learning"], settings)
+        return made

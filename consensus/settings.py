@@ -28,6 +28,11 @@ class CouncilSettings:
     max_quantile : largest |quantile| believed, log return.
     kappa_prior, kappa_weight : prior of κ and the number of outcomes it counts for.
     coverage_half_life : of the published interval's observed coverage, resolved outcomes.
+    boa_forget : share of the past that Bernstein aggregation forgets with each outcome.
+    stack_spread : prior standard deviation of each stacked coefficient around 1/K.
+    platt_spread : the same of intercept and slope of the recalibrated pool around 0 and 1.
+    base_weight : outcomes that ½ counts for in the constant candidate.
+    conformal_rate : γ of the tracker, standard deviations of the horizon an outcome.
     late_window : rounds that are kept apart so that a late outcome is folded where it belongs.
     max_pending : instants that may wait for their outcome; beyond it the oldest is given up.
     """
@@ -43,6 +48,11 @@ class CouncilSettings:
     kappa_prior: float = 0.4
     kappa_weight: float = 5_000.0
     coverage_half_life: float = 1_000.0
+    boa_forget: float = 5e-4
+    stack_spread: float = 0.3
+    platt_spread: tuple[float, float] = (0.02, 0.1)
+    base_weight: float = 2_000.0
+    conformal_rate: float = 0.002
     late_window: int = 64
     max_pending: int = 4_096
 
@@ -58,6 +68,12 @@ class CouncilSettings:
         _require("kappa_weight", self.kappa_weight, "must be > 0", self.kappa_weight > 0)
         _require("coverage_half_life", self.coverage_half_life, "must be > 0",
                  self.coverage_half_life > 0)  # fmt: skip
+        _require("boa_forget", self.boa_forget, "must lie in [0, 1)", 0 <= self.boa_forget < 1)
+        spreads = (self.stack_spread, *self.platt_spread)
+        _require("stack_spread, platt_spread", spreads, "must be > 0", min(spreads) > 0)
+        _require("base_weight", self.base_weight, "must be > 0", self.base_weight > 0)
+        _require("conformal_rate", self.conformal_rate, "must lie in [0, 1]",
+                 0 <= self.conformal_rate <= 1)  # fmt: skip
         _require("late_window", self.late_window, "must be ≥ 1", self.late_window >= 1)
         _require("max_pending", self.max_pending, "must be > horizon_bars",
                  self.max_pending > self.horizon_bars)  # fmt: skip
@@ -82,6 +98,12 @@ class CouncilSettings:
                 self.clip,
                 self.max_quantile,
                 self.coverage_half_life,
+                sorted(self.members),
+                self.boa_forget,
+                self.stack_spread,
+                self.platt_spread,
+                self.base_weight,
+                self.conformal_rate,
                 self.late_window,
                 self.max_pending,
             ]

@@ -13,25 +13,30 @@ from bisect import insort
 from collections.abc import Mapping
 from typing import Any
 
-from consensus.scoring import Fold, Published, Round
+from consensus.rounds import Published, Round, Said
+from consensus.scoring import Fold
 from consensus.settings import CouncilSettings
 
 
 class Track:
     """Rounds waiting, rounds that can still move, and the fold of both that and all before."""
 
-    def __init__(self, settings: CouncilSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: CouncilSettings, bar_ms: int) -> None:
+        self._settings, self._bar_ms = settings, bar_ms
         self._pending: dict[int, Round] = {}
         self._recent: list[Round] = []  # ordered by as_of
-        self._base = Fold()
+        self._base = Fold(settings)
         self._base_through: int | None = None  # newest as_of that left ``_recent``
-        self.head = Fold()
+        self.head = Fold(settings)
 
-    def opinion(self, as_of: int, agent: str, p_up: float) -> None:
+    def copy_of(self, as_of: int) -> int:
+        """Return the copy of the no-harm layer that plays the round of ``as_of``."""
+        return as_of // self._bar_ms % self._settings.horizon_bars
+
+    def opinion(self, as_of: int, agent: str, said: Said) -> None:
         """Note an admitted opinion; the first one of an agent counts, and none after the end."""
         if waiting := self._waiting(as_of):
-            waiting.opinions.setdefault(agent, p_up)
+            waiting.opinions.setdefault(agent, said)
 
     def publication(self, as_of: int, published: Published) -> None:
         """Note what the council published; the first one counts, and none after the end."""
@@ -39,18 +44,18 @@ class Track:
         if waiting and waiting.published is None:
             waiting.published = published
 
-    def outcome(self, as_of: int, log_return: float) -> None:
+    def outcome(self, as_of: int, log_return: float, drop: float, rise: float) -> None:
         """Resolve a round and fold it where it belongs. A repeat changes nothing."""
         played = self._pending.pop(as_of, None)
         if played is None:
             if self._over(as_of):
                 return
-            played = Round(as_of)  # so that opinions on it are known to be late
-        played.log_return = log_return
+            played = self._begin(as_of)  # so that opinions on it are known to be late
+        played.log_return, played.drop, played.rise = log_return, drop, rise
         in_order = not self._recent or as_of > self._recent[-1].as_of
         insort(self._recent, played, key=lambda one: one.as_of)
         if in_order:
-            self.head.add(played, self._settings)
+            self.head.add(played)
         if len(self._recent) > self._settings.late_window:
             self._settle()
         if not in_order:
@@ -73,10 +78,10 @@ class Track:
         }
 
     @classmethod
-    def restored(cls, body: Mapping[str, Any], settings: CouncilSettings) -> Track:
+    def restored(cls, body: Mapping[str, Any], settings: CouncilSettings, bar_ms: int) -> Track:
         """Read :meth:`snapshot` back, bit for bit."""
-        track = cls(settings)
-        track._base = Fold.from_dict(body["base"])
+        track = cls(settings, bar_ms)
+        track._base = Fold.from_dict(body["base"], settings)
         track._base_through = body["base_through"]
         track._recent = [Round.from_dict(item) for item in body["recent"]]
         pending = [Round.from_dict(item) for item in body["pending"]]
@@ -84,12 +89,15 @@ class Track:
         track._refold()
         return track
 
+    def _begin(self, as_of: int) -> Round:
+        return Round(as_of, self.copy_of(as_of))
+
     def _waiting(self, as_of: int) -> Round | None:
         """The round of ``as_of``, begun if need be; None once its time is over."""
         if as_of not in self._pending:
             if self._over(as_of):
                 return None
-            self._pending[as_of] = Round(as_of)
+            self._pending[as_of] = self._begin(as_of)
             if len(self._pending) > self._settings.max_pending:
                 del self._pending[min(self._pending)]
         return self._pending.get(as_of)
@@ -103,10 +111,10 @@ class Track:
 
     def _settle(self) -> None:
         oldest = self._recent.pop(0)
-        self._base.add(oldest, self._settings)
+        self._base.add(oldest)
         self._base_through = max(oldest.as_of, self._base_through or oldest.as_of)
 
     def _refold(self) -> None:
-        self.head = Fold.from_dict(self._base.as_dict())
+        self.head = Fold.from_dict(self._base.as_dict(), self._settings)
         for played in self._recent:
-            self.head.add(played, self._settings)
+            self.head.add(played)

@@ -95,7 +95,8 @@ class Consensus:
     dispersion : weighted standard deviation of the awake agents' p.
     weights : published weight of each awake agent, summing to 1.
     contributions : logits; with ``_fusion`` they sum to logit(p_up).
-    candidates : p of every candidate pool.
+    candidates : p of every candidate, by name. ``shares`` : its share in the published p.
+    levels : quantiles before the conformal tracker, (13,). ``sigma`` : its scale, log return.
     opinions : the admitted opinions, sorted by agent.
     absent : agent → why it did not count.
     quorum : Σ over awake members of their weight before renormalisation, in [0, 1].
@@ -122,6 +123,9 @@ class Consensus:
     quorum: float
     forecasters: int  # awake members that count for MIN_FORECASTERS
     state_seq: int
+    shares: Mapping[str, float] = field(default_factory=dict)
+    levels: tuple[float, ...] | None = None
+    sigma: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ def test_council_when_everybody_is_sure_then_it_takes_the_side_with_stop_and_tar
     made = decided(council(rules=EASY), strong())
     assert (made.intent, made.action, made.reasons) == (Action.LONG, Action.LONG, ())
     assert (made.stop, made.target) == (99.0, 101.5)
-    assert made.prob_up == pytest.approx(0.85)
-    assert made.reason.startswith("LONG: P(up) 0.8500 exceeds the break-even")
+    assert 0.75 < made.prob_up < 0.85  # agreed, but nobody has earned anything yet
+    assert made.reason.startswith(f"LONG: P(up) {made.prob_up:.4f} exceeds the break-even")
     short = decided(council(rules=EASY), strong(0.15, -8e-3))
     assert (short.action, short.stop, short.target) == (Action.SHORT, 101.0, 98.5)
 
@@ -97,11 +97,12 @@ def test_council_when_one_member_is_missing_then_it_still_decides_and_says_so():
 
 
 def test_council_when_there_is_no_book_to_read_then_its_reader_has_no_seat_in_the_quorum():
-    judge, _ = planted(400, {"better": lambda truth, _: truth, "worse": lambda *_: 0.35})
+    who = {"better": lambda truth, _: truth, "worse": lambda *_: 0.35}
+    judge, _ = planted(400, who, silent=("reader",))
     better = [opinion("better", 0.7, 400)]
     members = ("better", "worse", "reader")
     three = council(members, replace(EASY, min_forecasters=1))
-    three.restore({**judge.snapshot(), "fold": three.settings.fold_id})
+    three.restore(judge.snapshot())
     made = decided(three, better, state(400), {"worse": "deadline", "reader": "no_book"})
     other = decided(three, better, state(400), {"worse": "deadline", "reader": "deadline"})
     assert made.inputs["quorum"] > 0.99 > other.inputs["quorum"]
@@ -213,11 +214,11 @@ def test_suggested_exits_when_nothing_is_traded_then_there_are_none():
     assert suggested_exits(state(), Action.NO_TRADE, EASY) == (None, None)
 
 
-def planted(rounds, forecasters, seed=1, **changes):
+def planted(rounds, forecasters, seed=1, silent=(), **changes):
     """A council in a world where P(up) is known: forecasters map (truth, rng) to p."""
     rng = np.random.default_rng(seed)
     agents = tuple(forecasters)
-    judge = council(agents, **changes)
+    judge = council((*agents, *silent), **changes)
     seq, waiting = 0, []
     for k in range(rounds):
         truth = rng.uniform(0.35, 0.65)
@@ -251,7 +252,7 @@ def test_council_when_one_agent_lies_then_its_weight_collapses_to_the_floor():
     assert rows["liar"]["weight"] < 1.01 * 1e-3 / 3
     made = decided(judge, [opinion("coin", 0.5, 400), opinion("honest", 0.5, 400),
                            opinion("liar", 0.98, 400)], state(400))  # fmt: skip
-    assert abs(made.prob_up - 0.5) < 1e-3
+    assert abs(made.prob_up - 0.5) < 5e-3
 
 
 def test_council_when_a_liar_is_new_then_grace_holds_its_weight_for_fifty_outcomes():

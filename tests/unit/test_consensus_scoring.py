@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.edge import Edge
-from consensus.scoring import Fold, Published, Round
+from consensus.rounds import Published, Round, Said
+from consensus.scoring import Fold
 from consensus.settings import CouncilSettings
 from consensus.track import Track
 from consensus.weights import standing, weights_rows
@@ -19,6 +20,14 @@ from domain.errors import SettingError
 SHORT = {"half_life": 20.0, "late_window": 8}
 
 
+def heard(**chances):
+    return {agent: Said(p) for agent, p in chances.items()}
+
+
+def played(k, said, published, r):
+    return Round(k, 0, heard(**said), published, r)
+
+
 def folded(rows, **changes):
     judge = council(MEMBERS, **changes)
     judge.observe(rows)
@@ -26,10 +35,9 @@ def folded(rows, **changes):
 
 
 def test_fold_when_an_outcome_resolves_then_losses_follow_the_recursion():
-    setting = CouncilSettings(half_life=1.0)
-    fold = Fold()
-    fold.add(Round(0, {"a": 0.6, "b": 0.3}, Published(0.5), 0.01), setting)
-    fold.add(Round(1, {"a": 0.6}, Published(0.4), -0.01), setting)
+    fold = Fold(CouncilSettings(half_life=1.0))
+    fold.add(played(0, {"a": 0.6, "b": 0.3}, Published(0.5), 0.01))
+    fold.add(played(1, {"a": 0.6}, Published(0.4), -0.01))
     first_a, first_b = 0.4**2 - 0.25, 0.7**2 - 0.25
     assert fold.scores["a"].loss == pytest.approx(0.5 * first_a + 0.6**2 - 0.4**2)
     assert fold.scores["b"].loss == pytest.approx(first_b)
@@ -38,26 +46,26 @@ def test_fold_when_an_outcome_resolves_then_losses_follow_the_recursion():
 
 
 def test_fold_when_nothing_was_published_then_losses_are_against_one_half():
-    fold = Fold()
-    fold.add(Round(0, {"a": 0.6}, None, 0.0), CouncilSettings())  # a tie is not up
+    fold = Fold(CouncilSettings())
+    fold.add(played(0, {"a": 0.6}, None, 0.0))  # a tie is not up
     assert fold.scores["a"].loss == pytest.approx(0.36 - 0.25)
     assert fold.edge.n == 0
 
 
 @given(st.dictionaries(st.sampled_from(MEMBERS), st.floats(0.02, 0.98)), st.floats(-0.1, 0.1))
 def test_fold_when_an_agent_sleeps_then_its_score_is_unmoved(said, r):
-    fold = Fold()
-    fold.add(Round(0, dict.fromkeys(MEMBERS, 0.4), Published(0.6, 1e-3), 0.01), CouncilSettings())
+    fold = Fold(CouncilSettings())
+    fold.add(played(0, dict.fromkeys(MEMBERS, 0.4), Published(0.6, 1e-3), 0.01))
     before = fold.as_dict()["scores"]
-    fold.add(Round(1, said, Published(0.55, 1e-3), r), CouncilSettings())
+    fold.add(played(1, said, Published(0.55, 1e-3), r))
     after = fold.as_dict()["scores"]
     assert all((before[agent] == after[agent]) == (agent not in said) for agent in MEMBERS)
 
 
 def test_fold_when_intervals_were_published_then_their_coverage_is_counted():
-    fold = Fold()
+    fold = Fold(CouncilSettings())
     for i, r in enumerate((0.0, 0.5, 0.02, -0.02)):
-        fold.add(Round(i, {}, Published(0.5, 1e-3, -0.02, 0.02), r), CouncilSettings())
+        fold.add(played(i, {}, Published(0.5, 1e-3, -0.02, 0.02), r))
     assert fold.coverage.share == pytest.approx(0.75, abs=1e-3)
     assert fold.coverage.n == 4
 
@@ -92,20 +100,20 @@ def test_edge_when_two_points_are_given_then_the_slope_is_least_squares_through_
 
 def test_standing_when_a_member_is_new_then_it_weighs_as_if_it_had_lost_nothing():
     setting = CouncilSettings(members=("a", "b"), grace=3)
-    fold = Fold()
+    fold = Fold(setting)
     for i in range(2):
-        fold.add(Round(i, {"a": 0.1, "x": 0.1}, None, 0.01), setting)
+        fold.add(played(i, {"a": 0.1, "x": 0.1}, None, 0.01))
     assert standing(fold, setting) == {"a": 0.0, "b": 0.0}
-    fold.add(Round(2, {"a": 0.1}, None, 0.01), setting)
+    fold.add(played(2, {"a": 0.1}, None, 0.01))
     assert standing(fold, setting) == {"a": fold.scores["a"].loss, "b": 0.0}
     assert fold.scores["a"].loss > 1.0
 
 
 def test_weights_rows_when_an_agent_is_in_probation_then_it_is_scored_without_weight():
     setting = CouncilSettings(members=("a", "b"), horizon_bars=5)
-    fold = Fold()
+    fold = Fold(setting)
     for i in range(10):
-        fold.add(Round(i, {"a": 0.6, "x": 0.7}, None, 0.01), setting)
+        fold.add(played(i, {"a": 0.6, "x": 0.7}, None, 0.01))
     rows = {row["agent"]: row for row in weights_rows(fold, {"a"}, setting)}
     assert rows["x"]["weight"] == 0.0
     assert not rows["x"]["member"]
@@ -131,7 +139,7 @@ def test_track_when_an_outcome_is_repeated_then_it_counts_once():
 def test_track_when_a_second_version_speaks_too_then_the_first_opinion_is_scored():
     judge = council()
     judge.observe([(1, opinion("a", 0.9)), (2, opinion("a", 0.1, model_version="2"))])
-    assert judge.snapshot()["tracks"][0]["pending"][0]["opinions"] == {"a": 0.9}
+    assert judge.snapshot()["tracks"][0]["pending"][0]["opinions"]["a"][0] == 0.9
 
 
 def test_fold_when_a_member_changes_its_version_then_the_new_one_inherits_seat_and_record():
@@ -163,12 +171,12 @@ def test_track_when_outcomes_come_in_any_order_then_the_fold_is_that_of_their_du
     setting = CouncilSettings(half_life=5.0, late_window=16)
 
     def through(sequence):
-        track = Track(setting)
+        track = Track(setting, 1)
         for k in range(12):
-            track.opinion(k, "a", 0.3 + 0.03 * k)
+            track.opinion(k, "a", Said(0.3 + 0.03 * k))
             track.publication(k, Published(0.5 + 0.01 * k, 1e-3, -1e-3, 1e-3))
         for k in sequence:
-            track.outcome(k, (-1) ** (k // 2) * 1e-3 * (k + 1))
+            track.outcome(k, (-1) ** (k // 2) * 1e-3 * (k + 1), 0.0, 0.0)
         return track
 
     late, ordered = through(order), through(range(12))
@@ -213,7 +221,7 @@ def test_observe_when_a_decision_is_not_the_councils_on_a_bar_then_it_is_passed_
     judge.observe([(i + 1, record) for i, record in enumerate(others)])
     assert judge.snapshot()["tracks"] == []
     judge.observe([(3, replace(made, origin="warm_up"))])
-    assert judge.snapshot()["tracks"][0]["pending"][0]["published"][0] == made.prob_up
+    assert judge.snapshot()["tracks"][0]["pending"][0]["published"]["p_up"] == made.prob_up
 
 
 def test_observe_when_rows_are_delivered_again_then_nothing_changes():
@@ -271,15 +279,17 @@ def test_restore_when_settings_fold_differently_then_it_is_refused():
     body = folded(life(1, 10)).snapshot()
     with pytest.raises(SettingError, match="Fold the ledger"):
         council(MEMBERS, half_life=500.0).restore(body)
-    other = council(("a",), eta=2.0)  # members and η act on the output only
+    with pytest.raises(SettingError, match="Fold the ledger"):
+        council(("a",)).restore(body)  # who is pooled shapes what is learned about pooling
+    other = council(MEMBERS, eta=2.0)  # η acts on the output only
     other.restore(body)
     assert other.snapshot() == body
 
 
 def test_track_when_two_decisions_were_made_on_a_bar_then_the_first_is_what_was_published():
-    track = Track(CouncilSettings())
+    track = Track(CouncilSettings(), 1)
     track.publication(0, Published(0.6))
     track.publication(0, Published(0.4))
-    track.opinion(0, "a", 0.5)
-    track.outcome(0, 0.01)
+    track.opinion(0, "a", Said(0.5))
+    track.outcome(0, 0.01, 0.0, 0.0)
     assert track.head.scores["a"].loss == pytest.approx(0.25 - 0.16)

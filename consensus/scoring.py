@@ -96,6 +96,10 @@ class Fold:
             inside = shown.low <= played.log_return <= shown.high
             self.coverage.add(inside, self._settings.coverage_decay)
 
+    def copy(self) -> Self:
+        """Return another one of the same state."""
+        return self.from_dict(self.as_dict(), self._settings)
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, agents sorted."""
         return {

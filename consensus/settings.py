@@ -33,7 +33,7 @@ class CouncilSettings:
     platt_spread : the same of intercept and slope of the recalibrated pool around 0 and 1.
     base_weight : outcomes that ½ counts for in the constant candidate.
     conformal_rate : γ of the tracker, standard deviations of the horizon an outcome.
-    late_window : rounds that are kept apart so that a late outcome is folded where it belongs.
+    late_window : least rounds that are kept apart so that a late outcome finds its place.
     max_pending : instants that may wait for their outcome; beyond it the oldest is given up.
     """
 

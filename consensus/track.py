@@ -2,9 +2,9 @@
 
 Rows come in the ledger's order. An opinion waits for its outcome; an opinion that comes after
 it is late and never scored. Rounds are folded by the time they were due (with one horizon that
-is the order of ``as_of``): the newest ``late_window`` ones are kept beside the fold of all
-older ones, so that a late outcome finds its place and everything after it is folded again.
-What was decided meanwhile stays as decided.
+is the order of ``as_of``): the newest ones, ``late_window`` to twice as many, are kept beside the
+fold of all older ones, so that a late outcome finds its place and everything after it is folded
+again. What was decided meanwhile stays as decided.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Track:
         self._recent: list[Round] = []  # ordered by as_of
         self._base = Fold(settings)
         self._base_through: int | None = None  # newest as_of that left ``_recent``
+        self._middle: Fold | None = None  # base and the first ``late_window`` of ``_recent``
         self.head = Fold(settings)
 
     def copy_of(self, as_of: int) -> int:
@@ -55,11 +56,11 @@ class Track:
         in_order = not self._recent or as_of > self._recent[-1].as_of
         insort(self._recent, played, key=lambda one: one.as_of)
         if in_order:
-            self.head.add(played)
-        if len(self._recent) > self._settings.late_window:
-            self._settle()
-        if not in_order:
+            self._fold(played, len(self._recent))
+        else:
             self._refold()
+        if len(self._recent) == 2 * self._settings.late_window:
+            self._settle()
 
     def awake(self) -> frozenset[str]:
         """Return the agents with an admitted opinion at the newest instant known."""
@@ -109,12 +110,21 @@ class Track:
             return False
         return any(played.as_of == as_of for played in self._recent)
 
+    def _fold(self, played: Round, number: int) -> None:
+        """Fold the ``number``-th of the recent rounds."""
+        self.head.add(played)
+        if number == self._settings.late_window:
+            self._middle = self.head.copy()
+
     def _settle(self) -> None:
-        oldest = self._recent.pop(0)
-        self._base.add(oldest)
-        self._base_through = max(oldest.as_of, self._base_through or oldest.as_of)
+        """Give up the older half of the recent rounds: they can no longer move."""
+        assert self._middle is not None
+        window = self._settings.late_window
+        self._base, self._middle = self._middle, self.head.copy()
+        self._base_through = self._recent[window - 1].as_of
+        self._recent = self._recent[window:]
 
     def _refold(self) -> None:
-        self.head = Fold.from_dict(self._base.as_dict(), self._settings)
-        for played in self._recent:
-            self.head.add(played)
+        self.head, self._middle = self._base.copy(), None
+        for number, played in enumerate(self._recent, 1):
+            self._fold(played, number)

@@ -1,0 +1,80 @@
+"""Evidence about an agent: false alarms under overlapping outcomes, and how soon skill is seen."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consensus.evidence import Evidence
+
+H = 5
+
+
+def world(rng, n, edge=0.0):
+    """Losses of an agent and of ½ on overlapping outcomes: sums of H steps, one step apart."""
+    steps = rng.normal(size=n + H)
+    y = (np.convolve(steps, np.ones(H), "valid")[:n] > 0).astype(float)
+    p = np.clip(0.5 + edge * (2 * y - 1) * (rng.random(n) < 0.5) * 2 + rng.normal(0, 0.03, n), 0, 1)
+    return (p - y) ** 2, np.full(n, 0.25)
+
+
+def watched(agent, climatology):
+    """Whether either claim was ever made, and when."""
+    evidence, better, worse = Evidence(H), None, None
+    for k, (b, c) in enumerate(zip(agent, climatology, strict=True)):
+        evidence.add(k % H, float(b), float(c))
+        if better is None and evidence.better:
+            better = k
+        if worse is None and evidence.worse:
+            worse = k
+    return better, worse
+
+
+def test_evidence_when_nobody_has_skill_then_it_is_claimed_in_at_most_5_of_100_at_any_time():
+    rng, alarms = np.random.default_rng(1), 0
+    for _ in range(200):
+        noise = rng.normal(0, 0.03, 3_000)  # d has mean 0 where p is ½ plus noise scored fairly
+        steps = rng.normal(size=3_000 + H)
+        y = (np.convolve(steps, np.ones(H), "valid")[:3_000] > 0).astype(float)
+        p = 0.5 + noise
+        fair = (p - y) ** 2 - noise**2  # what noise costs is given back
+        better, worse = watched(fair, np.full(3_000, 0.25))
+        alarms += better is not None or worse is not None
+    assert alarms <= 0.05 * 2 * 200 + 12
+
+
+def test_evidence_when_an_agent_has_skill_then_it_is_seen_and_never_called_worse():
+    rng = np.random.default_rng(2)
+    better, worse = watched(*world(rng, 20_000, edge=0.02))
+    assert better is not None
+    assert worse is None
+
+
+def test_evidence_when_an_agent_is_overconfident_then_it_is_called_worse():
+    rng = np.random.default_rng(3)
+    y = (rng.random(5_000) < 0.5).astype(float)
+    p = np.where(rng.random(5_000) < 0.5, 0.8, 0.2)
+    better, worse = watched((p - y) ** 2, np.full(5_000, 0.25))
+    assert better is None
+    assert worse is not None
+    assert worse < 2_000
+
+
+@given(st.lists(st.tuples(st.integers(0, H - 1), st.floats(0, 1), st.floats(0, 1)), max_size=50))
+def test_evidence_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(rows):
+    evidence = Evidence(H)
+    for row in rows:
+        evidence.add(*row)
+    again = Evidence.from_list(json.loads(json.dumps(evidence.as_list())))
+    for one in (evidence, again):
+        one.add(0, 0.3, 0.25)
+    assert again.as_list() == evidence.as_list()
+    assert again.n == len(rows) + 1
+
+
+def test_evidence_when_there_is_none_then_nothing_is_claimed():
+    evidence = Evidence(H)
+    assert (evidence.n, evidence.better, evidence.worse) == (0, False, False)
+    assert pytest.approx(0.0) == sum(sum(row) for row in evidence.as_list())

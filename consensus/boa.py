@@ -31,10 +31,11 @@ class Boa:
     ----------
     problems : d ≥ 1.
     forget : φ in [0, 1), share forgotten with each outcome.
+    experts : K of the learning rate; fixed, so that nobody's arrival moves the others.
     """
 
-    def __init__(self, problems: int, forget: float) -> None:
-        self._d, self._forget = problems, forget
+    def __init__(self, problems: int, forget: float, experts: int) -> None:
+        self._d, self._forget, self._experts = problems, forget, experts
         self._row: dict[str, int] = {}
         self._state = np.zeros((3, 0, problems))  # R, V, E of every expert
 
@@ -72,18 +73,16 @@ class Boa:
         """Return JSON's types, in the order in which experts came."""
         return {name: self._state[:, row].tolist() for name, row in self._row.items()}
 
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any], problems: int, forget: float) -> Self:
+    def restore(self, body: Mapping[str, Any]) -> Self:
         """Read :meth:`as_dict` back, bit for bit."""
-        made = cls(problems, forget)
-        made._row = {str(name): row for row, name in enumerate(body)}
+        self._row = {str(name): row for row, name in enumerate(body)}
         if body:
-            made._state = np.stack([np.array(x, dtype=np.float64) for x in body.values()], axis=1)
-        return made
+            self._state = np.stack([np.array(x, dtype=np.float64) for x in body.values()], axis=1)
+        return self
 
     def _rates(self, variance: Floats, reach: Floats) -> Floats:
         """η of every expert and problem; 0 where nothing has been at stake yet."""
         ceiling = 1.0 / (2.0 * np.maximum(reach, _TINY))
-        known = math.log(max(2, len(self._row)))
-        eta = np.minimum(ceiling, np.sqrt(known / np.maximum(variance, _TINY)))
+        breadth = math.log(max(2, self._experts))
+        eta = np.minimum(ceiling, np.sqrt(breadth / np.maximum(variance, _TINY)))
         return np.where(reach > 0.0, eta, 0.0)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from consensus.admission import Admission, Admitted, Asleep, admit, examine
+from consensus.debate import Case
 from consensus.decision import Quality, decide
 from consensus.explain import explanations, sentence
 from consensus.fusion import fuse, learnt_for
@@ -15,7 +16,7 @@ from consensus.learnt import Learnt
 from consensus.rounds import Published, Said
 from consensus.settings import CouncilSettings, DecisionRules
 from consensus.track import Track
-from consensus.volatility import horizon_sigma
+from consensus.volatility import bar_sigma, move
 from consensus.weights import standing, weights_rows
 from domain.decision import Action, Consensus, Costs, Decision
 from domain.errors import SettingError
@@ -25,8 +26,11 @@ from domain.times import timeframe_ms
 from domain.trading import ClosedTrade
 
 SNAPSHOT_VERSION = 2
-FUSION_SETTINGS = ("members", "horizon_bars", "eta", "floor", "clip", "max_quantile")
+FUSION_SETTINGS = (
+    "members", "horizon_bars", "eta", "floor", "clip", "max_quantile", "debate_step",
+)  # fmt: skip
 _SCORED_ORIGINS = ("bar", "warm_up")
+MOVES = (1, 3, 48)  # bars
 _REMEMBERED = 256  # opinions whose examination is remembered
 _Key = tuple[str, str, int]  # symbol, timeframe, horizon_bars
 
@@ -39,6 +43,7 @@ class Prepared:
     ----------
     consensus : None if no member has a direction.
     learnt : what the fold had learned. ``sigma`` : volatility of the horizon, or None.
+    case : what the debate could point at.
     kappa, kappa_n : κ and the outcomes behind its slope.
     coverage, coverage_n : observed coverage of the published p10–p90, None before the first.
     state_seq : ledger rows up to this sequence number made the weights.
@@ -50,6 +55,7 @@ class Prepared:
     costs: Costs
     learnt: Learnt
     sigma: float | None
+    case: Case
     kappa: float
     kappa_n: int
     coverage: float | None
@@ -96,11 +102,13 @@ class Council:
         )  # fmt: skip
         track = self._track(state.symbol, state.timeframe)
         fold, losses = track.head, standing(track.head, self.settings)
-        learnt = learnt_for(admission, losses, fold.learning, track.copy_of(state.as_of))
-        sigma = horizon_sigma(state.bars, self.settings.horizon_bars)
+        learnt = learnt_for(admission, losses, fold, track.copy_of(state.as_of))
+        scale = bar_sigma(state.bars)
+        sigma = None if scale is None else scale * math.sqrt(self.settings.horizon_bars)
+        case = self._case(state, scale)
         consensus = fuse(
             state.symbol, state.timeframe, state.as_of, admission, learnt, self.settings, sigma,
-            self.state_seq,
+            case, self.state_seq,
         )  # fmt: skip
         return Prepared(
             state=state,
@@ -109,6 +117,7 @@ class Council:
             costs=self._costs(state),
             learnt=learnt,
             sigma=sigma,
+            case=case,
             kappa=fold.edge.kappa(self.settings.kappa_prior, self.settings.kappa_weight),
             kappa_n=fold.edge.n,
             coverage=fold.coverage.share,
@@ -269,13 +278,20 @@ class Council:
             low=quantiles.at(0.1) if quantiles else None,
             high=quantiles.at(0.9) if quantiles else None,
             candidates=inputs.get("candidates", {}),
-            risk_down=decision.risk_down,
-            risk_up=decision.risk_up,
+            risk_down=inputs.get("pooled_risks", {}).get("down"),
+            risk_up=inputs.get("pooled_risks", {}).get("up"),
         )
         if levels is not None and sigma is not None:
             theta = tuple(inputs["learnt"]["theta"])
             published = replace(published, levels=tuple(levels), theta=theta, sigma=sigma)
         self._own_track(decision).publication(decision.as_of, published)
+
+    def _case(self, state: MarketState, sigma: float | None) -> Case:
+        _, liquidity = _book(state.book)
+        least = self.rules.min_liquidity
+        share = None if liquidity is None or least <= 0.0 else liquidity / least
+        last, short, long = (move(state.bars, count, sigma) for count in MOVES)
+        return Case(last, short, long, share)
 
     def _quality(self, prepared: Prepared, now: int) -> Quality:
         state = prepared.state
@@ -310,6 +326,9 @@ class Council:
             "shares": consensus.shares if consensus else {},
             "levels": consensus.levels if consensus else None,
             "sigma": prepared.sigma,
+            "pooled_risks": consensus.pooled_risks if consensus else {},
+            "case": prepared.case.as_dict(),
+            "debate": list(consensus.debate) if consensus else [],
             "quorum": consensus.quorum if consensus else 0.0,
             "forecasters": consensus.forecasters if consensus else 0,
             "learnt": prepared.learnt.as_dict(),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from domain.quantiles import CANONICAL_LEVELS
+
+Line = tuple[float, float]  # intercept and slope on a logit
+SIDES = ("down", "up")
+IDENTITY: Line = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,32 +19,37 @@ class Learnt:
 
     Attributes
     ----------
-    losses : member → L of its decayed relative Brier loss.
+    losses : agent with a seat → L of its decayed relative Brier loss. ``priors`` : its π.
     mixture : candidate → ln of its weight in the no-harm layer's copy.
     boa : agent → weight in the Bernstein pool. ``stack`` : agent → coefficient of its logit.
     platt : intercept and slope on the Brier pool's logit. ``base`` : P(up), shrunk to ½.
     levels : agent → weight at each canonical level (13,). ``theta`` : (13,) of the tracker.
     down, up : agent → weight in the pool of each risk.
+    curves : side → intercept and slope on the logit of its pooled risk.
     """
 
     losses: Mapping[str, float]
+    priors: Mapping[str, float] = field(default_factory=dict)
     mixture: Mapping[str, float] = field(default_factory=dict)
     boa: Mapping[str, float] = field(default_factory=dict)
     stack: Mapping[str, float] = field(default_factory=dict)
-    platt: tuple[float, float] = (0.0, 1.0)
+    platt: Line = IDENTITY
     base: float = 0.5
     levels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     theta: tuple[float, ...] = (0.0,) * len(CANONICAL_LEVELS)
     down: Mapping[str, float] = field(default_factory=dict)
     up: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Line] = field(default_factory=lambda: dict.fromkeys(SIDES, IDENTITY))
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
         return {
-            "losses": dict(self.losses), "mixture": dict(self.mixture), "boa": dict(self.boa),
+            "losses": dict(self.losses), "priors": dict(self.priors),
+            "mixture": dict(self.mixture), "boa": dict(self.boa),
             "stack": dict(self.stack), "platt": list(self.platt), "base": self.base,
             "levels": {agent: list(row) for agent, row in self.levels.items()},
             "theta": list(self.theta), "down": dict(self.down), "up": dict(self.up),
+            "curves": {side: list(line) for side, line in self.curves.items()},
         }  # fmt: skip
 
     @classmethod
@@ -52,6 +61,11 @@ class Learnt:
         KeyError, TypeError : if a field is missing.
         """
         levels = {agent: tuple(row) for agent, row in body["levels"].items()}
-        low, slope = body["platt"]
-        return cls(**{**body, "levels": levels, "platt": (low, slope),
+        curves = {side: _line(line) for side, line in body["curves"].items()}
+        return cls(**{**body, "levels": levels, "platt": _line(body["platt"]), "curves": curves,
                       "theta": tuple(body["theta"])})  # fmt: skip
+
+
+def _line(body: Sequence[float]) -> Line:
+    intercept, slope = body
+    return intercept, slope

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from consensus.learnt import Learnt
+from consensus.learnt import IDENTITY, Learnt, Line
 from consensus.recalibration import sigmoid
 
 EQUAL_POOL = "equal_log_pool"
@@ -13,7 +13,9 @@ BRIER_POOL = "brier_log_pool"
 BOA_POOL = "bernstein_pool"
 STACKED = "stacked"
 RECALIBRATED = "recalibrated"
+DEBATED = "debated"
 CONSTANT = "constant"
+_LEAST = 1e-6
 _AGENT = "agent:"  # before an agent's name: it stands for itself
 
 
@@ -45,8 +47,19 @@ def linear_pool(p: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return min(max(pooled, min(p.values())), max(p.values()))
 
 
+def risk_logit(risk: float) -> float:
+    """Return the logit of a probability that may be 0 or 1, as if within [1e-6, 1 − 1e-6]."""
+    return logit(min(max(risk, _LEAST), 1.0 - _LEAST))
+
+
+def calibrated(risk: float, line: Line) -> float:
+    """Return a pooled risk on the curve of what came true; the identity leaves it as it is."""
+    intercept, slope = line
+    return risk if line == IDENTITY else sigmoid(intercept + slope * risk_logit(risk))
+
+
 def candidate_pools(
-    p: Mapping[str, float], weights: Mapping[str, float], learnt: Learnt,
+    p: Mapping[str, float], weights: Mapping[str, float], learnt: Learnt, debated: float,
     clip: tuple[float, float],
 ) -> dict[str, float]:  # fmt: skip
     """Return every candidate for the published p, by name.
@@ -55,10 +68,11 @@ def candidate_pools(
     ----------
     p : awake member → admitted p.
     weights : their Brier weights, summing to 1.
-    learnt : what has been learned up to now. ``clip`` : range of a candidate.
+    learnt : what has been learned up to now. ``debated`` : the Brier log pool after the debate.
+    clip : range of a candidate.
     """
     brier = log_pool(p, weights)
-    stacked = math.fsum(learnt.stack[agent] * logit(chance) for agent, chance in p.items())
+    stacked = math.fsum(learnt.stack.get(agent, 0.0) * logit(x) for agent, x in p.items())
     intercept, slope = learnt.platt
     pools = {
         EQUAL_POOL: log_pool(p, dict.fromkeys(p, 1.0 / len(p))),
@@ -66,6 +80,7 @@ def candidate_pools(
         BOA_POOL: linear_pool(p, learnt.boa),
         STACKED: sigmoid(stacked),
         RECALIBRATED: sigmoid(intercept + slope * logit(brier)),
+        DEBATED: debated,
         CONSTANT: learnt.base,
         **{_AGENT + agent: chance for agent, chance in p.items()},
     }
@@ -77,6 +92,6 @@ def agents_of(candidates: Mapping[str, float]) -> dict[str, float]:
     """Return the agents among candidates: name → p."""
     return {
         name.removeprefix(_AGENT): chance
-        for name, chance in candidates.items()
+        for name, chance in sorted(candidates.items())
         if name.startswith(_AGENT)
     }

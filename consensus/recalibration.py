@@ -54,6 +54,15 @@ class OnlineLogistic:
         self._p = self._p - np.outer(px, px) * (weight / (1.0 + weight * float(x @ px)))
         self.beta = self.beta + (self._p @ x) * (self._share * (y - q))
 
+    def grow(self, prior: float, spread: float) -> None:
+        """Take in one more coefficient, known by its prior only."""
+        k = len(self.beta)
+        self._prior, self.beta = np.append(self._prior, prior), np.append(self.beta, prior)
+        for name in ("_covariance", "_p"):
+            larger = np.zeros((k + 1, k + 1))
+            larger[:k, :k], larger[k, k] = getattr(self, name), spread * spread
+            setattr(self, name, larger)
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
         return {"beta": self.beta.tolist(), "p": self._p.tolist()}

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consensus.admission import Admission, admit
+from consensus.debate import Case
 from consensus.decision import GIVEN, Quality, Verdict, decide
 from consensus.fusion import fuse
 from consensus.learnt import Learnt
@@ -42,7 +43,7 @@ def recompute(
         )  # fmt: skip
         rules, costs = DecisionRules(**inputs["rules"]), Costs(**inputs["costs"])
         quality, learnt = Quality(**inputs["quality"]), Learnt.from_dict(inputs["learnt"])
-        kappa, sigma = float(inputs["kappa"]), inputs["sigma"]
+        kappa, sigma, case = float(inputs["kappa"]), inputs["sigma"], Case(**inputs["case"])
     except (KeyError, TypeError) as error:
         raise CheckFailed(
             f"decision {decision.id}", "must carry the inputs it was made from", str(error)
@@ -52,7 +53,7 @@ def recompute(
     )
     consensus = fuse(
         decision.symbol, decision.timeframe, decision.as_of, admission, learnt, settings, sigma,
-        decision.state_seq,
+        case, decision.state_seq,
     )  # fmt: skip
     return admission, consensus, decide(consensus, costs, kappa, rules, quality)
 

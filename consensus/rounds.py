@@ -27,6 +27,10 @@ class Said:
     risk_down: float | None = None
     risk_up: float | None = None
 
+    def risk(self, side: str) -> float | None:
+        """Return the risk of ``down`` or ``up``."""
+        return self.risk_down if side == "down" else self.risk_up
+
     def as_list(self) -> list[Any]:
         """Return JSON's types."""
         levels = None if self.levels is None else list(self.levels)
@@ -50,7 +54,7 @@ class Published:
     low, high : the 10 % and 90 % quantiles, log return, or None.
     levels : (13,) quantiles before the tracker, ``theta`` : (13,) what moved them, in units of
         ``sigma``, the volatility of the horizon; None where there was none.
-    risk_down, risk_up : probabilities of the adverse moves, or None.
+    risk_down, risk_up : probabilities of the adverse moves before calibration, or None.
     """
 
     p_up: float

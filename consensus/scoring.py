@@ -13,7 +13,9 @@ from typing import Any, Self
 
 from consensus.edge import Edge
 from consensus.learning import Learning
+from consensus.pooling import CONSTANT
 from consensus.rounds import Round
+from consensus.seats import Seats
 from consensus.settings import CouncilSettings
 
 HALF = 0.5  # stands in for the published p where nothing was published: b̄ is then ¼
@@ -75,7 +77,7 @@ class Fold:
         self._settings = settings
         self.scores: dict[str, AgentScore] = {}
         self.edge, self.coverage = Edge(), Coverage()
-        self.learning = Learning(settings)
+        self.learning, self.seats = Learning(settings), Seats(settings)
 
     def add(self, played: Round) -> None:
         """Fold one resolved round."""
@@ -83,10 +85,14 @@ class Fold:
         decay = self._settings.decay
         shown = played.published
         published = ((shown.p_up if shown else HALF) - y) ** 2
+        climatology = ((shown.candidates.get(CONSTANT, HALF) if shown else HALF) - y) ** 2
         for agent, said in sorted(played.opinions.items()):
-            if said.p_up is not None:
-                score = self.scores.setdefault(agent, AgentScore())
-                score.add((said.p_up - y) ** 2, published, decay)
+            if said.p_up is None:
+                continue
+            score, brier = self.scores.setdefault(agent, AgentScore()), (said.p_up - y) ** 2
+            score.add(brier, published, decay)
+            if self.seats.add(agent, played.copy, brier, climatology) == "won":
+                score.loss = 0.0
         self.learning.add(played)
         if shown is None:
             return
@@ -110,6 +116,7 @@ class Fold:
             "edge": self.edge.as_dict(),
             "coverage": [self.coverage.hits, self.coverage.weight, self.coverage.n],
             "learning": self.learning.as_dict(),
+            "seats": self.seats.as_dict(),
         }
 
     @classmethod
@@ -124,4 +131,5 @@ class Fold:
         made.edge = Edge.from_dict(body["edge"])
         made.coverage = Coverage(float(hits), float(weight), int(n))
         made.learning = Learning.from_dict(body["learning"], settings)
+        made.seats = Seats.from_dict(body["seats"], settings)
         return made

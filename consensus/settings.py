@@ -9,6 +9,7 @@ from domain.canonical import short_hash
 from domain.errors import SettingError
 
 AGENTS = ("climatology", "technical", "baseline", "chronos", "tft", "microstructure", "risk")
+UNINFORMED = frozenset({"climatology"})  # not counted by MIN_FORECASTERS, and in no debate
 COVERAGES = {0.8: (0.1, 0.9), 0.9: (0.05, 0.95), 0.95: (0.025, 0.975)}  # central interval → levels
 
 
@@ -24,6 +25,8 @@ class CouncilSettings:
     eta : learning rate on the decayed relative Brier loss.
     floor : share of the prior in the published weights, fraction.
     grace : outcomes during which a member weighs as if it had lost nothing.
+    probation : least outcomes before an agent outside the council can win a seat.
+    debate_step : Δ, the furthest that a debate moves an agent, logits; 0 = none.
     clip : range that every p is clipped to.
     max_quantile : largest |quantile| believed, log return.
     kappa_prior, kappa_weight : prior of κ and the number of outcomes it counts for.
@@ -31,6 +34,7 @@ class CouncilSettings:
     boa_forget : share of the past that Bernstein aggregation forgets with each outcome.
     stack_spread : prior standard deviation of each stacked coefficient around 1/K.
     platt_spread : the same of intercept and slope of the recalibrated pool around 0 and 1.
+    risk_spread : the same of each risk's.
     base_weight : outcomes that ½ counts for in the constant candidate.
     conformal_rate : γ of the tracker, standard deviations of the horizon an outcome.
     late_window : least rounds that are kept apart so that a late outcome finds its place.
@@ -43,6 +47,8 @@ class CouncilSettings:
     eta: float = 1.0
     floor: float = 1e-3
     grace: int = 50
+    probation: int = 500
+    debate_step: float = 0.05
     clip: tuple[float, float] = (0.02, 0.98)
     max_quantile: float = 0.20
     kappa_prior: float = 0.4
@@ -51,6 +57,7 @@ class CouncilSettings:
     boa_forget: float = 5e-4
     stack_spread: float = 0.3
     platt_spread: tuple[float, float] = (0.02, 0.1)
+    risk_spread: tuple[float, float] = (0.1, 0.05)
     base_weight: float = 2_000.0
     conformal_rate: float = 0.002
     late_window: int = 64
@@ -69,8 +76,10 @@ class CouncilSettings:
         _require("coverage_half_life", self.coverage_half_life, "must be > 0",
                  self.coverage_half_life > 0)  # fmt: skip
         _require("boa_forget", self.boa_forget, "must lie in [0, 1)", 0 <= self.boa_forget < 1)
-        spreads = (self.stack_spread, *self.platt_spread)
-        _require("stack_spread, platt_spread", spreads, "must be > 0", min(spreads) > 0)
+        _require("debate_step", self.debate_step, "must be ≥ 0", self.debate_step >= 0)
+        spreads = (self.stack_spread, *self.platt_spread, *self.risk_spread)
+        _require("stack_spread, platt_spread, risk_spread", spreads, "must be > 0",
+                 min(spreads) > 0)  # fmt: skip
         _require("base_weight", self.base_weight, "must be > 0", self.base_weight > 0)
         _require("conformal_rate", self.conformal_rate, "must lie in [0, 1]",
                  0 <= self.conformal_rate <= 1)  # fmt: skip
@@ -102,6 +111,8 @@ class CouncilSettings:
                 self.boa_forget,
                 self.stack_spread,
                 self.platt_spread,
+                self.risk_spread,
+                self.probation,
                 self.base_weight,
                 self.conformal_rate,
                 self.late_window,

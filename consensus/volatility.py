@@ -1,4 +1,4 @@
-"""The scale on which the tracker and the level weights measure errors: EWMA volatility."""
+"""The scale on which moves and errors are measured: EWMA volatility."""
 
 from __future__ import annotations
 
@@ -11,19 +11,37 @@ from domain.market import BarFrame
 LAMBDA = 0.94
 BARS = 240  # λ^240 < 1e-6: older ones change nothing that is shown
 LEAST = 24
-_FLOOR = 1e-7
+_FLOOR = 1e-8
+_WEIGHTS = LAMBDA ** np.arange(BARS)[::-1]
 
 
-def horizon_sigma(bars: BarFrame, horizon_bars: int) -> float | None:
-    """Return the standard deviation of the horizon's log return; None with too few bars.
+def bar_sigma(bars: BarFrame) -> float | None:
+    """Return the standard deviation of one bar's log return; None with too few bars.
 
-    sqrt(H·EWMA(r², λ = .94)) over the contiguous bars at the end, 240 at most.
+    sqrt(EWMA(r², λ = .94)) over the contiguous bars at the end, 240 at most.
     """
     ts, close = bars.ts[-BARS - 1 :], bars.close[-BARS - 1 :]
     gaps = np.flatnonzero(np.diff(ts) != bars.step_ms)
     returns = np.diff(np.log(close[gaps[-1] + 1 :] if len(gaps) else close))
-    if len(returns) < LEAST:
+    n = len(returns)
+    if n < LEAST:
         return None
-    weights = LAMBDA ** np.arange(len(returns))[::-1]
-    variance = float((weights * returns * returns).sum() / weights.sum())
-    return max(math.sqrt(horizon_bars * variance), _FLOOR)
+    weights = _WEIGHTS[-n:]
+    return max(math.sqrt(float(weights @ (returns * returns)) / float(weights.sum())), _FLOOR)
+
+
+def move(bars: BarFrame, count: int, sigma: float | None) -> float | None:
+    """Return the log return of the last ``count`` bars in standard deviations of such a move.
+
+    Parameters
+    ----------
+    sigma : of one bar, log return, or None.
+
+    Returns
+    -------
+    None without sigma or where that many contiguous bars are not there.
+    """
+    ts, close = bars.ts, bars.close
+    if sigma is None or len(ts) <= count or ts[-1] - ts[-1 - count] != count * bars.step_ms:
+        return None
+    return math.log(float(close[-1]) / float(close[-1 - count])) / (sigma * math.sqrt(count))

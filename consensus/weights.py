@@ -46,12 +46,12 @@ def brier_weights(
 
 
 def standing(fold: Fold, settings: CouncilSettings) -> dict[str, float]:
-    """Return each member's L, sorted; 0 during its grace."""
+    """Return the L of everybody who has a seat, sorted; 0 during an agent's grace."""
     return {
         agent: score.loss
         if (score := fold.scores.get(agent)) and score.n >= settings.grace
         else 0.0
-        for agent in sorted(settings.members)
+        for agent in fold.seats.priors()
     }
 
 
@@ -62,9 +62,11 @@ def weights_rows(
 
     ``weight`` is before renormalising over the awake (0 in probation), ``n_effective`` = n/H
     allows for overlapping outcomes, ``skill_1e4`` = (¼ − decayed Brier)·10⁴, null before the
-    first outcome.
+    first outcome. ``evidence`` is about the skill against climatology since the agent took, or
+    lost, its seat: outcomes, and 95 % bounds valid at all times, ×10⁴, null where there is none.
     """
-    weights = brier_weights(standing(fold, settings), settings.eta, settings.floor)
+    priors = fold.seats.priors()
+    weights = brier_weights(standing(fold, settings), settings.eta, settings.floor, priors)
     rows = []
     for agent in sorted({*settings.members, *fold.scores, *awake}):
         score = fold.scores.get(agent, AgentScore())
@@ -72,7 +74,7 @@ def weights_rows(
         rows.append(
             {
                 "agent": agent,
-                "member": agent in settings.members,
+                "member": agent in priors,
                 "awake": agent in awake,
                 "weight": weights.get(agent, 0.0),
                 "decayed_brier": brier,
@@ -80,7 +82,20 @@ def weights_rows(
                 "n": score.n,
                 "n_effective": score.n / settings.horizon_bars,
                 "loss": score.loss,
-                "grace": agent in settings.members and score.n < settings.grace,
+                "grace": agent in priors and score.n < settings.grace,
+                "probation": agent not in priors,
+                "evidence": _evidence(fold, agent),
             }
         )
     return rows
+
+
+def _evidence(fold: Fold, agent: str) -> dict[str, Any]:
+    seat = fold.seats.get(agent)
+    low, high = seat.evidence.bounds() if seat else (None, None)
+    return {
+        "n": seat.evidence.n if seat else 0,
+        "skill_low_1e4": None if low is None else low * 1e4,
+        "skill_high_1e4": None if high is None else high * 1e4,
+        "changes": seat.changes if seat else 0,
+    }

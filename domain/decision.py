@@ -97,6 +97,8 @@ class Consensus:
     contributions : logits; with ``_fusion`` they sum to logit(p_up).
     candidates : p of every candidate, by name. ``shares`` : its share in the published p.
     levels : quantiles before the conformal tracker, (13,). ``sigma`` : its scale, log return.
+    pooled_risks : ``down`` and ``up`` before calibration.
+    debate : what was answered to whom, in order; empty if nobody spoke.
     opinions : the admitted opinions, sorted by agent.
     absent : agent → why it did not count.
     quorum : Σ over awake members of their weight before renormalisation, in [0, 1].
@@ -126,6 +128,8 @@ class Consensus:
     shares: Mapping[str, float] = field(default_factory=dict)
     levels: tuple[float, ...] | None = None
     sigma: float | None = None
+    pooled_risks: Mapping[str, float] = field(default_factory=dict)
+    debate: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,16 +32,16 @@ def watched(agent, climatology):
 
 
 def test_evidence_when_nobody_has_skill_then_it_is_claimed_in_at_most_5_of_100_at_any_time():
-    rng, alarms = np.random.default_rng(1), 0
-    for _ in range(200):
-        noise = rng.normal(0, 0.03, 3_000)  # d has mean 0 where p is ½ plus noise scored fairly
-        steps = rng.normal(size=3_000 + H)
-        y = (np.convolve(steps, np.ones(H), "valid")[:3_000] > 0).astype(float)
+    rng, alarms, worlds, n = np.random.default_rng(1), 0, 100, 1_000
+    for _ in range(worlds):
+        noise = rng.normal(0, 0.03, n)  # d has mean 0 where p is ½ plus noise scored fairly
+        steps = rng.normal(size=n + H)
+        y = (np.convolve(steps, np.ones(H), "valid")[:n] > 0).astype(float)
         p = 0.5 + noise
         fair = (p - y) ** 2 - noise**2  # what noise costs is given back
-        better, worse = watched(fair, np.full(3_000, 0.25))
+        better, worse = watched(fair, np.full(n, 0.25))
         alarms += better is not None or worse is not None
-    assert alarms <= 0.05 * 2 * 200 + 12
+    assert alarms <= 2 * 0.05 * worlds  # two claims of 5 % each
 
 
 def test_evidence_when_an_agent_has_skill_then_it_is_seen_and_never_called_worse():
@@ -67,14 +66,40 @@ def test_evidence_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(r
     evidence = Evidence(H)
     for row in rows:
         evidence.add(*row)
-    again = Evidence.from_list(json.loads(json.dumps(evidence.as_list())))
+    again = Evidence.from_dict(json.loads(json.dumps(evidence.as_dict())))
     for one in (evidence, again):
         one.add(0, 0.3, 0.25)
-    assert again.as_list() == evidence.as_list()
+    assert again.as_dict() == evidence.as_dict()
     assert again.n == len(rows) + 1
 
 
 def test_evidence_when_there_is_none_then_nothing_is_claimed():
     evidence = Evidence(H)
     assert (evidence.n, evidence.better, evidence.worse) == (0, False, False)
-    assert pytest.approx(0.0) == sum(sum(row) for row in evidence.as_list())
+    assert evidence.bounds() == (None, None)
+
+
+def test_evidence_when_skill_is_known_then_its_bounds_hold_it_and_agree_with_the_claims():
+    rng = np.random.default_rng(4)
+    p = np.where(rng.random(20_000) < 0.5, 0.6, 0.4)
+    y = (rng.random(20_000) < p).astype(float)  # the skill of the truth is E(p − ½)² = .01
+    evidence = Evidence(H)
+    for k in range(20_000):
+        evidence.add(k % H, float((p[k] - y[k]) ** 2), 0.25)
+    low, high = evidence.bounds()
+    assert low is not None
+    assert high is not None
+    assert 0.003 <= low < 0.01 < high <= 0.02
+    assert evidence.better
+    assert not evidence.worse
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=60))
+def test_evidence_when_anything_comes_then_purses_stay_finite_and_bounds_are_ordered(rows):
+    evidence = Evidence(2)
+    for k, row in enumerate(rows):
+        evidence.add(k % 2, *row)
+    assert np.isfinite(evidence.above).all()
+    assert np.isfinite(evidence.below).all()
+    low, high = evidence.bounds()
+    assert low is None or high is None or low < high

@@ -39,7 +39,7 @@ rounds = st.lists(
 
 @given(rounds)
 def test_boa_when_anything_happens_then_convex_weights_between_the_inputs(played):
-    boa = Boa(1, FORGET)
+    boa = Boa(1, FORGET, len(NAMES))
     for said, up in played:
         names = sorted(said)
         w = boa.weights(names)[:, 0]
@@ -52,7 +52,7 @@ def test_boa_when_anything_happens_then_convex_weights_between_the_inputs(played
 
 @given(rounds, st.sampled_from(NAMES))
 def test_boa_when_an_expert_sleeps_then_what_is_known_of_it_stays(played, sleeper):
-    boa = Boa(1, FORGET)
+    boa = Boa(1, FORGET, len(NAMES))
     told(boa, dict.fromkeys(NAMES, 0.1))
     before = boa.as_dict()[sleeper]
     for said, up in played:
@@ -63,7 +63,7 @@ def test_boa_when_an_expert_sleeps_then_what_is_known_of_it_stays(played, sleepe
 
 
 def test_boa_when_one_is_better_then_it_gets_the_weight_and_loses_it_when_it_turns_bad():
-    rng, boa, shares = np.random.default_rng(1), Boa(1, FORGET), []
+    rng, boa, shares = np.random.default_rng(1), Boa(1, FORGET, len(NAMES)), []
     for t in range(12_000):
         y = float(rng.random() < 0.5)
         edge = 0.02 if t < 6_000 else -0.02
@@ -78,7 +78,7 @@ def test_boa_when_one_is_better_then_it_gets_the_weight_and_loses_it_when_it_tur
 
 
 def test_boa_when_levels_are_learned_side_by_side_then_each_has_its_own_expert():
-    rng, boa = np.random.default_rng(2), Boa(2, FORGET)
+    rng, boa = np.random.default_rng(2), Boa(2, FORGET, len(NAMES))
     taus = np.array([0.1, 0.9])
     sharp = {"low": np.array([-1.2816, 3.0]), "high": np.array([-3.0, 1.2816])}
     for _ in range(4_000):
@@ -93,7 +93,7 @@ def test_boa_when_levels_are_learned_side_by_side_then_each_has_its_own_expert()
 
 
 def test_boa_when_a_newcomer_was_never_scored_then_it_weighs_as_the_average():
-    boa = Boa(1, FORGET)
+    boa = Boa(1, FORGET, len(NAMES))
     assert boa.weights(["a", "b"])[:, 0].tolist() == [0.5, 0.5]
     for _ in range(50):
         told(boa, {"a": 0.2, "b": -0.2})
@@ -104,10 +104,10 @@ def test_boa_when_a_newcomer_was_never_scored_then_it_weighs_as_the_average():
 
 @given(rounds)
 def test_boa_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(played):
-    boa = Boa(1, FORGET)
+    boa = Boa(1, FORGET, len(NAMES))
     for said, up in played:
         learn(boa, said, 0.5, 2.0 * (0.5 - float(up)))
-    again = Boa.from_dict(json.loads(json.dumps(boa.as_dict())), 1, FORGET)
+    again = Boa(1, FORGET, len(NAMES)).restore(json.loads(json.dumps(boa.as_dict())))
     for one in (boa, again):
         told(one, {"a": 0.1, "new": -0.3})
     assert again.as_dict() == boa.as_dict()
@@ -115,7 +115,7 @@ def test_boa_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(played
 
 
 def test_boa_when_nothing_is_at_stake_then_equal_weights():
-    boa = Boa(1, FORGET)
+    boa = Boa(1, FORGET, len(NAMES))
     for _ in range(10):
         told(boa, {"a": 0.0, "b": 0.0})
     assert boa.weights(["a", "b"])[:, 0].tolist() == [0.5, 0.5]
@@ -173,6 +173,19 @@ def test_logistic_when_against_a_batch_fit_then_close():
         return np.sum(np.logaddexp(0, eta) - y * eta) + np.sum(beta**2) / (2 * 0.3**2)
 
     assert model.beta == pytest.approx(minimize(loss, np.zeros(2)).x, abs=0.01)
+
+
+def test_logistic_when_it_grows_then_what_it_knew_stays_and_the_new_one_starts_at_its_prior():
+    model, small = platt(), platt()
+    for one in (model, small):
+        one.learn(np.array([1.0, 0.4]), 1.0)
+    model.grow(0.0, 0.3)
+    assert model.beta.tolist() == [*small.beta.tolist(), 0.0]
+    for one, x in ((model, [1.0, 0.4, 0.0]), (small, [1.0, 0.4])):
+        one.learn(np.array(x), 0.0)
+    assert model.beta[:2] == pytest.approx(small.beta, rel=1e-12)
+    model.learn(np.array([0.0, 0.0, 1.0]), 1.0)
+    assert model.beta[2] > 0.0
 
 
 def test_logistic_when_stored_and_read_back_then_the_same_bits():

@@ -11,12 +11,12 @@ from consensus.admission import admit
 from consensus.explain import FUSION, contributions
 from consensus.fusion import fuse, learnt_for
 from consensus.intervals import vincentise
-from consensus.learning import Learning
 from consensus.learnt import Learnt
 from consensus.pooling import (
     BOA_POOL,
     BRIER_POOL,
     CONSTANT,
+    DEBATED,
     EQUAL_POOL,
     RECALIBRATED,
     STACKED,
@@ -27,6 +27,7 @@ from consensus.pooling import (
     logit,
 )
 from consensus.publish import publish
+from consensus.scoring import Fold
 from consensus.settings import CouncilSettings
 from consensus.weights import brier_weights
 from domain.quantiles import QuantileTable
@@ -40,7 +41,7 @@ losses = st.dictionaries(names, st.floats(-500, 500), min_size=1)
 def fused(opinions, at_losses=None, absent=None, settings=SETTINGS):
     admission = admit(SYMBOL, TIMEFRAME, T0, opinions, absent or {}, settings)
     losses = at_losses or dict.fromkeys(settings.members, 0.0)
-    learnt = learnt_for(admission, losses, Learning(settings), 0)
+    learnt = learnt_for(admission, losses, Fold(settings), 0)
     return fuse(SYMBOL, TIMEFRAME, T0, admission, learnt, settings)
 
 
@@ -93,7 +94,7 @@ def test_log_pool_when_two_are_symmetric_then_it_is_one_half():
 
 def said(p, weights, **learnt):
     usual = {"losses": {}, "boa": dict.fromkeys(p, 1 / len(p)), "stack": dict.fromkeys(p, 0.5)}
-    return candidate_pools(p, weights, Learnt(**(usual | learnt)), (0.02, 0.98))
+    return candidate_pools(p, weights, Learnt(**(usual | learnt)), 0.51, (0.02, 0.98))
 
 
 def test_candidates_when_made_then_every_pool_is_what_its_name_says():
@@ -102,13 +103,13 @@ def test_candidates_when_made_then_every_pool_is_what_its_name_says():
         p, {"a": 0.9, "b": 0.1}, boa={"a": 0.25, "b": 0.75}, stack={"a": 1.0, "b": -0.5},
         platt=(0.1, 0.5), base=0.48,
     )  # fmt: skip
-    brier = candidates[BRIER_POOL]
     assert candidates[BOA_POOL] == pytest.approx(0.25 * 0.7 + 0.75 * 0.4)
     assert logit(candidates[STACKED]) == pytest.approx(logit(0.7) - 0.5 * logit(0.4))
     assert logit(candidates[RECALIBRATED]) == pytest.approx(
         0.1 + 0.5 * logit(candidates[BRIER_POOL])
     )
     assert candidates[CONSTANT] == 0.48
+    assert candidates[DEBATED] == 0.51
     assert agents_of(candidates) == p
     assert logit(candidates[EQUAL_POOL]) == pytest.approx(logit(0.7) / 2 + logit(0.4) / 2)
     assert logit(candidates[BRIER_POOL]) == pytest.approx(0.9 * logit(0.7) + 0.1 * logit(0.4))

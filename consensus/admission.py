@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from consensus.rounds import Said
 from consensus.settings import CouncilSettings
 from domain.opinion import Opinion
 from domain.quantiles import CANONICAL_LEVELS, REQUIRED_LEVELS, QuantileTable
@@ -32,21 +33,12 @@ class Admitted:
     Attributes
     ----------
     p_up : clipped P(r > 0), or None where the agent forecasts risk only.
-    levels, values : the agent's own quantiles, sorted; empty where it has none.
+    said : the same in numbers: quantiles on the canonical levels, non-decreasing.
     """
 
     opinion: Opinion
     p_up: float | None
-    levels: Levels
-    values: tuple[float, ...]
-
-    def canonical(self) -> Floats:
-        """Return the quantiles on the canonical levels, (13,), non-decreasing."""
-        if self.levels == CANONICAL_LEVELS:
-            return np.array(self.values)
-        row: Floats = _expansion(self.levels) @ np.array(self.values)
-        row.sort()
-        return row
+    said: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +143,22 @@ def _measured(opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
     elif levels:
         p = 1.0 - float(QuantileTable.of(levels, values).cdf(0.0)[0])
     else:
-        return Admitted(opinion, None, (), ())
+        return _admitted(opinion, None, None)
     low, high = settings.clip
-    return Admitted(opinion, min(max(p, low), high), levels, values)
+    row = _canonical(levels, values) if levels else None
+    return _admitted(opinion, min(max(p, low), high), row)
+
+
+def _admitted(opinion: Opinion, p_up: float | None, row: tuple[float, ...] | None) -> Admitted:
+    down, up = (None if x is None else float(x) for x in (opinion.risk_down, opinion.risk_up))
+    return Admitted(opinion, p_up, Said(p_up, row, down, up))
+
+
+def _canonical(levels: Levels, values: tuple[float, ...]) -> tuple[float, ...]:
+    """Quantiles on the canonical levels, (13,), non-decreasing."""
+    if levels == CANONICAL_LEVELS:
+        return values
+    return tuple(sorted((_expansion(levels) @ np.array(values)).tolist()))
 
 
 def _misplaced(opinion: Opinion, symbol: str, timeframe: str, as_of: int) -> Asleep | None:

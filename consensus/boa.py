@@ -7,8 +7,8 @@ r_i = ∇ℓ(ŷ)·(ŷ − x_i), what expert i would have saved to first order,
     V_i ← (1−φ)V_i + r_i²,  E_i ← max((1−φ)E_i, |r_i|),  η_i = min(1/(2E_i), √(ln K / V_i)),
     R_i ← (1−φ)R_i + ½(r_i(1 − η_i r_i) + E_i·1{−2η_i r_i > 1}),  w_i ∝ e^(η_i R_i).
 
-A sleeper keeps all of it. Several problems with the same experts (the levels of a distribution)
-are learned side by side.
+A sleeper keeps all of it. Several problems with the same experts (the levels of a distribution, the
+risks) are learned side by side; an expert may be silent on some of them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 _TINY = 1e-300
 
 
@@ -35,39 +36,44 @@ class Boa:
     """
 
     def __init__(self, problems: int, forget: float, experts: int) -> None:
-        self._d, self._forget, self._experts = problems, forget, experts
+        self._d, self._keep = problems, 1.0 - forget
+        self._breadth = math.log(max(2, experts))
         self._row: dict[str, int] = {}
         self._state = np.zeros((3, 0, problems))  # R, V, E of every expert
 
-    def weights(self, awake: Sequence[str]) -> Floats:
-        """Return (n, d) weights ≥ 0 of n awake experts, each column summing to 1.
+    def weights(self, awake: Sequence[str], said: Flags) -> Floats:
+        """Return (n, d) weights ≥ 0 of n experts, each column summing to 1 over who spoke.
 
-        One that was never scored weighs as the average of all awake.
+        One that was never scored on a problem weighs as the average of all who spoke.
+
+        Parameters
+        ----------
+        said : (n, d), who has a say on what.
         """
-        n = len(awake)
-        known = [k for k, name in enumerate(awake) if name in self._row]
-        made = np.full((n, self._d), 1.0 / n)
-        if known:
-            total, variance, reach = self._state[:, [self._row[awake[k]] for k in known]]
-            logs = self._rates(variance, reach) * total
-            raw = np.exp(logs - logs.max(axis=0))
-            made[known] = raw * (len(known) / n / raw.sum(axis=0))
-        return made
+        total, variance, reach = self._known(awake)
+        known = said & (reach > 0.0)
+        logs = np.where(known, self._rates(variance, reach) * total, -np.inf)
+        top = logs.max(axis=0, initial=-np.inf)
+        raw = np.exp(logs - np.where(np.isfinite(top), top, 0.0))
+        speakers = np.maximum(said.sum(axis=0), 1)
+        share = known.sum(axis=0) / speakers / np.maximum(raw.sum(axis=0), _TINY)
+        return np.asarray(np.where(known, raw * share, said / speakers))
 
-    def learn(self, names: Sequence[str], saved: Floats) -> None:
-        """Fold one outcome: r (n, d) of the experts that were awake, in sorted order."""
+    def learn(self, names: Sequence[str], saved: Floats, said: Flags) -> None:
+        """Fold one outcome: r (n, d) of the experts that were awake, and who spoke on what."""
         for name in names:
             if name not in self._row:
                 self._row[name] = len(self._row)
                 self._state = np.concatenate((self._state, np.zeros((3, 1, self._d))), axis=1)
-        rows, keep = [self._row[name] for name in names], 1.0 - self._forget
-        total, variance, reach = self._state[:, rows]
+        rows, keep = [self._row[name] for name in names], self._keep
+        before = self._state[:, rows]
+        total, variance, reach = before
         variance = keep * variance + saved * saved
         reach = np.maximum(keep * reach, np.abs(saved))
         scaled = self._rates(variance, reach) * saved
         late = np.where(-2.0 * scaled > 1.0, reach, 0.0)
         total = keep * total + 0.5 * (saved * (1.0 - scaled) + late)
-        self._state[:, rows] = total, variance, reach
+        self._state[:, rows] = np.where(said, (total, variance, reach), before)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, in the order in which experts came."""
@@ -80,9 +86,17 @@ class Boa:
             self._state = np.stack([np.array(x, dtype=np.float64) for x in body.values()], axis=1)
         return self
 
+    def _known(self, names: Sequence[str]) -> Floats:
+        """R, V and E, (3, n, d), 0 for who was never scored."""
+        rows = [self._row.get(name, -1) for name in names]
+        if -1 not in rows:
+            return self._state[:, rows]
+        found = np.zeros((3, len(names), self._d))
+        here = [k for k, row in enumerate(rows) if row >= 0]
+        found[:, here] = self._state[:, [rows[k] for k in here]]
+        return found
+
     def _rates(self, variance: Floats, reach: Floats) -> Floats:
-        """η of every expert and problem; 0 where nothing has been at stake yet."""
-        ceiling = 1.0 / (2.0 * np.maximum(reach, _TINY))
-        breadth = math.log(max(2, self._experts))
-        eta = np.minimum(ceiling, np.sqrt(breadth / np.maximum(variance, _TINY)))
-        return np.where(reach > 0.0, eta, 0.0)
+        """η of every expert and problem; finite, and of no effect, where nothing was at stake."""
+        ceiling = 0.5 / np.maximum(reach, _TINY)
+        return np.minimum(ceiling, np.sqrt(self._breadth / np.maximum(variance, _TINY)))

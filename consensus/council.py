@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from consensus.admission import Admission, Admitted, Asleep, admit, examine
@@ -256,7 +256,7 @@ class Council:
     def _observe_opinion(self, opinion: Opinion) -> None:
         verdict = self._judge(opinion, self.settings)
         if isinstance(verdict, Admitted):
-            self._own_track(opinion).opinion(opinion.as_of, opinion.agent, _said(verdict))
+            self._own_track(opinion).opinion(opinion.as_of, opinion.agent, verdict.said)
 
     def _observe_outcome(self, outcome: Outcome) -> None:
         if outcome.horizon_bars == self.settings.horizon_bars and math.isfinite(outcome.log_return):
@@ -271,19 +271,17 @@ class Council:
         if decision.prob_up is None:
             return
         quantiles, inputs = decision.quantiles, decision.inputs
-        levels, sigma = inputs.get("levels"), inputs.get("sigma")
+        sigma, learnt = inputs.get("sigma"), inputs.get("learnt")
         published = Published(
             p_up=decision.prob_up,
             mean_abs=inputs.get("mean_abs_return"),
             low=quantiles.at(0.1) if quantiles else None,
             high=quantiles.at(0.9) if quantiles else None,
             candidates=inputs.get("candidates", {}),
-            risk_down=inputs.get("pooled_risks", {}).get("down"),
-            risk_up=inputs.get("pooled_risks", {}).get("up"),
+            pooled=Said.from_list(inputs["pooled"]) if "pooled" in inputs else Said(),
+            theta=tuple(learnt["theta"]) if learnt else None,
+            sigma=sigma,
         )
-        if levels is not None and sigma is not None:
-            theta = tuple(inputs["learnt"]["theta"])
-            published = replace(published, levels=tuple(levels), theta=theta, sigma=sigma)
         self._own_track(decision).publication(decision.as_of, published)
 
     def _case(self, state: MarketState, sigma: float | None) -> Case:
@@ -324,9 +322,8 @@ class Council:
             "dispersion": consensus.dispersion if consensus else None,
             "candidates": consensus.candidates if consensus else {},
             "shares": consensus.shares if consensus else {},
-            "levels": consensus.levels if consensus else None,
+            "pooled": list(consensus.pooled) if consensus else Said().as_list(),
             "sigma": prepared.sigma,
-            "pooled_risks": consensus.pooled_risks if consensus else {},
             "case": prepared.case.as_dict(),
             "debate": list(consensus.debate) if consensus else [],
             "quorum": consensus.quorum if consensus else 0.0,
@@ -366,16 +363,6 @@ def suggested_exits(
         _price(close, -action.sign * atr, rules.stop_atr),
         _price(close, action.sign * atr, rules.target_atr),
     )
-
-
-def _said(verdict: Admitted) -> Said:
-    opinion = verdict.opinion
-    levels = tuple(verdict.canonical().tolist()) if verdict.levels else None
-    return Said(verdict.p_up, levels, *map(_optional, (opinion.risk_down, opinion.risk_up)))
-
-
-def _optional(value: float | None) -> float | None:
-    return None if value is None else float(value)
 
 
 def _price(close: float, step: float, times: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""An agent's skill against climatology with its confidence sequence: valid at all times at once.
+"""Agents' skill against climatology with its confidence sequence: valid at all times at once.
 
 Overlapping outcomes repeat each other, so every H-th one is bet on by a purse of its own and the
 evidence is the mean of the H purses, which is an e-process too (Vovk and Wang, *E-values*, 2021). A
@@ -10,26 +10,27 @@ probability α at most (Ville), so the m that it has refuted lie below the lower
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 ALPHA = 0.05  # of each side
 _STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)  # ten-thousandths
 GRID: Floats = np.array([*(-m for m in reversed(_STEPS)), 0, *_STEPS]) * 1e-4
 ZERO = len(_STEPS)  # index of m = 0
 _CAP = 0.5  # of a bet: d − m lies within ±1.1, so no purse is ever lost
+_SIDES = np.array([[0.0, _CAP], [-_CAP, 0.0]])  # bets on "more than m", and on "less"
 _LARGEST = 700.0  # of a logarithm, before e^x overflows
 _PRIOR = 1e-3  # Σ(d − m)² before anything was seen
 
 
 class Evidence:
-    """Purses on both sides of every m of :data:`GRID`, since an agent took, or lost, its seat.
+    """Purses on both sides of every m of :data:`GRID`, of every agent.
 
     Parameters
     ----------
@@ -37,57 +38,67 @@ class Evidence:
     """
 
     def __init__(self, horizon_bars: int) -> None:
-        self.stats: Floats = np.zeros((horizon_bars, 3))  # n, Σd, Σd²
-        self.above: Floats = np.zeros((horizon_bars, len(GRID)))  # ln capital on "more than m"
-        self.below: Floats = np.zeros((horizon_bars, len(GRID)))
+        self._row: dict[str, int] = {}
+        self._stats: Floats = np.zeros((0, horizon_bars, 3))  # n, Σd, Σd²
+        self._logs: Floats = np.zeros((0, horizon_bars, 2, len(GRID)))  # ln capital of either side
 
-    def add(self, copy: int, agent: float, climatology: float) -> None:
-        """Fold one outcome's Brier losses, in [0, 1], by the purse ``copy``."""
-        n, total, squares = self.stats[copy]
-        d = climatology - agent
-        spread = squares - (2.0 * total - n * GRID) * GRID + _PRIOR
-        bet = (total - n * GRID) / spread
-        self.above[copy] += np.log1p(np.clip(bet, 0.0, _CAP) * (d - GRID))
-        self.below[copy] += np.log1p(np.clip(bet, -_CAP, 0.0) * (d - GRID))
-        self.stats[copy] += (1.0, d, d * d)
+    def add(self, copy: int, agents: Sequence[str], skill: Sequence[float]) -> None:
+        """Fold one outcome by the purses ``copy``: d of the agents that spoke."""
+        for agent in agents:
+            if agent not in self._row:
+                self._grow(agent)
+        rows, d = [self._row[agent] for agent in agents], np.array(skill)[:, None]
+        n, total, squares = self._stats[rows, copy].T[:, :, None]
+        bet = (total - n * GRID) / (squares - (2.0 * total - n * GRID) * GRID + _PRIOR)
+        low, high = _SIDES.T[:, :, None]
+        bets = np.minimum(np.maximum(bet[:, None], low), high)
+        self._logs[rows, copy] += np.log1p(bets * (d - GRID)[:, None])
+        self._stats[rows, copy] += np.concatenate((np.ones_like(d), d, d * d), axis=1)
 
-    @property
-    def n(self) -> int:
-        """Outcomes folded."""
-        return int(self.stats[:, 0].sum())
+    def n(self, agent: str) -> int:
+        """Outcomes folded since the agent began, or began again."""
+        return int(self._stats[self._row[agent], :, 0].sum()) if agent in self._row else 0
 
-    @property
-    def better(self) -> bool:
-        """Whether the lower 95 % bound of its skill is above 0."""
-        return _refuted(self.above[:, ZERO])
+    def claims(self, agents: Sequence[str]) -> Flags:
+        """Return (k, 2): whether the lower 95 % bound is above 0, and the upper one below it."""
+        rows = [self._row[agent] for agent in agents]
+        return _refuted(self._logs[rows, :, :, ZERO], 1)
 
-    @property
-    def worse(self) -> bool:
-        """Whether the upper 95 % bound of its skill is below 0."""
-        return _refuted(self.below[:, ZERO])
-
-    def bounds(self) -> tuple[float | None, float | None]:
+    def bounds(self, agent: str) -> tuple[float | None, float | None]:
         """Return the skill's lower and upper 95 % bound, on the grid; None beyond ±.1."""
-        low = [float(m) for k, m in enumerate(GRID) if _refuted(self.above[:, k])]
-        high = [float(m) for k, m in enumerate(GRID) if _refuted(self.below[:, k])]
-        return max(low, default=None), min(high, default=None)
+        if agent not in self._row:
+            return None, None
+        above, below = _refuted(self._logs[self._row[agent]], 0)
+        return max(GRID[above].tolist(), default=None), min(GRID[below].tolist(), default=None)
+
+    def restart(self, agent: str) -> None:
+        """Forget all about an agent."""
+        row = self._row[agent]
+        self._stats[row], self._logs[row] = 0.0, 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return JSON's types."""
+        """Return JSON's types, in the order in which agents came."""
         return {
-            "stats": self.stats.tolist(), "above": self.above.tolist(),
-            "below": self.below.tolist(),
-        }  # fmt: skip
+            agent: {"stats": self._stats[row].tolist(), "logs": self._logs[row].tolist()}
+            for agent, row in self._row.items()
+        }
 
     @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> Self:
+    def from_dict(cls, body: Mapping[str, Any], horizon_bars: int) -> Self:
         """Read :meth:`as_dict` back, bit for bit."""
-        made = cls(len(body["stats"]))
-        for name in ("stats", "above", "below"):
-            setattr(made, name, np.array(body[name], dtype=np.float64))
+        made = cls(horizon_bars)
+        for agent, one in body.items():
+            made._grow(str(agent))
+            made._stats[-1], made._logs[-1] = one["stats"], one["logs"]
         return made
 
+    def _grow(self, agent: str) -> None:
+        self._row[agent] = len(self._row)
+        for name in ("_stats", "_logs"):
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate((old, np.zeros((1, *old.shape[1:])))))
 
-def _refuted(logs: Floats) -> bool:
-    """Whether the mean of e^x is at least 1/α."""
-    return math.fsum(math.exp(min(x, _LARGEST)) for x in logs.tolist()) >= len(logs) / ALPHA
+
+def _refuted(logs: Floats, axis: int) -> Flags:
+    """Whether the mean of e^x over the purses is at least 1/α."""
+    return np.asarray(np.exp(np.minimum(logs, _LARGEST)).mean(axis=axis) >= 1.0 / ALPHA)

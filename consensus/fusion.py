@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
+import numpy as np
+
 from consensus.admission import Admission, Admitted
 from consensus.debate import Case, debate
 from consensus.explain import contributions
-from consensus.intervals import vincentise
+from consensus.intervals import distribution
 from consensus.learnt import Learnt
-from consensus.pooling import calibrated, candidate_pools, linear_pool, log_pool
+from consensus.pooling import aggregate, calibrated, candidate_pools, log_pool
 from consensus.publish import publish
-from consensus.scoring import Fold
+from consensus.rounds import DOWN, LEVELS, UP, P, Said
+from consensus.scoring import HALF, Fold
 from consensus.settings import UNINFORMED, CouncilSettings
 from consensus.weights import brier_weights
 from domain.decision import Consensus
@@ -49,8 +52,8 @@ def fuse(
     those of all who are scored.
     """
     losses = learnt.losses
-    awake = pooled(admission, losses)
-    p = directions(awake)
+    awake = seated(admission, losses)
+    p = {agent: x.p_up for agent, x in awake.items() if x.p_up is not None}
     if not p:
         return None
 
@@ -59,22 +62,16 @@ def fuse(
         return brier_weights(asked, settings.eta, settings.floor, learnt.priors or None)
 
     weights = weigh(p)
-    seated = {a for a in losses if admission.absent.get(a) not in SEATLESS}
-    seats = weights if p.keys() == seated else weigh(seated)
+    everybody = {a for a in losses if admission.absent.get(a) not in SEATLESS}
+    seats = weights if p.keys() == everybody else weigh(everybody)
     debated = debate(p, weights, case or Case(), settings.debate_step)
     after = log_pool(debated.p, weights)
-    candidates = candidate_pools(p, weights, learnt, after, settings.clip)
+    pooled = _pooled(awake, learnt)
+    candidates = candidate_pools(p, weights, learnt, pooled.p_up or HALF, after, settings.clip)
     p_up, shares = publish(candidates, learnt.mixture)
-    rows = {agent: x.canonical() for agent, x in awake.items() if x.levels}
-    spread = vincentise(rows, learnt.levels, sigma, learnt.theta) if rows else None
+    spread = distribution(pooled.levels, sigma, learnt.theta) if pooled.levels else None
     mean_p = math.fsum(weights[agent] * p[agent] for agent in p)
     variance = math.fsum(weights[agent] * (p[agent] - mean_p) ** 2 for agent in p)
-    pooled_risks = {
-        side: linear_pool(said, weight)
-        for side, weight in (("down", learnt.down), ("up", learnt.up))
-        if (said := risks(awake, side))
-    }
-    known = {side: calibrated(risk, learnt.curves[side]) for side, risk in pooled_risks.items()}
     return Consensus(
         symbol=symbol,
         timeframe=timeframe,
@@ -84,8 +81,8 @@ def fuse(
         quantiles=spread.quantiles if spread else None,
         expected_return=spread.mean if spread else None,
         mean_abs_return=spread.mean_abs if spread else None,
-        risk_down=known.get("down"),
-        risk_up=known.get("up"),
+        risk_down=calibrated(pooled.risk_down, learnt.curves["down"]),
+        risk_up=calibrated(pooled.risk_up, learnt.curves["up"]),
         coherence_gap=abs(spread.p_up - p_up) if spread else None,
         dispersion=math.sqrt(variance),
         weights=weights,
@@ -97,9 +94,8 @@ def fuse(
         quorum=min(1.0, math.fsum(seats[agent] for agent in awake)),
         forecasters=len(p.keys() - UNINFORMED),
         state_seq=state_seq,
-        levels=spread.levels if spread else None,
+        pooled=tuple(pooled.as_list()),
         sigma=sigma,
-        pooled_risks=pooled_risks,
         debate=tuple(answer.as_dict() for answer in debated.answers),
     )
 
@@ -112,25 +108,19 @@ def learnt_for(admission: Admission, losses: Mapping[str, float], fold: Fold, co
     losses : agent with a seat → L (:func:`consensus.weights.standing`).
     copy : of the no-harm layer.
     """
-    awake = pooled(admission, losses)
-    levels = [agent for agent, x in awake.items() if x.levels]
-    return fold.learning.view(
-        copy, losses, fold.seats.priors(), directions(awake), levels, risks(awake, "down"),
-        risks(awake, "up"),
-    )  # fmt: skip
+    said = {agent: x.said for agent, x in seated(admission, losses).items()}
+    return fold.learning.view(copy, losses, fold.seats.priors, said)
 
 
-def pooled(admission: Admission, members: Collection[str]) -> dict[str, Admitted]:
-    """Return the awake members by name."""
-    return {x.opinion.agent: x for x in admission.awake if x.opinion.agent in members}
+def seated(admission: Admission, seats: Collection[str]) -> dict[str, Admitted]:
+    """Return those awake who have a seat, by name, sorted."""
+    return {x.opinion.agent: x for x in admission.awake if x.opinion.agent in seats}
 
 
-def directions(awake: Mapping[str, Admitted]) -> dict[str, float]:
-    """Return the p of those that have one."""
-    return {agent: x.p_up for agent, x in awake.items() if x.p_up is not None}
-
-
-def risks(awake: Mapping[str, Admitted], side: str) -> dict[str, float]:
-    """Return the risk of ``down`` or ``up`` by those that forecast it."""
-    found = {agent: getattr(x.opinion, f"risk_{side}") for agent, x in awake.items()}
-    return {agent: float(risk) for agent, risk in found.items() if risk is not None}
+def _pooled(awake: Mapping[str, Admitted], learnt: Learnt) -> Said:
+    """What the Bernstein pools say of p, quantiles and risks."""
+    rows = np.array([x.said.row() for x in awake.values()])
+    weights = np.array([learnt.bernstein[agent] for agent in awake])
+    numbers = [None if math.isnan(x) else x for x in aggregate(rows, weights).tolist()]
+    levels = tuple(x for x in numbers[LEVELS] if x is not None)
+    return Said(numbers[P], levels or None, numbers[DOWN], numbers[UP])

@@ -8,19 +8,20 @@ outside the council teach nothing to anybody but themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consensus.boa import Boa
-from consensus.conformal import LEVELS, Tracker
+from consensus.conformal import LEVELS as LEVELS_AT
+from consensus.conformal import Tracker
 from consensus.learnt import IDENTITY, SIDES, Learnt, Line
 from consensus.noharm import NoHarm
-from consensus.pooling import BOA_POOL, BRIER_POOL, agents_of, logit, risk_logit
+from consensus.pooling import BRIER_POOL, agents_of, logit, risk_logit
 from consensus.recalibration import OnlineLogistic
-from consensus.rounds import Published, Round
+from consensus.rounds import DOWN, LEVELS, UP, WIDTH, P, Published, Round, Said
 from consensus.settings import CouncilSettings
 
 Floats = NDArray[np.float64]
@@ -32,8 +33,7 @@ class Learning:
     def __init__(self, settings: CouncilSettings) -> None:
         self._settings = settings
         self._noharm = NoHarm(settings.horizon_bars)
-        self._boa, self._levels = self._aggregate(1), self._aggregate(len(LEVELS))
-        self._risks = {side: self._aggregate(1) for side in SIDES}
+        self._boa = Boa(WIDTH, settings.boa_forget, len(settings.members))
         self._stacked = sorted(settings.members)
         k = len(self._stacked)
         self._stack = self._logistic([1.0 / k] * k, [settings.stack_spread] * k)
@@ -41,9 +41,6 @@ class Learning:
         self._curves = {side: self._logistic(IDENTITY, settings.risk_spread) for side in SIDES}
         self._tracker = Tracker(settings.conformal_rate)
         self._ups, self._weight = 0.0, 0.0
-
-    def _aggregate(self, problems: int) -> Boa:
-        return Boa(problems, self._settings.boa_forget, len(self._settings.members))
 
     def _logistic(self, prior: Sequence[float], spread: Sequence[float]) -> OnlineLogistic:
         settings = self._settings
@@ -57,7 +54,7 @@ class Learning:
 
     def view(
         self, copy: int, losses: Mapping[str, float], priors: Mapping[str, float],
-        p: Iterable[str], levels: Iterable[str], down: Iterable[str], up: Iterable[str],
+        said: Mapping[str, Said],
     ) -> Learnt:  # fmt: skip
         """Return what the pools of one instant read.
 
@@ -65,22 +62,19 @@ class Learning:
         ----------
         copy : of the no-harm layer that plays this round.
         losses, priors : agent with a seat → L and π.
-        p, levels, down, up : who of them says p, quantiles, and the risk of each side.
+        said : what those of them say who are awake, sorted by agent.
         """
-        rows = sorted(levels)
-        table = self._levels.weights(rows) if rows else np.empty((0, len(LEVELS)))
+        spoke = ~np.isnan(_rows(said))
+        weights = self._boa.weights(list(said), spoke).tolist()
         return Learnt(
             losses=losses,
             priors=priors,
             mixture=dict(sorted(self._noharm.at(copy).ln_weights.items())),
-            boa=_column(self._boa, p),
+            bernstein={agent: tuple(row) for agent, row in zip(said, weights, strict=True)},
             stack=dict(zip(self._stacked, self._stack.beta.tolist(), strict=True)),
             platt=_line(self._platt),
             base=self.base,
-            levels={agent: tuple(row) for agent, row in zip(rows, table.tolist(), strict=True)},
             theta=tuple(self._tracker.theta.tolist()),
-            down=_column(self._risks["down"], down),
-            up=_column(self._risks["up"], up),
             curves={side: _line(curve) for side, curve in self._curves.items()},
         )
 
@@ -95,15 +89,19 @@ class Learning:
         if shown.candidates:
             self._noharm.at(played.copy).learn(shown.candidates, y)
             self._add_direction(shown.candidates, y)
-        self._add_levels(played, shown)
-        self._add_risk("down", played, shown.risk_down, played.fell)
-        self._add_risk("up", played, shown.risk_up, played.rose)
+        self._add_pools(played, shown, y)
+        for side, risk, event in (
+            ("down", shown.pooled.risk_down, played.fell),
+            ("up", shown.pooled.risk_up, played.rose),
+        ):
+            if risk is not None:
+                self._curves[side].learn(np.array([1.0, risk_logit(risk)]), float(event))
+        if shown.sigma is not None and shown.pooled.levels is not None:
+            pooled, issued = np.array(shown.pooled.levels), np.array(shown.theta)
+            self._tracker.learn(pooled, shown.sigma, issued, played.log_return)
 
     def _add_direction(self, candidates: Mapping[str, float], y: float) -> None:
         p = agents_of(candidates)
-        pooled = candidates[BOA_POOL]
-        saved = [2.0 * (pooled - y) * (pooled - chance) for chance in p.values()]
-        self._boa.learn(list(p), np.array(saved)[:, None])
         for agent in p:
             if agent not in self._stacked:  # it won a seat: nothing until it has shown more
                 self._stacked.append(agent)
@@ -112,41 +110,24 @@ class Learning:
         self._stack.learn(np.array(said), y)
         self._platt.learn(np.array([1.0, logit(candidates[BRIER_POOL])]), y)
 
-    def _add_levels(self, played: Round, shown: Published) -> None:
-        if shown.levels is None or shown.sigma is None:
+    def _add_pools(self, played: Round, shown: Published, y: float) -> None:
+        said = dict(sorted(played.opinions.items()))
+        if not said:
             return
-        q, sigma = np.array(shown.levels), shown.sigma
-        said = {
-            agent: one.levels
-            for agent, one in sorted(played.opinions.items())
-            if one.levels is not None
-        }
-        if said:
-            rows = np.array(list(said.values()))
-            gradient = ((played.log_return <= q) - LEVELS) / sigma
-            self._levels.learn(list(said), gradient * (q - rows))
-        self._tracker.learn(q, sigma, np.array(shown.theta), played.log_return)
-
-    def _add_risk(self, side: str, played: Round, pooled: float | None, event: bool) -> None:
-        if pooled is None:
-            return
-        said = {
-            agent: risk
-            for agent, one in sorted(played.opinions.items())
-            if (risk := one.risk(side)) is not None
-        }
-        if said:
-            gradient = 2.0 * (pooled - float(event))
-            saved = np.array([gradient * (pooled - risk) for risk in said.values()])
-            self._risks[side].learn(list(said), saved[:, None])
-        self._curves[side].learn(np.array([1.0, risk_logit(pooled)]), float(event))
+        pooled, rows, r = np.array(shown.pooled.row()), _rows(said), played.log_return
+        slope = np.empty(WIDTH)
+        slope[P] = 2.0 * (pooled[P] - y)
+        slope[LEVELS] = ((r <= pooled[LEVELS]) - LEVELS_AT) / (shown.sigma or math.nan)
+        slope[DOWN] = 2.0 * (pooled[DOWN] - played.fell)
+        slope[UP] = 2.0 * (pooled[UP] - played.rose)
+        saved = slope * (pooled - rows)
+        spoke = ~np.isnan(saved)
+        self._boa.learn(list(said), np.where(spoke, saved, 0.0), spoke)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
         return {
             "noharm": self._noharm.as_dict(), "boa": self._boa.as_dict(),
-            "levels": self._levels.as_dict(),
-            "risks": {side: boa.as_dict() for side, boa in self._risks.items()},
             "stacked": list(self._stacked), "stack": self._stack.as_dict(),
             "platt": self._platt.as_dict(),
             "curves": {side: curve.as_dict() for side, curve in self._curves.items()},
@@ -159,14 +140,12 @@ class Learning:
         made = cls(settings)
         made._noharm = NoHarm.from_dict(body["noharm"])
         made._boa.restore(body["boa"])
-        made._levels.restore(body["levels"])
         for agent in body["stacked"][len(made._stacked) :]:
             made._stacked.append(agent)
             made._stack.grow(0.0, settings.stack_spread)
         made._stack.restore(body["stack"])
         made._platt.restore(body["platt"])
         for side in SIDES:
-            made._risks[side].restore(body["risks"][side])
             made._curves[side].restore(body["curves"][side])
         made._tracker = Tracker(settings.conformal_rate, np.array(body["theta"]))
         made._ups, made._weight = map(float, body["base"])
@@ -178,10 +157,7 @@ def _line(curve: OnlineLogistic) -> Line:
     return intercept, slope
 
 
-def _column(boa: Boa, names: Iterable[str]) -> dict[str, float]:
-    said = sorted(names)
-    if not said:
-        return {}
-    share = boa.weights(said)[:, 0].tolist()
-    total = math.fsum(share)
-    return {name: value / total for name, value in zip(said, share, strict=True)}
+def _rows(said: Mapping[str, Said]) -> Floats:
+    """(n, 16), NaN for silence."""
+    rows = [one.row() for one in said.values()]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), WIDTH)

@@ -21,34 +21,31 @@ class Learnt:
     ----------
     losses : agent with a seat → L of its decayed relative Brier loss. ``priors`` : its π.
     mixture : candidate → ln of its weight in the no-harm layer's copy.
-    boa : agent → weight in the Bernstein pool. ``stack`` : agent → coefficient of its logit.
+    bernstein : awake agent → weight in the Bernstein pools of p, of each quantile and of each risk,
+        (16,), 0 on what it does not forecast. ``stack`` : agent → coefficient of its logit.
     platt : intercept and slope on the Brier pool's logit. ``base`` : P(up), shrunk to ½.
-    levels : agent → weight at each canonical level (13,). ``theta`` : (13,) of the tracker.
-    down, up : agent → weight in the pool of each risk.
+    theta : (13,) of the tracker.
     curves : side → intercept and slope on the logit of its pooled risk.
     """
 
     losses: Mapping[str, float]
     priors: Mapping[str, float] = field(default_factory=dict)
     mixture: Mapping[str, float] = field(default_factory=dict)
-    boa: Mapping[str, float] = field(default_factory=dict)
+    bernstein: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     stack: Mapping[str, float] = field(default_factory=dict)
     platt: Line = IDENTITY
     base: float = 0.5
-    levels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     theta: tuple[float, ...] = (0.0,) * len(CANONICAL_LEVELS)
-    down: Mapping[str, float] = field(default_factory=dict)
-    up: Mapping[str, float] = field(default_factory=dict)
     curves: Mapping[str, Line] = field(default_factory=lambda: dict.fromkeys(SIDES, IDENTITY))
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
         return {
             "losses": dict(self.losses), "priors": dict(self.priors),
-            "mixture": dict(self.mixture), "boa": dict(self.boa),
+            "mixture": dict(self.mixture),
+            "bernstein": {agent: list(row) for agent, row in self.bernstein.items()},
             "stack": dict(self.stack), "platt": list(self.platt), "base": self.base,
-            "levels": {agent: list(row) for agent, row in self.levels.items()},
-            "theta": list(self.theta), "down": dict(self.down), "up": dict(self.up),
+            "theta": list(self.theta),
             "curves": {side: list(line) for side, line in self.curves.items()},
         }  # fmt: skip
 
@@ -60,10 +57,10 @@ class Learnt:
         ------
         KeyError, TypeError : if a field is missing.
         """
-        levels = {agent: tuple(row) for agent, row in body["levels"].items()}
+        bernstein = {agent: tuple(row) for agent, row in body["bernstein"].items()}
         curves = {side: _line(line) for side, line in body["curves"].items()}
-        return cls(**{**body, "levels": levels, "platt": _line(body["platt"]), "curves": curves,
-                      "theta": tuple(body["theta"])})  # fmt: skip
+        return cls(**{**body, "bernstein": bernstein, "platt": _line(body["platt"]),
+                      "curves": curves, "theta": tuple(body["theta"])})  # fmt: skip
 
 
 def _line(body: Sequence[float]) -> Line:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from consensus.learnt import IDENTITY, Learnt, Line
 from consensus.recalibration import sigmoid
+
+Floats = NDArray[np.float64]
 
 EQUAL_POOL = "equal_log_pool"
 BRIER_POOL = "brier_log_pool"
@@ -41,10 +46,22 @@ def log_pool(p: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return min(max(pooled, min(p.values())), max(p.values()))
 
 
-def linear_pool(p: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    """Return Σ w_i p_i, between the smallest and the largest input; arguments as above."""
-    pooled = math.fsum(weights[agent] * chance for agent, chance in p.items())
-    return min(max(pooled, min(p.values())), max(p.values()))
+def aggregate(rows: Floats, weights: Floats) -> Floats:
+    """Return Σ w_i x_i of every column over those who spoke on it; NaN where nobody did.
+
+    Parameters
+    ----------
+    rows : (n, d), NaN where an agent is silent. ``weights`` : (n, d), each column summing to 1 over
+        those who spoke.
+
+    Returns
+    -------
+    (d,), each between the least and the greatest of its column.
+    """
+    said = ~np.isnan(rows)
+    low, high = np.where(said, rows, np.inf).min(axis=0), np.where(said, rows, -np.inf).max(axis=0)
+    pooled = np.where(said, weights * rows, 0.0).sum(axis=0)
+    return np.where(low <= high, np.minimum(np.maximum(pooled, low), high), np.nan)
 
 
 def risk_logit(risk: float) -> float:
@@ -52,15 +69,17 @@ def risk_logit(risk: float) -> float:
     return logit(min(max(risk, _LEAST), 1.0 - _LEAST))
 
 
-def calibrated(risk: float, line: Line) -> float:
+def calibrated(risk: float | None, line: Line) -> float | None:
     """Return a pooled risk on the curve of what came true; the identity leaves it as it is."""
+    if risk is None or line == IDENTITY:
+        return risk
     intercept, slope = line
-    return risk if line == IDENTITY else sigmoid(intercept + slope * risk_logit(risk))
+    return sigmoid(intercept + slope * risk_logit(risk))
 
 
 def candidate_pools(
-    p: Mapping[str, float], weights: Mapping[str, float], learnt: Learnt, debated: float,
-    clip: tuple[float, float],
+    p: Mapping[str, float], weights: Mapping[str, float], learnt: Learnt, bernstein: float,
+    debated: float, clip: tuple[float, float],
 ) -> dict[str, float]:  # fmt: skip
     """Return every candidate for the published p, by name.
 
@@ -68,7 +87,8 @@ def candidate_pools(
     ----------
     p : awake member → admitted p.
     weights : their Brier weights, summing to 1.
-    learnt : what has been learned up to now. ``debated`` : the Brier log pool after the debate.
+    learnt : what has been learned up to now. ``bernstein`` : the Bernstein pool.
+    debated : the Brier log pool after the debate.
     clip : range of a candidate.
     """
     brier = log_pool(p, weights)
@@ -77,7 +97,7 @@ def candidate_pools(
     pools = {
         EQUAL_POOL: log_pool(p, dict.fromkeys(p, 1.0 / len(p))),
         BRIER_POOL: brier,
-        BOA_POOL: linear_pool(p, learnt.boa),
+        BOA_POOL: bernstein,
         STACKED: sigmoid(stacked),
         RECALIBRATED: sigmoid(intercept + slope * logit(brier)),
         DEBATED: debated,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from domain.opinion import ADVERSE_MOVE
+from domain.quantiles import CANONICAL_LEVELS
 
 Row = tuple[float, ...]
+
+WIDTH = len(CANONICAL_LEVELS) + 3
+P, LEVELS, DOWN, UP = 0, slice(1, 1 + len(CANONICAL_LEVELS)), WIDTH - 2, WIDTH - 1
+"""Where a row of (16,) numbers has p, quantiles on the canonical levels, and either side's risk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +33,10 @@ class Said:
     risk_down: float | None = None
     risk_up: float | None = None
 
-    def risk(self, side: str) -> float | None:
-        """Return the risk of ``down`` or ``up``."""
-        return self.risk_down if side == "down" else self.risk_up
+    def row(self) -> list[float]:
+        """Return (16,) numbers, NaN for what it does not forecast."""
+        numbers = (self.p_up, *(self.levels or _SILENT), self.risk_down, self.risk_up)
+        return [math.nan if number is None else number for number in numbers]
 
     def as_list(self) -> list[Any]:
         """Return JSON's types."""
@@ -52,9 +59,9 @@ class Published:
     p_up : P(r > 0). ``candidates`` : what it was mixed from, by name.
     mean_abs : E|r|, log return, or None without quantiles.
     low, high : the 10 % and 90 % quantiles, log return, or None.
-    levels : (13,) quantiles before the tracker, ``theta`` : (13,) what moved them, in units of
-        ``sigma``, the volatility of the horizon; None where there was none.
-    risk_down, risk_up : probabilities of the adverse moves before calibration, or None.
+    pooled : the Bernstein pools of p, quantiles and risks, before tracker and calibration.
+    theta : (13,) what moved the quantiles, in units of ``sigma``, the volatility of the horizon;
+        None where there was none.
     """
 
     p_up: float
@@ -62,20 +69,16 @@ class Published:
     low: float | None = None
     high: float | None = None
     candidates: Mapping[str, float] = field(default_factory=dict)
-    levels: Row | None = None
+    pooled: Said = field(default_factory=Said)
     theta: Row | None = None
     sigma: float | None = None
-    risk_down: float | None = None
-    risk_up: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
         return {
             "p_up": self.p_up, "mean_abs": self.mean_abs, "low": self.low, "high": self.high,
-            "candidates": dict(self.candidates),
-            "levels": None if self.levels is None else list(self.levels),
-            "theta": None if self.theta is None else list(self.theta),
-            "sigma": self.sigma, "risk_down": self.risk_down, "risk_up": self.risk_up,
+            "candidates": dict(self.candidates), "pooled": self.pooled.as_list(),
+            "theta": None if self.theta is None else list(self.theta), "sigma": self.sigma,
         }  # fmt: skip
 
     @classmethod
@@ -84,8 +87,7 @@ class Published:
         return cls(
             float(body["p_up"]), _optional(body["mean_abs"]), _optional(body["low"]),
             _optional(body["high"]), {str(k): float(v) for k, v in body["candidates"].items()},
-            _row(body["levels"]), _row(body["theta"]), _optional(body["sigma"]),
-            _optional(body["risk_down"]), _optional(body["risk_up"]),
+            Said.from_list(body["pooled"]), _row(body["theta"]), _optional(body["sigma"]),
         )  # fmt: skip
 
 
@@ -134,6 +136,9 @@ class Round:
             int(body["as_of"]), int(body["copy"]), opinions,
             shown and Published.from_dict(shown), log_return, drop, rise,
         )  # fmt: skip
+
+
+_SILENT = (None,) * len(CANONICAL_LEVELS)
 
 
 def _optional(value: float | None) -> float | None:

@@ -86,13 +86,15 @@ class Fold:
         shown = played.published
         published = ((shown.p_up if shown else HALF) - y) ** 2
         climatology = ((shown.candidates.get(CONSTANT, HALF) if shown else HALF) - y) ** 2
-        for agent, said in sorted(played.opinions.items()):
-            if said.p_up is None:
-                continue
-            score, brier = self.scores.setdefault(agent, AgentScore()), (said.p_up - y) ** 2
-            score.add(brier, published, decay)
-            if self.seats.add(agent, played.copy, brier, climatology) == "won":
-                score.loss = 0.0
+        losses = {
+            agent: (said.p_up - y) ** 2
+            for agent, said in sorted(played.opinions.items())
+            if said.p_up is not None
+        }
+        for agent, brier in losses.items():
+            self.scores.setdefault(agent, AgentScore()).add(brier, published, decay)
+        for agent in self.seats.add(played.copy, losses, climatology):
+            self.scores[agent].loss = 0.0
         self.learning.add(played)
         if shown is None:
             return

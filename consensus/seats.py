@@ -8,87 +8,63 @@ is won after enough outcomes there if the lower 95 % bound of the skill against 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from consensus.evidence import Evidence
 from consensus.settings import CouncilSettings
 
-Change = Literal["won", "lost"]
 
-
-@dataclass(slots=True)
-class Seat:
-    """An agent's standing.
+class Seats:
+    """Every agent's standing on one symbol, timeframe and horizon.
 
     Attributes
     ----------
-    prior : π > 0, not normalised; None in probation.
-    evidence : since it took, or lost, its seat.
-    changes : seats won and lost since the first outcome.
+    evidence : since an agent took, or lost, its seat.
+    priors : agent with a seat → π > 0, not normalised; sorted by agent.
+    changes : agent → seats won and lost so far.
     """
-
-    prior: float | None
-    evidence: Evidence
-    changes: int = 0
-
-
-class Seats:
-    """Every agent's standing on one symbol, timeframe and horizon."""
 
     def __init__(self, settings: CouncilSettings) -> None:
         self._settings = settings
-        share = 1.0 / len(settings.members)
-        self._seats = {agent: self._fresh(share) for agent in sorted(settings.members)}
+        self.evidence = Evidence(settings.horizon_bars)
+        self.priors = dict.fromkeys(sorted(settings.members), 1.0 / len(settings.members))
+        self.changes: dict[str, int] = {}
 
-    def priors(self) -> dict[str, float]:
-        """Return π of everybody who has a seat, sorted by agent."""
-        return {
-            agent: seat.prior
-            for agent, seat in sorted(self._seats.items())
-            if seat.prior is not None
-        }
-
-    def get(self, agent: str) -> Seat | None:
-        """Return an agent's standing, None before its first outcome outside the council."""
-        return self._seats.get(agent)
-
-    def add(self, agent: str, copy: int, loss: float, climatology: float) -> Change | None:
-        """Fold one outcome's Brier losses and return whether it moved the agent."""
-        seat = self._seats.setdefault(agent, self._fresh(None))
-        evidence = seat.evidence
-        evidence.add(copy, loss, climatology)
-        change: Change
-        if seat.prior is not None and evidence.worse:
-            change, seat.prior = "lost", None
-        elif seat.prior is None and evidence.n >= self._settings.probation and evidence.better:
-            change, seat.prior = "won", 1.0 / (len(self.priors()) + 1)
-        else:
-            return None
-        seat.evidence, seat.changes = Evidence(self._settings.horizon_bars), seat.changes + 1
-        return change
+    def add(self, copy: int, losses: Mapping[str, float], climatology: float) -> list[str]:
+        """Fold one outcome's Brier losses, agents sorted, and return who won a seat by it."""
+        agents = list(losses)
+        if not agents:
+            return []
+        self.evidence.add(copy, agents, [climatology - loss for loss in losses.values()])
+        won = []
+        for agent, (better, worse) in zip(
+            agents, self.evidence.claims(agents).tolist(), strict=True
+        ):
+            seated = agent in self.priors
+            if seated and worse:
+                del self.priors[agent]
+            elif not seated and better and self.evidence.n(agent) >= self._settings.probation:
+                self.priors[agent] = 1.0 / (len(self.priors) + 1)
+                self.priors = dict(sorted(self.priors.items()))
+                won.append(agent)
+            else:
+                continue
+            self.evidence.restart(agent)
+            self.changes[agent] = self.changes.get(agent, 0) + 1
+        return won
 
     def as_dict(self) -> dict[str, Any]:
-        """Return JSON's types, agents sorted."""
+        """Return JSON's types."""
         return {
-            agent: {
-                "prior": seat.prior, "evidence": seat.evidence.as_dict(), "changes": seat.changes,
-            }
-            for agent, seat in sorted(self._seats.items())
+            "evidence": self.evidence.as_dict(), "priors": dict(self.priors),
+            "changes": dict(sorted(self.changes.items())),
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any], settings: CouncilSettings) -> Self:
         """Read :meth:`as_dict` back, bit for bit."""
         made = cls(settings)
-        made._seats = {
-            str(agent): Seat(
-                None if seat["prior"] is None else float(seat["prior"]),
-                Evidence.from_dict(seat["evidence"]), int(seat["changes"]),
-            )
-            for agent, seat in body.items()
-        }  # fmt: skip
+        made.evidence = Evidence.from_dict(body["evidence"], settings.horizon_bars)
+        made.priors = {str(agent): float(pi) for agent, pi in body["priors"].items()}
+        made.changes = {str(agent): int(n) for agent, n in body["changes"].items()}
         return made
-
-    def _fresh(self, prior: float | None) -> Seat:
-        return Seat(prior, Evidence(self._settings.horizon_bars))

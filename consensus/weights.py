@@ -51,7 +51,7 @@ def standing(fold: Fold, settings: CouncilSettings) -> dict[str, float]:
         agent: score.loss
         if (score := fold.scores.get(agent)) and score.n >= settings.grace
         else 0.0
-        for agent in fold.seats.priors()
+        for agent in fold.seats.priors
     }
 
 
@@ -65,7 +65,7 @@ def weights_rows(
     first outcome. ``evidence`` is about the skill against climatology since the agent took, or
     lost, its seat: outcomes, and 95 % bounds valid at all times, ×10⁴, null where there is none.
     """
-    priors = fold.seats.priors()
+    priors = fold.seats.priors
     weights = brier_weights(standing(fold, settings), settings.eta, settings.floor, priors)
     rows = []
     for agent in sorted({*settings.members, *fold.scores, *awake}):
@@ -91,11 +91,11 @@ def weights_rows(
 
 
 def _evidence(fold: Fold, agent: str) -> dict[str, Any]:
-    seat = fold.seats.get(agent)
-    low, high = seat.evidence.bounds() if seat else (None, None)
+    seats = fold.seats
+    low, high = seats.evidence.bounds(agent)
     return {
-        "n": seat.evidence.n if seat else 0,
+        "n": seats.evidence.n(agent),
         "skill_low_1e4": None if low is None else low * 1e4,
         "skill_high_1e4": None if high is None else high * 1e4,
-        "changes": seat.changes if seat else 0,
+        "changes": seats.changes.get(agent, 0),
     }

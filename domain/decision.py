@@ -96,8 +96,8 @@ class Consensus:
     weights : published weight of each awake agent, summing to 1.
     contributions : logits; with ``_fusion`` they sum to logit(p_up).
     candidates : p of every candidate, by name. ``shares`` : its share in the published p.
-    levels : quantiles before the conformal tracker, (13,). ``sigma`` : its scale, log return.
-    pooled_risks : ``down`` and ``up`` before calibration.
+    pooled : p, quantiles (13,) and risk of either side as pooled, before tracker and calibration.
+    sigma : volatility of the horizon, log return.
     debate : what was answered to whom, in order; empty if nobody spoke.
     opinions : the admitted opinions, sorted by agent.
     absent : agent → why it did not count.
@@ -126,9 +126,8 @@ class Consensus:
     forecasters: int  # awake members that count for MIN_FORECASTERS
     state_seq: int
     shares: Mapping[str, float] = field(default_factory=dict)
-    levels: tuple[float, ...] | None = None
+    pooled: tuple[Any, ...] = ()
     sigma: float | None = None
-    pooled_risks: Mapping[str, float] = field(default_factory=dict)
     debate: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -22,12 +22,11 @@ def world(rng, n, edge=0.0):
 def watched(agent, climatology):
     """Whether either claim was ever made, and when."""
     evidence, better, worse = Evidence(H), None, None
-    for k, (b, c) in enumerate(zip(agent, climatology, strict=True)):
-        evidence.add(k % H, float(b), float(c))
-        if better is None and evidence.better:
-            better = k
-        if worse is None and evidence.worse:
-            worse = k
+    for k, d in enumerate(climatology - agent):
+        evidence.add(k % H, ["a"], [float(d)])
+        ((more, less),) = evidence.claims(["a"]).tolist()
+        better = k if better is None and more else better
+        worse = k if worse is None and less else worse
     return better, worse
 
 
@@ -61,22 +60,39 @@ def test_evidence_when_an_agent_is_overconfident_then_it_is_called_worse():
     assert worse < 2_000
 
 
-@given(st.lists(st.tuples(st.integers(0, H - 1), st.floats(0, 1), st.floats(0, 1)), max_size=50))
+agents = st.dictionaries(st.sampled_from("abc"), st.floats(-1, 1), min_size=1)
+
+
+@given(st.lists(st.tuples(st.integers(0, H - 1), agents), max_size=30))
 def test_evidence_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(rows):
     evidence = Evidence(H)
-    for row in rows:
-        evidence.add(*row)
-    again = Evidence.from_dict(json.loads(json.dumps(evidence.as_dict())))
+    for copy, skill in rows:
+        evidence.add(copy, list(skill), list(skill.values()))
+    again = Evidence.from_dict(json.loads(json.dumps(evidence.as_dict())), H)
     for one in (evidence, again):
-        one.add(0, 0.3, 0.25)
+        one.add(0, ["a", "new"], [-0.05, 0.1])
     assert again.as_dict() == evidence.as_dict()
-    assert again.n == len(rows) + 1
+    assert again.n("a") == 1 + sum("a" in skill for _, skill in rows)
+
+
+@given(st.lists(agents, min_size=1, max_size=30))
+def test_evidence_when_agents_are_watched_together_then_each_as_if_alone(rows):
+    together, alone = Evidence(H), Evidence(H)
+    for k, skill in enumerate(rows):
+        together.add(k % H, list(skill), list(skill.values()))
+        if "a" in skill:
+            alone.add(k % H, ["a"], [skill["a"]])
+    assert together.as_dict().get("a") == alone.as_dict().get("a")
+    assert together.bounds("a") == alone.bounds("a")
 
 
 def test_evidence_when_there_is_none_then_nothing_is_claimed():
     evidence = Evidence(H)
-    assert (evidence.n, evidence.better, evidence.worse) == (0, False, False)
-    assert evidence.bounds() == (None, None)
+    assert (evidence.n("a"), evidence.bounds("a")) == (0, (None, None))
+    evidence.add(0, ["a"], [0.5])
+    evidence.restart("a")
+    assert (evidence.n("a"), evidence.bounds("a")) == (0, (None, None))
+    assert not evidence.claims(["a"]).any()
 
 
 def test_evidence_when_skill_is_known_then_its_bounds_hold_it_and_agree_with_the_claims():
@@ -85,21 +101,20 @@ def test_evidence_when_skill_is_known_then_its_bounds_hold_it_and_agree_with_the
     y = (rng.random(20_000) < p).astype(float)  # the skill of the truth is E(p − ½)² = .01
     evidence = Evidence(H)
     for k in range(20_000):
-        evidence.add(k % H, float((p[k] - y[k]) ** 2), 0.25)
-    low, high = evidence.bounds()
+        evidence.add(k % H, ["a"], [0.25 - float((p[k] - y[k]) ** 2)])
+    low, high = evidence.bounds("a")
     assert low is not None
     assert high is not None
     assert 0.003 <= low < 0.01 < high <= 0.02
-    assert evidence.better
-    assert not evidence.worse
+    assert evidence.claims(["a"]).tolist() == [[True, False]]
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=60))
+@given(st.lists(st.floats(-1, 1), max_size=60))
 def test_evidence_when_anything_comes_then_purses_stay_finite_and_bounds_are_ordered(rows):
     evidence = Evidence(2)
-    for k, row in enumerate(rows):
-        evidence.add(k % 2, *row)
-    assert np.isfinite(evidence.above).all()
-    assert np.isfinite(evidence.below).all()
-    low, high = evidence.bounds()
+    for k, d in enumerate(rows):
+        evidence.add(k % 2, ["a"], [d])
+    for purses in evidence.as_dict().values():
+        assert np.isfinite(purses["logs"]).all()
+    low, high = evidence.bounds("a")
     assert low is None or high is None or low < high

@@ -21,12 +21,17 @@ FORGET = 5e-4
 def learn(boa, said, aggregate, gradient):
     """Tell an outcome whose loss has ``gradient`` at ``aggregate``."""
     names = sorted(said)
-    rows = [np.atleast_1d(gradient * (aggregate - said[name])) for name in names]
-    boa.learn(names, np.stack(rows))
+    rows = np.stack([np.atleast_1d(gradient * (aggregate - said[name])) for name in names])
+    boa.learn(names, rows, np.ones(rows.shape, dtype=bool))
 
 
 def told(boa, saved):
-    boa.learn(sorted(saved), np.array([[saved[name]] for name in sorted(saved)]))
+    rows = np.array([[saved[name]] for name in sorted(saved)])
+    boa.learn(sorted(saved), rows, np.ones(rows.shape, dtype=bool))
+
+
+def shares(boa, names, problems=1):
+    return boa.weights(names, np.ones((len(names), problems), dtype=bool))
 
 
 rounds = st.lists(
@@ -42,7 +47,7 @@ def test_boa_when_anything_happens_then_convex_weights_between_the_inputs(played
     boa = Boa(1, FORGET, len(NAMES))
     for said, up in played:
         names = sorted(said)
-        w = boa.weights(names)[:, 0]
+        w = shares(boa, names)[:, 0]
         assert (w >= 0).all()
         assert w.sum() == pytest.approx(1.0)
         p = float(w @ [said[n] for n in names])
@@ -63,18 +68,18 @@ def test_boa_when_an_expert_sleeps_then_what_is_known_of_it_stays(played, sleepe
 
 
 def test_boa_when_one_is_better_then_it_gets_the_weight_and_loses_it_when_it_turns_bad():
-    rng, boa, shares = np.random.default_rng(1), Boa(1, FORGET, len(NAMES)), []
+    rng, boa, good = np.random.default_rng(1), Boa(1, FORGET, len(NAMES)), []
     for t in range(12_000):
         y = float(rng.random() < 0.5)
         edge = 0.02 if t < 6_000 else -0.02
         said = {"good": 0.5 + edge * (2 * y - 1), "half": 0.5, "noise": rng.uniform(0.4, 0.6)}
         names = sorted(said)
-        w = boa.weights(names)[:, 0]
+        w = shares(boa, names)[:, 0]
         p = float(w @ [said[n] for n in names])
         learn(boa, said, p, 2.0 * (p - y))
-        shares.append(w[names.index("good")])
-    assert shares[5_999] > 0.9
-    assert shares[-1] < 0.1
+        good.append(w[names.index("good")])
+    assert good[5_999] > 0.9
+    assert good[-1] < 0.1
 
 
 def test_boa_when_levels_are_learned_side_by_side_then_each_has_its_own_expert():
@@ -83,21 +88,21 @@ def test_boa_when_levels_are_learned_side_by_side_then_each_has_its_own_expert()
     sharp = {"low": np.array([-1.2816, 3.0]), "high": np.array([-3.0, 1.2816])}
     for _ in range(4_000):
         r = rng.normal()
-        w = boa.weights(["high", "low"])
+        w = shares(boa, ["high", "low"], 2)
         q = (w * np.stack([sharp["high"], sharp["low"]])).sum(axis=0)
         gradient = (r <= q) - taus
         learn(boa, sharp, q, gradient)
-    w = boa.weights(["high", "low"])
+    w = shares(boa, ["high", "low"], 2)
     assert w[1, 0] > 0.8  # "low" knows the low level
     assert w[0, 1] > 0.8
 
 
 def test_boa_when_a_newcomer_was_never_scored_then_it_weighs_as_the_average():
     boa = Boa(1, FORGET, len(NAMES))
-    assert boa.weights(["a", "b"])[:, 0].tolist() == [0.5, 0.5]
+    assert shares(boa, ["a", "b"])[:, 0].tolist() == [0.5, 0.5]
     for _ in range(50):
         told(boa, {"a": 0.2, "b": -0.2})
-    w = boa.weights(["a", "b", "new"])[:, 0]
+    w = shares(boa, ["a", "b", "new"])[:, 0]
     assert w[2] == pytest.approx(1 / 3)
     assert w[0] > w[1]
 
@@ -111,14 +116,26 @@ def test_boa_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(played
     for one in (boa, again):
         told(one, {"a": 0.1, "new": -0.3})
     assert again.as_dict() == boa.as_dict()
-    assert np.array_equal(again.weights(NAMES), boa.weights(NAMES))
+    assert np.array_equal(shares(again, NAMES), shares(boa, NAMES))
+
+
+def test_boa_when_an_expert_is_silent_on_a_problem_then_only_that_column_is_for_the_others():
+    boa, spoke = Boa(2, FORGET, len(NAMES)), np.array([[True, True], [True, False]])
+    for _ in range(30):
+        boa.learn(["a", "b"], np.array([[-0.1, 0.1], [0.1, 0.0]]), spoke)
+    w = boa.weights(["a", "b"], spoke)
+    assert w[1, 0] > 0.9
+    assert w[:, 1].tolist() == [1.0, 0.0]
+    assert boa.as_dict()["b"][0][1] == 0.0
+    nobody = boa.weights(["a", "b"], np.zeros((2, 2), dtype=bool))
+    assert not nobody.any()
 
 
 def test_boa_when_nothing_is_at_stake_then_equal_weights():
     boa = Boa(1, FORGET, len(NAMES))
     for _ in range(10):
         told(boa, {"a": 0.0, "b": 0.0})
-    assert boa.weights(["a", "b"])[:, 0].tolist() == [0.5, 0.5]
+    assert shares(boa, ["a", "b"])[:, 0].tolist() == [0.5, 0.5]
 
 
 # Recalibration

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from consensus.admission import admit
 from consensus.explain import FUSION, contributions
 from consensus.fusion import fuse, learnt_for
-from consensus.intervals import vincentise
+from consensus.intervals import distribution
 from consensus.learnt import Learnt
 from consensus.pooling import (
     BOA_POOL,
@@ -21,8 +21,9 @@ from consensus.pooling import (
     RECALIBRATED,
     STACKED,
     agents_of,
+    aggregate,
+    calibrated,
     candidate_pools,
-    linear_pool,
     log_pool,
     logit,
 )
@@ -93,17 +94,16 @@ def test_log_pool_when_two_are_symmetric_then_it_is_one_half():
 
 
 def said(p, weights, **learnt):
-    usual = {"losses": {}, "boa": dict.fromkeys(p, 1 / len(p)), "stack": dict.fromkeys(p, 0.5)}
-    return candidate_pools(p, weights, Learnt(**(usual | learnt)), 0.51, (0.02, 0.98))
+    usual = {"losses": {}, "stack": dict.fromkeys(p, 0.5)}
+    return candidate_pools(p, weights, Learnt(**(usual | learnt)), 0.52, 0.51, (0.02, 0.98))
 
 
 def test_candidates_when_made_then_every_pool_is_what_its_name_says():
     p = {"a": 0.7, "b": 0.4}
     candidates = said(
-        p, {"a": 0.9, "b": 0.1}, boa={"a": 0.25, "b": 0.75}, stack={"a": 1.0, "b": -0.5},
-        platt=(0.1, 0.5), base=0.48,
+        p, {"a": 0.9, "b": 0.1}, stack={"a": 1.0, "b": -0.5}, platt=(0.1, 0.5), base=0.48,
     )  # fmt: skip
-    assert candidates[BOA_POOL] == pytest.approx(0.25 * 0.7 + 0.75 * 0.4)
+    assert candidates[BOA_POOL] == 0.52
     assert logit(candidates[STACKED]) == pytest.approx(logit(0.7) - 0.5 * logit(0.4))
     assert logit(candidates[RECALIBRATED]) == pytest.approx(
         0.1 + 0.5 * logit(candidates[BRIER_POOL])
@@ -137,29 +137,45 @@ rows = st.lists(st.floats(-0.05, 0.05), min_size=13, max_size=13)
 
 
 @given(st.lists(rows, min_size=1, max_size=4))
-def test_vincentise_when_quantiles_are_any_then_the_result_is_monotone_and_between(many):
-    sorted_rows = {f"agent{i}": np.sort(np.array(row)) for i, row in enumerate(many)}
-    spread = vincentise(sorted_rows, dict.fromkeys(sorted_rows, (1 / len(many),) * 13))
-    values = np.array(spread.quantiles.values)
-    stack = np.stack(list(sorted_rows.values()))
-    assert np.all(np.diff(values) >= 0)
-    assert np.all(values >= stack.min(axis=0) - 1e-15)
-    assert np.all(values <= stack.max(axis=0) + 1e-15)
+def test_aggregate_when_rows_are_any_then_between_them_and_monotone(many):
+    stack = np.sort(np.array(many), axis=1)
+    pooled = aggregate(stack, np.full(stack.shape, 1 / len(many)))
+    assert np.all(np.diff(pooled) >= -1e-15)
+    assert np.all(pooled >= stack.min(axis=0))
+    assert np.all(pooled <= stack.max(axis=0))
+
+
+def test_aggregate_when_somebody_is_silent_then_the_others_and_nan_where_nobody_speaks():
+    stack = np.array([[0.1, np.nan, np.nan], [0.3, 0.2, np.nan]])
+    weights = np.array([[0.75, 0.0, 0.0], [0.25, 1.0, 0.0]])
+    pooled = aggregate(stack, weights)
+    assert pooled[:2] == pytest.approx([0.15, 0.2])
+    assert np.isnan(pooled[2])
+
+
+@given(rows, st.none() | st.floats(1e-4, 1e-2), rows)
+def test_distribution_when_quantiles_are_any_then_it_is_monotone_and_coherent(pooled, sigma, theta):
+    spread = distribution(sorted(pooled), sigma, theta)
+    assert np.all(np.diff(spread.quantiles.values) >= 0)
     assert spread.mean_abs >= abs(spread.mean) - 1e-12
     assert 0 <= spread.p_up <= 1
-
-
-def test_vincentise_when_weights_are_given_then_each_level_is_their_average():
-    a, b = np.array(quantiles(1e-3).values), np.array(quantiles(-1e-3, 2.0).values)
-    spread = vincentise({"a": a, "b": b}, {"a": (0.25,) * 13, "b": (0.75,) * 13})
-    np.testing.assert_allclose(spread.quantiles.values, 0.25 * a + 0.75 * b, atol=1e-16)
     table = QuantileTable.of(spread.quantiles.levels, spread.quantiles.values)
     assert spread.mean == float(table.mean()[0])
-    assert spread.mean_abs == pytest.approx(float(table.mean_abs()[0]), abs=1e-17)
+    assert spread.mean_abs == pytest.approx(float(table.mean_abs()[0]), abs=1e-15)
 
 
-def test_linear_pool_when_one_agent_sees_danger_then_it_is_not_argued_away():
-    assert linear_pool({"a": 0.0, "b": 0.4}, {"a": 0.5, "b": 0.5}) == 0.2
+def test_distribution_when_the_tracker_moved_levels_then_they_are_where_it_says():
+    q = np.array(quantiles().values)
+    spread = distribution(q, 2e-3, np.linspace(-0.1, 0.1, 13))
+    np.testing.assert_allclose(spread.quantiles.values, q + 2e-3 * np.linspace(-0.1, 0.1, 13))
+    assert distribution(q, None, np.ones(13)).quantiles.values == tuple(q)
+
+
+@given(st.floats(0, 1), st.floats(-2, 2), st.floats(0.1, 3))
+def test_calibrated_when_a_risk_is_any_then_a_probability_and_the_identity_changes_nothing(x, a, b):
+    assert calibrated(x, (0.0, 1.0)) == x
+    assert 0.0 <= calibrated(x, (a, b)) <= 1.0
+    assert calibrated(None, (a, b)) is None
 
 
 @given(st.permutations(["a", "b", "c", "climatology"]))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-_TINY = 1e-300
+TINY = 1e-300
 
 
 class Boa:
@@ -56,7 +56,7 @@ class Boa:
         top = logs.max(axis=0, initial=-np.inf)
         raw = np.exp(logs - np.where(np.isfinite(top), top, 0.0))
         speakers = np.maximum(said.sum(axis=0), 1)
-        share = known.sum(axis=0) / speakers / np.maximum(raw.sum(axis=0), _TINY)
+        share = known.sum(axis=0) / speakers / np.maximum(raw.sum(axis=0), TINY)
         return np.asarray(np.where(known, raw * share, said / speakers))
 
     def learn(self, names: Sequence[str], saved: Floats, said: Flags) -> None:
@@ -98,5 +98,5 @@ class Boa:
 
     def _rates(self, variance: Floats, reach: Floats) -> Floats:
         """η of every expert and problem; finite, and of no effect, where nothing was at stake."""
-        ceiling = 0.5 / np.maximum(reach, _TINY)
-        return np.minimum(ceiling, np.sqrt(self._breadth / np.maximum(variance, _TINY)))
+        ceiling = 0.5 / np.maximum(reach, TINY)
+        return np.minimum(ceiling, np.sqrt(self._breadth / np.maximum(variance, TINY)))

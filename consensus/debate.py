@@ -127,24 +127,24 @@ def _pool(logits: Mapping[str, float], weights: Mapping[str, float]) -> float:
 
 def _own(agent: str, own: float, pool: float, case: Case, most: float) -> _Argument | None:
     """The argument that an agent brings by itself."""
-    return _ARGUMENTS.get(agent, _nothing)(own, pool, case, most)
+    return ROLES.get(agent, _nothing)(own, pool, case, most)
 
 
-def _jump(own: float, _: float, case: Case, most: float) -> _Argument | None:
+def jump(own: float, _: float, case: Case, most: float) -> _Argument | None:
     if case.last is None or abs(case.last) <= JUMP:
         return None
     strength = min(1.0, abs(case.last) / JUMP - 1.0)
     return _Argument("jump", case.last, own - math.copysign(most * strength, case.last))
 
 
-def _conflict(own: float, _: float, case: Case, most: float) -> _Argument | None:  # noqa: ARG001
+def conflict(own: float, _: float, case: Case, most: float) -> _Argument | None:  # noqa: ARG001
     if case.short is None or case.long is None or case.short * case.long >= 0.0:
         return None
     strength = min(1.0, min(abs(case.short), abs(case.long)) / CONFLICT - 1.0)
     return _Argument("conflict", case.short, own * (1.0 - strength)) if strength > 0.0 else None
 
 
-def _thin_book(own: float, pool: float, case: Case, most: float) -> _Argument | None:  # noqa: ARG001
+def thin_book(own: float, pool: float, case: Case, most: float) -> _Argument | None:  # noqa: ARG001
     if case.liquidity is None or case.liquidity >= 1.0:
         return None
     return _Argument("thin_book", case.liquidity, own + (1.0 - case.liquidity) * (pool - own))
@@ -154,9 +154,9 @@ def _nothing(own: float, pool: float, case: Case, most: float) -> _Argument | No
     return None
 
 
-_ARGUMENTS: Mapping[str, Callable[[float, float, Case, float], _Argument | None]] = {
-    "technical": _jump, "baseline": _jump, "tft": _jump, "risk": _jump,
-    "chronos": _conflict, "microstructure": _thin_book,
+ROLES: Mapping[str, Callable[[float, float, Case, float], _Argument | None]] = {
+    "technical": jump, "baseline": jump, "tft": jump, "risk": jump,
+    "chronos": conflict, "microstructure": thin_book,
 }  # fmt: skip
 
 

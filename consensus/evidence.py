@@ -23,10 +23,10 @@ ALPHA = 0.05  # of each side
 _STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)  # ten-thousandths
 GRID: Floats = np.array([*(-m for m in reversed(_STEPS)), 0, *_STEPS]) * 1e-4
 ZERO = len(_STEPS)  # index of m = 0
-_CAP = 0.5  # of a bet: d − m lies within ±1.1, so no purse is ever lost
-_SIDES = np.array([[0.0, _CAP], [-_CAP, 0.0]])  # bets on "more than m", and on "less"
-_LARGEST = 700.0  # of a logarithm, before e^x overflows
-_PRIOR = 1e-3  # Σ(d − m)² before anything was seen
+CAP = 0.5  # of a bet: d − m lies within ±1.1, so no purse is ever lost
+_SIDES = np.array([[0.0, CAP], [-CAP, 0.0]])  # bets on "more than m", and on "less"
+LARGEST = 700.0  # of a logarithm, before e^x overflows
+PRIOR = 1e-3  # Σ(d − m)² before anything was seen
 
 
 class Evidence:
@@ -49,7 +49,7 @@ class Evidence:
                 self._grow(agent)
         rows, d = [self._row[agent] for agent in agents], np.array(skill)[:, None]
         n, total, squares = self._stats[rows, copy].T[:, :, None]
-        bet = (total - n * GRID) / (squares - (2.0 * total - n * GRID) * GRID + _PRIOR)
+        bet = (total - n * GRID) / (squares - (2.0 * total - n * GRID) * GRID + PRIOR)
         low, high = _SIDES.T[:, :, None]
         bets = np.minimum(np.maximum(bet[:, None], low), high)
         self._logs[rows, copy] += np.log1p(bets * (d - GRID)[:, None])
@@ -101,4 +101,4 @@ class Evidence:
 
 def _refuted(logs: Floats, axis: int) -> Flags:
     """Whether the mean of e^x over the purses is at least 1/α."""
-    return np.asarray(np.exp(np.minimum(logs, _LARGEST)).mean(axis=axis) >= 1.0 / ALPHA)
+    return np.asarray(np.exp(np.minimum(logs, LARGEST)).mean(axis=axis) >= 1.0 / ALPHA)

@@ -20,7 +20,7 @@ STACKED = "stacked"
 RECALIBRATED = "recalibrated"
 DEBATED = "debated"
 CONSTANT = "constant"
-_LEAST = 1e-6
+LEAST = 1e-6
 _AGENT = "agent:"  # before an agent's name: it stands for itself
 
 
@@ -66,7 +66,7 @@ def aggregate(rows: Floats, weights: Floats) -> Floats:
 
 def risk_logit(risk: float) -> float:
     """Return the logit of a probability that may be 0 or 1, as if within [1e-6, 1 − 1e-6]."""
-    return logit(min(max(risk, _LEAST), 1.0 - _LEAST))
+    return logit(min(max(risk, LEAST), 1.0 - LEAST))
 
 
 def calibrated(risk: float | None, line: Line) -> float | None:

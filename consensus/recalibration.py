@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_LARGEST = 30.0  # of a logit
+LARGEST = 30.0  # of a logit
 
 
 class OnlineLogistic:
@@ -76,4 +76,4 @@ class OnlineLogistic:
 
 def sigmoid(x: float) -> float:
     """Return 1/(1 + e^(−x)), x clipped to ±30."""
-    return 1.0 / (1.0 + math.exp(-min(max(x, -_LARGEST), _LARGEST)))
+    return 1.0 / (1.0 + math.exp(-min(max(x, -LARGEST), LARGEST)))

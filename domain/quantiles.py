@@ -48,7 +48,7 @@ def _t4_partial_mean(t: ArrayLike) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Grid:
+class Completion:
     """What depends on the levels only, so that it is worked out once per grid of levels."""
 
     step: Floats  # (k − 1,) distance between neighbours
@@ -61,7 +61,8 @@ class _Grid:
 
 
 @lru_cache(maxsize=256)
-def _grid(levels: bytes) -> _Grid:
+def completion(levels: bytes) -> Completion:
+    """Return what a grid of levels, as the bytes of its float64, implies."""
     grid = np.frombuffer(levels, dtype=np.float64)
     t = t4_ppf(grid)
     lower_t, upper_t = float(t[1] - t[0]), float(t[-1] - t[-2])
@@ -76,7 +77,7 @@ def _grid(levels: bytes) -> _Grid:
     upper = (-upper_mean - (1.0 - grid[-1]) * t[-1]) / upper_t
     mean[-1] += 1.0 - grid[-1] + upper
     mean[-2] -= upper
-    return _Grid(step, t, lower_t, upper_t, lower_mean, upper_mean, mean)
+    return Completion(step, t, lower_t, upper_t, lower_mean, upper_mean, mean)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,9 +109,9 @@ class QuantileTable:
             raise ValueError("levels must increase strictly inside (0, 1)")
         return cls(grid, np.sort(rows, axis=1))
 
-    def _tails(self) -> tuple[_Grid, Floats, Floats]:
+    def _tails(self) -> tuple[Completion, Floats, Floats]:
         """What the levels imply, then the scale of the lower and of the upper tail, each (n,)."""
-        g, rows = _grid(self.levels.tobytes()), self.values
+        g, rows = completion(self.levels.tobytes()), self.values
         return g, (rows[:, 1] - rows[:, 0]) / g.lower_t, (rows[:, -1] - rows[:, -2]) / g.upper_t
 
     def _each(self, x: ArrayLike) -> Floats:
@@ -174,7 +175,7 @@ class QuantileTable:
 
     def mean(self) -> Floats:
         """Return E[r] for each row, (n,)."""
-        return np.asarray((self.values * _grid(self.levels.tobytes()).mean).sum(axis=1))
+        return np.asarray((self.values * completion(self.levels.tobytes()).mean).sum(axis=1))
 
     def mean_abs(self) -> Floats:
         """Return E|r| for each row, (n,): E[r] − 2∫₀^F(0) Q."""

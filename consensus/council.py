@@ -105,7 +105,7 @@ class Council:
         learnt = learnt_for(admission, losses, fold, track.copy_of(state.as_of))
         scale = bar_sigma(state.bars)
         sigma = None if scale is None else scale * math.sqrt(self.settings.horizon_bars)
-        case = self._case(state, scale)
+        case = case_of(state, scale, self.rules.min_liquidity)
         consensus = fuse(
             state.symbol, state.timeframe, state.as_of, admission, learnt, self.settings, sigma,
             case, self.state_seq,
@@ -284,13 +284,6 @@ class Council:
         )
         self._own_track(decision).publication(decision.as_of, published)
 
-    def _case(self, state: MarketState, sigma: float | None) -> Case:
-        _, liquidity = _book(state.book)
-        least = self.rules.min_liquidity
-        share = None if liquidity is None or least <= 0.0 else liquidity / least
-        last, short, long = (move(state.bars, count, sigma) for count in MOVES)
-        return Case(last, short, long, share)
-
     def _quality(self, prepared: Prepared, now: int) -> Quality:
         state = prepared.state
         spread, liquidity = _book(state.book)
@@ -346,6 +339,19 @@ class Council:
             "rules": self._rules_body,
             "fusion": self._fusion_body,
         }
+
+
+def case_of(state: MarketState, sigma: float | None, min_liquidity: float) -> Case:
+    """Return what a debate about a market state can point at.
+
+    Parameters
+    ----------
+    sigma : of one bar, log return, or None. ``min_liquidity`` : required of a book, quote units.
+    """
+    _, liquidity = _book(state.book)
+    share = None if liquidity is None or min_liquidity <= 0.0 else liquidity / min_liquidity
+    last, short, long = (move(state.bars, count, sigma) for count in MOVES)
+    return Case(last, short, long, share)
 
 
 def suggested_exits(

@@ -30,8 +30,8 @@ class Panel:
     Attributes
     ----------
     agents : (K,). ``said`` : (T, K, 16) admitted opinions, as :meth:`consensus.rounds.Said.row`.
-    log_return, drop, rise : (T,) outcomes; ``due`` : (T,) row before whose decision each is known,
-        T or more if never. Outcomes become known in the order of their rows.
+    log_return, drop, rise : (T,) outcomes, NaN if never known; ``due`` : (T,) row before whose
+        decision each is known, not decreasing.
     copy : (T,) copy of the no-harm layer. ``sigma`` : (T,) volatility of the horizon.
     case : (T, 4) last, short, long, liquidity (:class:`consensus.debate.Case`).
     """

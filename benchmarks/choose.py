@@ -54,11 +54,11 @@ GRIDS: Mapping[str, Grid] = {
     "platt_spread": Grid(((0.01, 0.05), (0.02, 0.1), (0.05, 0.3)), "gain"),
     "base_weight": Grid((500, 2_000, 8_000), "gain"),
     "debate_step": Grid((0.0, 0.02, 0.05, 0.1, 0.2), "gain"),
-    "boa_forget": Grid((0.0, 1e-4, 5e-4, 2e-3), "pinball"),
-    "conformal_rate": Grid((0.0, 5e-4, 0.002, 0.005, 0.02), "pinball"),
-    "risk_spread": Grid(((0.02, 0.01), (0.1, 0.05), (0.3, 0.2)), "risk_brier"),
+    "boa_forget": Grid((0.0, 1e-5, 1e-4, 5e-4, 2e-3), "pinball"),
+    "conformal_rate": Grid((0.0, 2e-4, 5e-4, 0.002, 0.005), "pinball"),
+    "risk_spread": Grid(((0.02, 0.01), (0.1, 0.05), (0.3, 0.2), (1.0, 0.5)), "risk_brier"),
 }
-"""Starts are :class:`CouncilSettings`' own."""
+START_SETTINGS = replace(CouncilSettings(), boa_forget=5e-4, conformal_rate=0.002)
 
 
 class Market(NamedTuple):
@@ -109,8 +109,9 @@ def hourly(one: Sequence[Rows], other: Sequence[Rows], about: str) -> Floats:
     return np.asarray(np.bincount(at, more) / np.bincount(at))
 
 
-def moved(start: CouncilSettings, markets: Sequence[Market]) -> list[list[str]]:
-    """Return the table's lines, and print which values are better than the start."""
+def moved(markets: Sequence[Market]) -> list[list[str]]:
+    """Return the table's lines, and print each as it comes."""
+    start, chosen = START_SETTINGS, CouncilSettings()
     base, lines = [scored(market, start) for market in markets], []
     for name, grid in GRIDS.items():
         for value in grid.values:
@@ -123,7 +124,8 @@ def moved(start: CouncilSettings, markets: Sequence[Market]) -> list[list[str]]:
                 f"{np.mean([r[key].mean() for r in rows]):.{digits}f}"
                 for key, digits in (("gain", 3), ("pinball", 4), ("coverage", 2), ("risk_brier", 6))
             ]
-            line = [f"`{name}`", f"{value}{' (start)' if own else ''}", *means, grid.about, better]
+            mark = " **chosen**" if value == getattr(chosen, name) else " start" if own else ""
+            line = [f"`{name}`", f"{value}{mark}", *means, grid.about, better]
             lines.append(line)
             print("  " + " | ".join(line), flush=True)
     return lines
@@ -151,10 +153,7 @@ def main() -> None:
         "about",
         "t",
     )
-    lines = [
-        f"| {' | '.join(line)} |"
-        for line in (heads, ["---"] * 8, *moved(CouncilSettings(), markets))
-    ]
+    lines = [f"| {' | '.join(line)} |" for line in (heads, ["---"] * 8, *moved(markets))]
     who = f"2024, {', '.join(told.markets)}; agents: {', '.join(agents)}; means over markets."
     show(told.out, HEADING, TOOL, [who, "", *lines])
 

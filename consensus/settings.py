@@ -54,12 +54,12 @@ class CouncilSettings:
     kappa_prior: float = 0.4
     kappa_weight: float = 5_000.0
     coverage_half_life: float = 1_000.0
-    boa_forget: float = 5e-4
+    boa_forget: float = 1e-5
     stack_spread: float = 0.3
     platt_spread: tuple[float, float] = (0.02, 0.1)
     risk_spread: tuple[float, float] = (0.1, 0.05)
     base_weight: float = 2_000.0
-    conformal_rate: float = 0.002
+    conformal_rate: float = 5e-4
     late_window: int = 64
     max_pending: int = 4_096
 

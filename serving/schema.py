@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from consensus.whatif import flips, waterfall
 from domain.canonical import plain
 from domain.cards import AgentCard
 from domain.decision import Decision
@@ -197,7 +198,10 @@ def why_of(decision: Decision, opinions: list[Opinion], outcome: Outcome | None)
             "weights": decision.weights,
             "contributions": decision.contributions,
             "strongest_dissent": None if dissent is None else opinion_of(dissent),
+            "debate": decision.inputs.get("debate", []),
             "costs": decision.inputs.get("costs"),
+            "waterfall": waterfall(decision),
+            "flips": flips(decision),
             "inputs": decision.inputs,
             "break_even_prob": decision.break_even_prob,
             "margins": decision.margins,

@@ -192,12 +192,13 @@ def _tell_why(body: dict[str, Any]) -> None:
     for name, margin in body["margins"].items():
         margins.add_row(name, _margin(name, margin))
     out.print(margins)
-    costs = body["costs"]
-    if costs:
-        parts = " + ".join(
-            f"{key.removesuffix('_bps')} {value:.2f}" for key, value in costs.items()
-        )
-        out.print(f"round trip: {parts} bps", markup=False)
+    for answer in body["debate"]:
+        out.print(_answer(answer), markup=False)
+    if body["waterfall"]:
+        steps = " ".join(f"{x['item']} {x['bps']:+.2f}" for x in body["waterfall"])
+        out.print(f"bps: {steps}", markup=False)
+    for flip in body["flips"]:
+        out.print(_flip(flip), markup=False)
     outcome = body["outcome"]
     if outcome is None:
         out.print("outcome: not known yet", style="dim")
@@ -206,6 +207,24 @@ def _tell_why(body: dict[str, Any]) -> None:
             f"outcome: {1e4 * outcome['log_return']:+.1f} bp by {outcome['due']}, "
             f"Brier {'–' if outcome['brier'] is None else format(outcome['brier'], '.4f')}"
         )
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    to = f" to {answer['to']}" if answer["to"] else ""
+    return (
+        f"debate {answer['round']}: {answer['agent']} {answer['argument']}{to} "
+        f"({answer['because']:+.2f}): {_percent(answer['before'])} → {_percent(answer['after'])}"
+    )
+
+
+def _flip(flip: dict[str, Any]) -> str:
+    if flip["needs"] is None:
+        return f"{flip['what']}: {flip['is']:.4g}, and no value would do"
+    text = f"{flip['what']}: {flip['is']:.4g}, would need {flip['needs']:.4g}"
+    alone = {name: p for name, p in flip.get("agents", {}).items() if p is not None}
+    if alone:
+        text += f" (alone: {', '.join(f'{name} {_percent(p)}' for name, p in alone.items())})"
+    return text
 
 
 def _margin(name: str, value: float | None) -> str:

@@ -38,12 +38,11 @@ from sim.learners import VOLUME_FROM, Table, logistic
 from sim.lookahead import Lookahead, check
 from sim.opinions import Progress
 from sim.panel import Range
-from sim.pools import BEST_AGENT, EQUAL_WEIGHT
+from sim.pools import POOLS
 from sim.refitting import folds_of, refit_agents, told
 from sim.tapes import TapeStore
 
 TAPES, REFITS = "opinions", "refit"
-POOLS = (EQUAL_WEIGHT, BEST_AGENT)
 PROCESSES = 2  # councils of the controls sit in so many
 Span = tuple[int | None, int | None]
 

@@ -187,7 +187,7 @@ def forecast(
         progress=steps("bars forecast"),
     )  # fmt: skip
     beside = {} if baselines is None else dict(baselines(where))
-    beside |= pooled(heard.agents, where.truth, where.labels.valid)
+    beside |= pooled(heard.agents, where.truth, where.labels.valid, where.labels.horizon)
     return Forecasted(where, memory, heard.agents, heard.consensus, beside)
 
 

@@ -27,7 +27,7 @@ from domain.trading import ClosedTrade
 
 SNAPSHOT_VERSION = 2
 FUSION_SETTINGS = (
-    "members", "horizon_bars", "eta", "floor", "clip", "max_quantile", "debate_step",
+    "members", "sole", "horizon_bars", "eta", "floor", "clip", "max_quantile", "debate_step",
 )  # fmt: skip
 _SCORED_ORIGINS = ("bar", "warm_up")
 MOVES = (1, 3, 48)  # bars

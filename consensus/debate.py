@@ -50,7 +50,9 @@ class Case:
 
     def as_dict(self) -> dict[str, float | None]:
         """Return JSON's types."""
-        return asdict(self)
+        return {
+            "last": self.last, "short": self.short, "long": self.long, "liquidity": self.liquidity,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

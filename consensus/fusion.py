@@ -12,9 +12,9 @@ from consensus.debate import Case, debate
 from consensus.explain import contributions
 from consensus.intervals import distribution
 from consensus.learnt import Learnt
-from consensus.pooling import aggregate, calibrated, candidate_pools, log_pool
+from consensus.pooling import aggregate, calibrated, candidate_pools, candidates_of, log_pool
 from consensus.publish import publish
-from consensus.rounds import DOWN, LEVELS, UP, P, Said
+from consensus.rounds import DOWN, LEVELS, UP, WIDTH, P, Said
 from consensus.scoring import HALF, Fold
 from consensus.settings import UNINFORMED, CouncilSettings
 from consensus.weights import brier_weights
@@ -53,6 +53,9 @@ def fuse(
     """
     losses = learnt.losses
     awake = seated(admission, losses)
+    if settings.sole:
+        awake = {agent: x for agent, x in awake.items() if agent == settings.sole}
+        learnt, sigma = _unlearnt(learnt, settings.sole), None
     p = {agent: x.p_up for agent, x in awake.items() if x.p_up is not None}
     if not p:
         return None
@@ -68,6 +71,8 @@ def fuse(
     after = log_pool(debated.p, weights)
     pooled = _pooled(awake, learnt)
     candidates = candidate_pools(p, weights, learnt, pooled.p_up or HALF, after, settings.clip)
+    if settings.sole:
+        candidates = candidates_of(p)
     p_up, shares = publish(candidates, learnt.mixture)
     spread = distribution(pooled.levels, sigma, learnt.theta) if pooled.levels else None
     mean_p = math.fsum(weights[agent] * p[agent] for agent in p)
@@ -115,6 +120,12 @@ def learnt_for(admission: Admission, losses: Mapping[str, float], fold: Fold, co
 def seated(admission: Admission, seats: Collection[str]) -> dict[str, Admitted]:
     """Return those awake who have a seat, by name, sorted."""
     return {x.opinion.agent: x for x in admission.awake if x.opinion.agent in seats}
+
+
+def _unlearnt(learnt: Learnt, sole: str) -> Learnt:
+    """What is read where one agent is published as it is."""
+    losses = learnt.losses
+    return Learnt(losses=losses, priors=learnt.priors, bernstein={sole: (1.0,) * WIDTH})
 
 
 def _pooled(awake: Mapping[str, Admitted], learnt: Learnt) -> Said:

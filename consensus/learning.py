@@ -108,7 +108,8 @@ class Learning:
                 self._stack.grow(0.0, self._settings.stack_spread)
         said = [logit(p[agent]) if agent in p else 0.0 for agent in self._stacked]
         self._stack.learn(np.array(said), y)
-        self._platt.learn(np.array([1.0, logit(candidates[BRIER_POOL])]), y)
+        if BRIER_POOL in candidates:
+            self._platt.learn(np.array([1.0, logit(candidates[BRIER_POOL])]), y)
 
     def _add_pools(self, played: Round, shown: Published, y: float) -> None:
         said = dict(sorted(played.opinions.items()))

@@ -102,10 +102,15 @@ def candidate_pools(
         RECALIBRATED: sigmoid(intercept + slope * logit(brier)),
         DEBATED: debated,
         CONSTANT: learnt.base,
-        **{_AGENT + agent: chance for agent, chance in p.items()},
+        **candidates_of(p),
     }
     low, high = clip
     return {name: min(max(chance, low), high) for name, chance in sorted(pools.items())}
+
+
+def candidates_of(p: Mapping[str, float]) -> dict[str, float]:
+    """Return agents as candidates for themselves: name → p."""
+    return {_AGENT + agent: chance for agent, chance in p.items()}
 
 
 def agents_of(candidates: Mapping[str, float]) -> dict[str, float]:

@@ -20,6 +20,7 @@ class CouncilSettings:
     Attributes
     ----------
     members : agents that pool from the first decision; every other agent is only scored.
+    sole : the agent whose forecast alone is published, as it is; empty = the council's.
     horizon_bars : the one horizon that is pooled and scored, bars.
     half_life : of scores and of κ's slope, resolved outcomes.
     eta : learning rate on the decayed relative Brier loss.
@@ -42,6 +43,7 @@ class CouncilSettings:
     """
 
     members: tuple[str, ...] = AGENTS
+    sole: str = ""
     horizon_bars: int = 5
     half_life: float = 10_000.0
     eta: float = 1.0
@@ -65,6 +67,7 @@ class CouncilSettings:
 
     def __post_init__(self) -> None:
         _require("members", self.members, "must be different names", _distinct(self.members))
+        _require("sole", self.sole, "must be a member", self.sole in ("", *self.members))
         _require("horizon_bars", self.horizon_bars, "must be ≥ 1", self.horizon_bars >= 1)
         _require("half_life", self.half_life, "must be > 0", self.half_life > 0)
         _require("eta", self.eta, "must be ≥ 0 and finite", 0 <= self.eta < math.inf)

@@ -193,6 +193,7 @@ def council_settings(settings: Settings) -> CouncilSettings:
     council = settings.consensus
     return CouncilSettings(
         members=tuple(settings.models.agents),
+        sole=council.sole or "",
         horizon_bars=settings.data.pred_horizon_steps,
         half_life=council.half_life,
         eta=council.eta,

@@ -194,6 +194,9 @@ class ModelSettings(Group):
 class ConsensusSettings(Group):
     """How the council learns whom to believe."""
 
+    sole: str | None = Field(
+        None, description="the one agent whose forecast is published as it is; none = the council's"
+    )
     min_forecasters: int = Field(2, ge=1, description="least awake agents with a direction")
     half_life: float = Field(10_000.0, gt=0, description="memory of the scores, outcomes")
     eta: NotNegative = Field(1.0, description="learning rate on the decayed Brier loss")

@@ -168,6 +168,11 @@ def contradictions(settings: Settings) -> list[SettingError]:
             execution.fixed_notional, "Keep one of the two.",
         ),
         (
+            settings.consensus.sole not in (None, *settings.models.agents),
+            "consensus.sole", "must be one of models.agents", settings.consensus.sole,
+            f"Name one of {', '.join(settings.models.agents)}, or none.",
+        ),
+        (
             risk.min_order_notional > risk.max_order_notional,
             "risk.min_order_notional", "must not exceed risk.max_order_notional",
             risk.min_order_notional, f"The largest order is {risk.max_order_notional:g} USDT.",

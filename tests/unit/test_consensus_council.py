@@ -29,8 +29,9 @@ from consensus.replay import differences
 from consensus.settings import CouncilSettings, DecisionRules
 from domain.canonical import canonical_json, plain
 from domain.decision import Action, Decision
-from domain.errors import CheckFailed
+from domain.errors import CheckFailed, SettingError
 from domain.market import BookSnapshot
+from domain.opinion import Opinion
 from domain.ports import Strategy
 
 EASY = DecisionRules(prob_min=0.52, min_expected_return=0.0)
@@ -283,3 +284,28 @@ def test_council_when_costs_depend_on_the_state_then_they_are_asked_for_it():
     assert seen == [T0]
     assert (made.source, made.git_commit) == ("demo", "abc123")
     assert made.inputs["round_trip"] == pytest.approx(12e-4)
+
+
+def test_council_when_one_agent_is_alone_then_it_is_published_as_it_is():
+    judge = council(MEMBERS, DecisionRules(min_forecasters=1), sole="a")
+    rows = life(made_by=judge, rounds=80)
+    decisions = [record for _, record in rows if isinstance(record, Decision)]
+    said = {(x.as_of, x.agent): x for _, x in rows if isinstance(x, Opinion)}
+    for decision in decisions:
+        own = said.get((decision.as_of, "a"))
+        if own is None:
+            assert (decision.prob_up, decision.quantiles) == (None, None)
+            assert "low_quorum" in decision.reasons
+            continue
+        assert decision.prob_up == own.p_up
+        assert decision.quantiles == own.quantiles
+        assert decision.weights == {"a": 1.0}
+        assert (decision.risk_down, decision.risk_up) == (own.risk_down, own.risk_up)
+        assert (
+            differences(decision, [x for (at, _), x in said.items() if at == decision.as_of]) == {}
+        )
+
+
+def test_settings_when_the_one_agent_has_no_seat_then_they_are_refused():
+    with pytest.raises(SettingError, match="sole"):
+        CouncilSettings(members=("a",), sole="b")

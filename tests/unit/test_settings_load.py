@@ -241,7 +241,7 @@ def test_profile_when_chronos_only_then_one_forecaster_is_enough() -> None:
     s = load("chronos-only")
 
     assert s.models.agents == s.models.remote == ("chronos", "microstructure")
-    assert s.consensus.min_forecasters == 1
+    assert (s.consensus.sole, s.consensus.min_forecasters) == ("chronos", 1)
 
 
 def test_profile_when_oracle_then_one_coin_a_flip_costs_five_basis_points_a_side() -> None:

@@ -152,6 +152,7 @@ def test_source_of_when_the_name_is_unknown_then_the_right_one_is_suggested() ->
     ("env", "what", "rule"),
     [
         ({"TIMEFRAME": "7m"}, "TIMEFRAME (environment)", "must be one of 1m, 3m, 5m"),
+        ({"CONCLAVE_CONSENSUS__SOLE": "x"}, "consensus.sole", "must be one of models.agents"),
         ({"PRED_HORIZON_STEPS": "0"}, "PRED_HORIZON_STEPS (environment)", "must be ≥ 1"),
         ({"PRED_HORIZON_STEPS": "2.5"}, "PRED_HORIZON_STEPS (environment)", "integer"),
         ({"ENCODER_LENGTH": "0"}, "ENCODER_LENGTH (environment)", "must be ≥ 1"),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from domain.decision import Decision, ExitReason, Origin, Reason
+from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import UsageError
 from domain.market import Bar, Instrument, MarketState
 from domain.opinion import Opinion, Outcome
@@ -283,6 +283,15 @@ class TradingLoop:
         # What was said first stays said, should a later answer differ in its last bits.
         rows = self._store.records(Opinion, symbol=state.symbol, as_of=state.as_of)
         return {opinion.key: opinion for _, opinion in rows}
+
+    def view(
+        self, state: MarketState, opinions: Sequence[Opinion], absent: Mapping[str, str]
+    ) -> Consensus | None:
+        """Return what the strategy makes of opinions before it decides; None if it says nothing."""
+        said, missing = only_finite(opinions, absent)
+        prepared = self._strategy.prepare_state(state, said, missing)
+        found: Consensus | None = getattr(prepared, "consensus", None)
+        return found
 
     def step(
         self,

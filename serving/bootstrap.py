@@ -39,6 +39,7 @@ from execution.sizing import SizingSettings
 from execution.strategies import EmaCross
 from serving.auth import token_of
 from serving.control import KILL_FILE, LEASE_TTL_MS, Control
+from serving.debating import debating
 from serving.desk import Desk, Progress
 from serving.folds import Fold
 from serving.market_clock import MarketClock
@@ -438,6 +439,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         pacer=Pacer(plan.speed),
         market_clock=MarketClock(wall=clock if feed.wall_clock else None),
         refresher=Refresher(agents),
+        debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),
         progress=Progress(pid=os.getpid()),

@@ -27,6 +27,7 @@ from domain.times import iso
 from domain.trading import RiskMode
 from execution.loop import TradingLoop
 from serving.control import Confirmation, Control
+from serving.debating import Debating
 from serving.folds import Fold
 from serving.market_clock import MarketClock
 from serving.monitoring import Monitor
@@ -73,6 +74,7 @@ class Desk:
     needs : returns the most any agent reads of a state; a newer model may read more.
     history : opined, scored and folded, but never traded, before the first live bar.
     monitor : looks for drift once a day of market time, or None.
+    debating : who may answer once the agents have spoken.
     refresher : lets ``agents`` move to models that are promoted while they are here.
     """
 
@@ -92,6 +94,7 @@ class Desk:
     pacer: Pacer
     market_clock: MarketClock
     refresher: Refresher
+    debating: Debating = field(default_factory=Debating)
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
     progress: Progress = field(default_factory=Progress)
@@ -227,14 +230,28 @@ class Desk:
     async def _decide(self, states: Sequence[MarketState]) -> None:
         gathered = await self.opinions.ask(states)
         self.progress.via = self.opinions.via
+        heard = [
+            out_of_sample(self.agents, state, row.values(), gathered.absent)
+            for state, row in zip(states, gathered.opinions, strict=True)
+        ]
+        answers = await self._debate(states, heard)
         now = self.market_clock.now()
-        for state, row in zip(states, gathered.opinions, strict=True):
-            opinions, absent = out_of_sample(self.agents, state, row.values(), gathered.absent)
-            decision = self.loop.decide(state, opinions, absent, now)
+        for state, (opinions, absent), more in zip(states, heard, answers, strict=True):
+            decision = self.loop.decide(state, [*opinions, *more], absent, now)
             self._announce(decision)
         self.teller.tell()
         self._watch([state.symbol for state in states])
         self._tell()
+
+    async def _debate(
+        self,
+        states: Sequence[MarketState],
+        heard: Sequence[tuple[Sequence[Opinion], Mapping[str, str]]],
+    ) -> list[list[Opinion]]:
+        if not self.debating.debaters:
+            return [[] for _ in states]
+        views = [self.loop.view(state, *said) for state, said in zip(states, heard, strict=True)]
+        return await self.debating.answer(states, views)
 
     def _hear(self, record: Any) -> None:
         self.teller.hear(record)

@@ -22,6 +22,7 @@ from domain.errors import UsageError
 from domain.market import parse_symbol
 
 AGENTS = ("climatology", "technical", "baseline", "chronos", "tft", "microstructure", "risk")
+DEBATERS = ("grok", "claude", "stub")
 LIGHT_AGENTS = ("climatology", "technical")  # always in process; the rest may be deployments
 TIMEFRAMES = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
 INTERVALS = (0.8, 0.9, 0.95)
@@ -202,6 +203,36 @@ class ConsensusSettings(Group):
     eta: NotNegative = Field(1.0, description="learning rate on the decayed Brier loss")
     floor: Fraction = Field(1e-3, description="share of the prior in the weights, fraction")
     grace: int = Field(50, ge=0, description="outcomes during which a member cannot lose weight")
+
+
+class DebateSettings(Group):
+    """Language models that may answer the council; each is in probation until it earned a seat."""
+
+    providers: Names = Field(
+        (),
+        description="language models that are asked at every bar: grok, claude, stub; none = off",
+    )
+    step: float = Field(0.05, gt=0, le=1, description="furthest one moves from the pool, logits")
+    timeout_s: Positive = Field(1.5, description="patience with them after the agents, seconds")
+    budget_tokens: int = Field(
+        2_000, ge=500, description="tokens of one decision and model, question and answer"
+    )
+    answer_tokens: int = Field(150, ge=50, description="of these, the most it may answer with")
+    grok_url: str | None = Field(None, description="another address that speaks as OpenAI's does")
+    grok_model: str | None = Field(None, description="another model there")
+    claude_url: str | None = Field(None, description="another address that speaks as Anthropic's")
+    claude_model: str | None = Field(None, description="another model there")
+    xai_api_key: SecretStr | None = Field(None, description="key of grok; secret")
+    anthropic_api_key: SecretStr | None = Field(None, description="key of claude; secret")
+
+    @field_validator("providers")
+    @classmethod
+    def _known_providers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            _one_of(name, DEBATERS)
+        if len(set(value)) != len(value):
+            raise ValueError("must name each once")
+        return value
 
 
 class DecisionSettings(Group):

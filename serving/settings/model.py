@@ -16,6 +16,7 @@ from domain.market import symbol_on
 from serving.settings.groups import (
     ConsensusSettings,
     DataSettings,
+    DebateSettings,
     DecisionSettings,
     ExecutionSettings,
     FeatureSettings,
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = Field(default_factory=FeatureSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     consensus: ConsensusSettings = Field(default_factory=ConsensusSettings)
+    debate: DebateSettings = Field(default_factory=DebateSettings)
     decision: DecisionSettings = Field(default_factory=DecisionSettings)
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     risk: RiskSettings = Field(default_factory=RiskSettings)
@@ -93,7 +95,12 @@ class Settings(BaseSettings):
         """Return every secret in plain text, for those who must keep it out of what they write."""
         found = [
             value.get_secret_value()
-            for value in (self.serving.api_token, self.notify.telegram_bot_token)
+            for value in (
+                self.serving.api_token,
+                self.notify.telegram_bot_token,
+                self.debate.xai_api_key,
+                self.debate.anthropic_api_key,
+            )
             if value is not None
         ]
         if self.serving.database_url is not None:

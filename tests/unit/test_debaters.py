@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
 from consensus_cases import T0, H, council, opinion, state
 from hypothesis import given
 from hypothesis import strategies as st
+from providers import anthropic, openai, serving
 
 from agents.debaters import PRESETS, HttpProvider, LanguageDebater, ProviderError, StubProvider
 from agents.debaters.http import REPLY_BYTES
@@ -23,53 +21,7 @@ STEP, KEY = 0.2, "sk-very-secret"
 ANSWER = {"move": 0.5, "argument": "A jump that nobody has priced."}
 
 
-def openai(text, **more):
-    return {"choices": [{"message": {"role": "assistant", "content": text}}], **more}
-
-
-def anthropic(text, **more):
-    return {
-        "content": [{"type": "thinking", "thinking": "…"}, {"type": "text", "text": text}],
-        **more,
-    }
-
-
 SHAPES = {"grok": openai, "claude": anthropic}
-
-
-@contextmanager
-def serving(reply, status=200, headers=(), wait=0.0, raw=None):
-    """A provider on loopback; yields its URL and the requests it got."""
-    got = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            got.append((self.path, dict(self.headers), body))
-            time.sleep(wait)
-            sent = raw if raw is not None else json.dumps(reply).encode()
-            try:
-                self.send_response(status)
-                for name, value in headers:
-                    self.send_header(name, value)
-                self.send_header("content-length", str(len(sent)))
-                self.end_headers()
-                self.wfile.write(sent)
-            except OSError:
-                pass  # the other side has gone
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", got
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
 
 
 def ready(said=None):

@@ -21,6 +21,7 @@ SYMBOLS TIMEFRAME PRED_HORIZON_STEPS ENCODER_LENGTH EXCHANGE PAPER_MODE LIVE_MOD
 PROB_MIN MIN_EXPECTED_RETURN FEES_BPS MIN_FORECASTERS VAR_DIR DATA_DIR_RAW DATA_DIR_PROCESSED
 MODELS_DIR LOGS_DIR DATABASE_URL API_HOST API_PORT RAY_DASHBOARD_PORT API_TOKEN TELEGRAM_BOT_TOKEN
 TELEGRAM_CHAT_ID EXECUTION_MARKET ON_SHUTDOWN AUTO_PROMOTE CONCLAVE_SAMPLES TRIALS_LOG
+XAI_API_KEY ANTHROPIC_API_KEY
 """
 
 
@@ -302,9 +303,9 @@ def test_settings_when_they_hold_secrets_then_no_way_of_showing_them_tells() -> 
     }  # fmt: skip
 
 
-def test_settings_when_secret_fields_are_listed_then_they_are_the_three_documented() -> None:
+def test_settings_when_secret_fields_are_listed_then_they_are_the_documented() -> None:
     assert {key.field for key in KEYS if is_secret(key)} == {
-        "api_token", "telegram_bot_token", "database_url",
+        "api_token", "telegram_bot_token", "database_url", "xai_api_key", "anthropic_api_key",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from consensus.abstention import declined
 from consensus.whatif import flips, waterfall
 from domain.canonical import plain
 from domain.cards import AgentCard
@@ -216,9 +217,18 @@ def why_of(decision: Decision, opinions: list[Opinion], outcome: Outcome | None)
                 "rise": outcome.rise,
                 "brier": None if decision.prob_up is None else (decision.prob_up - outcome.up) ** 2,
             },
+            "declined": None if outcome is None else _declined(decision, outcome),
         }
     )
     return body
+
+
+def _declined(decision: Decision, outcome: Outcome) -> dict[str, Any] | None:
+    """What a NO_TRADE declined; None for a side that was taken."""
+    trade = declined(decision, outcome.log_return)
+    if trade is None:
+        return None
+    return {"side": trade.side, "gross_bps": 1e4 * trade.gross, "net_bps": 1e4 * trade.net}
 
 
 def opinion_of(opinion: Opinion) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from domain.market import BarFrame
 from domain.ports import Agent
 from domain.times import iso
 from sim import baselines as base
+from sim.abstention import Abstentions
 from sim.baselines import Fitted
 from sim.baselines.fitting import ALL, taken
 from sim.comparisons import compare
@@ -89,6 +90,7 @@ class Forecasted:
     agents: Mapping[str, Forecasts]
     consensus: Forecasts | None
     baselines: Mapping[str, Forecasts]
+    abstentions: Abstentions | None = None
 
     @property
     def truth(self) -> Truth:
@@ -160,6 +162,7 @@ def evaluate(
         **scoreboard(seen, steps("forecasters scored")),
         "comparisons": _comparisons(seen, steps("pairs compared")),
         "overfitting": choice(seen.everybody, seen.truth, seen.valid),
+        "abstention": None if seen.abstentions is None else seen.abstentions.summary(bars.step_ms),
         "drift": _drift(seen),
         "weights": weights_over_time(seen.agents, seen.truth, bars.step_ms),
         "notes": notes_of(bars, agents, seen.agents, seen.consensus, seen.truth, seen.valid),
@@ -182,13 +185,14 @@ def forecast(
 ) -> Forecasted:
     """Ask agents, council and baselines about every bar; parameters as :func:`evaluate`."""
     memory = where.memory()
+    declined = None if council is None else Abstentions(where.truth, where.labels.valid)
     heard = hear(
         where, memory, agents, council, training_end=training_end, tapes=tapes,
-        progress=steps("bars forecast"),
+        on_decision=None if declined is None else declined.hear, progress=steps("bars forecast"),
     )  # fmt: skip
     beside = {} if baselines is None else dict(baselines(where))
     beside |= pooled(heard.agents, where.truth, where.labels.valid, where.labels.horizon)
-    return Forecasted(where, memory, heard.agents, heard.consensus, beside)
+    return Forecasted(where, memory, heard.agents, heard.consensus, beside, declined)
 
 
 def scoreboard(seen: Forecasted, progress: Progress | None = None) -> dict[str, Any]:

@@ -207,6 +207,9 @@ def _tell_why(body: dict[str, Any]) -> None:
             f"outcome: {1e4 * outcome['log_return']:+.1f} bp by {outcome['due']}, "
             f"Brier {'–' if outcome['brier'] is None else format(outcome['brier'], '.4f')}"
         )
+    if body["declined"]:
+        trade = body["declined"]
+        out.print(f"declined: {trade['side']}, {trade['net_bps']:+.1f} bp net", markup=False)
 
 
 def _answer(answer: dict[str, Any]) -> str:

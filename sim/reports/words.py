@@ -73,7 +73,7 @@ def plain_words(board: Board) -> list[Sentence]:
     """
     return [
         *_leaks(board), _direction(council(board)), *_range(board),
-        *_risk(board), *_noise(board), _money(board), *_doubts(board),
+        *_risk(board), *_noise(board), _money(board), *_abstention(board), *_doubts(board),
     ]  # fmt: skip
 
 
@@ -95,6 +95,23 @@ def level_of(t: float | None, e_value: float | None = None, lo: float | None = N
     if t >= LIKELY:
         return "likely"
     return "noise" if t > -LIKELY else "warning"
+
+
+def _abstention(board: Board) -> list[Sentence]:
+    """What abstaining saved: the trades that were declined, at the same costs."""
+    found = board.get("abstention") or {}
+    saved, lo, hi = (found.get(f"saved_bps{end}") for end in ("", "_lo", "_hi"))
+    if not found.get("declined") or saved is None:
+        return []
+    span = "" if lo is None or hi is None else f" (95 %: {lo:+.2f} to {hi:+.2f})"
+    level: Level = "noise" if lo is None or hi is None or lo <= 0.0 <= hi else "known"
+    word = "saved" if saved >= 0.0 else "cost"
+    text = (
+        f"Abstaining {word} {abs(saved):.2f} bp a bar{span}: the side of the expected return would "
+        f"have brought {found['gross_bps']:+.2f} bp before costs of {found['cost_bps']:.1f} bp, on "
+        f"{found['declined']:,} bars without a trade."
+    )
+    return [Sentence(level, text)]
 
 
 def _direction(member: Member) -> Sentence:

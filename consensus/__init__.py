@@ -2,14 +2,19 @@
 
 FUSION.md's stages and where each lives:
 
-0 forecast ledger   :mod:`consensus.scoring` (the fold), :mod:`consensus.track` (its order)
+0 forecast ledger   :mod:`consensus.rounds`, :mod:`consensus.track` (their order),
+                    :mod:`consensus.scoring` and :mod:`consensus.learning` (the fold)
 1 admit             :mod:`consensus.admission`
-2 Brier weights     :mod:`consensus.weights`
-3 candidate pools   :mod:`consensus.pooling`; BOA and stacking join its dictionary of candidates
-4 no-harm layer     :mod:`consensus.publish` is where it takes over what is published
-5 distribution      :mod:`consensus.intervals`; the conformal tracker follows the Vincentised pool
-6 decision          :mod:`consensus.edge` (κ), :mod:`consensus.decision`
-7 debate            between admission and pooling; its result is one more candidate
+2 weights, seats    :mod:`consensus.weights`, :mod:`consensus.seats`, :mod:`consensus.evidence`
+3 candidate pools   :mod:`consensus.pooling`, :mod:`consensus.boa`, :mod:`consensus.recalibration`
+4 no-harm layer     :mod:`consensus.noharm`, :mod:`consensus.publish`
+5 distribution      :mod:`consensus.intervals`, :mod:`consensus.conformal`
+6 decision          :mod:`consensus.edge` (κ), :mod:`consensus.decision`,
+                    :mod:`consensus.abstention`
+7 debate            :mod:`consensus.debate`
 8 gate              outside this package
-explanation         :mod:`consensus.explain`; the whole as a strategy: :mod:`consensus.council`
+explanation         :mod:`consensus.explain`, :mod:`consensus.whatif`, :mod:`consensus.replay`
+
+2 to 5 and 7 together: :mod:`consensus.fusion`; the whole as a strategy: :mod:`consensus.council`;
+the same compiled, for searches: :mod:`consensus.kernel`.
 """

@@ -8,15 +8,15 @@ moves θ_τ by γ(τ − e). So mean(e) − τ = −(θ_{T+1} − θ_1)/(γT), a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from domain.quantiles import CANONICAL_LEVELS
 
-Floats = NDArray[np.float64]
-
 BOUND = 10.0  # B, standard deviations of the horizon
-LEVELS = np.array(CANONICAL_LEVELS)
+LEVELS: NDArray[np.float64] = np.array(CANONICAL_LEVELS)
 
 
 class Tracker:
@@ -28,13 +28,13 @@ class Tracker:
     theta : (13,), from a snapshot.
     """
 
-    def __init__(self, rate: float, theta: Floats | None = None) -> None:
+    def __init__(self, rate: float, theta: Sequence[float] | None = None) -> None:
         self._rate = rate
-        self.theta: Floats = np.zeros(len(LEVELS)) if theta is None else np.array(theta, np.float64)
+        self.theta = tuple(map(float, theta)) if theta is not None else (0.0,) * len(LEVELS)
 
     def learn(
-        self, q: Floats, sigma: float, issued: Floats, log_return: float
-    ) -> NDArray[np.bool_]:
+        self, q: Sequence[float], sigma: float, issued: Sequence[float], log_return: float
+    ) -> list[bool]:
         """Fold one outcome.
 
         Parameters
@@ -46,12 +46,17 @@ class Tracker:
         -------
         e (13,), whether the return lay at or below each.
         """
-        score = np.clip((log_return - q) / sigma, -BOUND, BOUND)
-        under = np.asarray(score <= issued)
-        self.theta = self.theta + self._rate * (LEVELS - under)
+        under = [
+            min(max((log_return - own) / sigma, -BOUND), BOUND) <= moved_by
+            for own, moved_by in zip(q, issued, strict=True)
+        ]
+        self.theta = tuple(
+            theta + self._rate * (level - e)
+            for theta, level, e in zip(self.theta, CANONICAL_LEVELS, under, strict=True)
+        )
         return under
 
 
-def moved(q: Floats, sigma: float, theta: Floats) -> Floats:
+def moved(q: Sequence[float], sigma: float, theta: Sequence[float]) -> list[float]:
     """Return q̂ (13,), unsorted."""
-    return np.asarray(q + sigma * theta)
+    return [own + sigma * by for own, by in zip(q, theta, strict=True)]

@@ -105,7 +105,7 @@ def debate(
     p : agent → admitted p, blind. ``weights`` : theirs, summing to 1.
     most : Δ ≥ 0, logits; 0 = nobody moves.
     """
-    if most <= 0.0:
+    if most <= 0.0 or _quiet(case):
         return Debate(p)
     blind = {agent: logit(chance) for agent, chance in sorted(p.items())}
     first = {
@@ -121,6 +121,17 @@ def debate(
     moved = {answer.agent for answer in (*answers, *more)}
     now = {agent: sigmoid(x) if agent in moved else p[agent] for agent, x in after.items()}
     return Debate(now, (*answers, *more))
+
+
+def _quiet(case: Case) -> bool:
+    """Whether nobody can have an argument, as on most bars."""
+    calm = case.last is None or abs(case.last) <= JUMP
+    thick = case.liquidity is None or case.liquidity >= 1.0
+    return calm and thick and not _conflicting(case)
+
+
+def _conflicting(case: Case) -> bool:
+    return case.short is not None and case.long is not None and case.short * case.long < 0.0
 
 
 def _pool(logits: Mapping[str, float], weights: Mapping[str, float]) -> float:
@@ -140,7 +151,7 @@ def jump(own: float, _: float, case: Case, most: float) -> _Argument | None:
 
 
 def conflict(own: float, _: float, case: Case, most: float) -> _Argument | None:  # noqa: ARG001
-    if case.short is None or case.long is None or case.short * case.long >= 0.0:
+    if case.short is None or case.long is None or not _conflicting(case):
         return None
     strength = min(1.0, min(abs(case.short), abs(case.long)) / CONFLICT - 1.0)
     return _Argument("conflict", case.short, own * (1.0 - strength)) if strength > 0.0 else None

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from consensus.conformal import LEVELS, moved
-from domain.quantiles import CANONICAL_LEVELS, Quantiles, QuantileTable
+from consensus.conformal import moved
+from domain.quantiles import CANONICAL_LEVELS, Quantiles, canonical_moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +33,6 @@ def distribution(
     pooled : (13,) on the canonical levels, log return.
     sigma : volatility of the horizon; None = no tracker. ``theta`` : (13,) its state.
     """
-    raw = np.array(pooled)
-    table = QuantileTable.of(LEVELS, raw if sigma is None else moved(raw, sigma, np.array(theta)))
-    below = table.cdf(0.0)
-    mean = float(table.mean()[0])
-    mean_abs = max(0.0, mean - 2.0 * float(table.partial_mean(below)[0]))
-    quantiles = Quantiles(CANONICAL_LEVELS, tuple(table.values[0].tolist()))
-    return Distribution(quantiles, mean, mean_abs, 1.0 - float(below[0]))
+    values = tuple(sorted(pooled if sigma is None else moved(pooled, sigma, theta)))
+    mean, mean_abs, below = canonical_moments(values)
+    return Distribution(Quantiles(CANONICAL_LEVELS, values), mean, mean_abs, 1.0 - below)

@@ -71,10 +71,10 @@ class Learning:
             priors=priors,
             mixture=dict(sorted(self._noharm.at(copy).ln_weights.items())),
             bernstein={agent: tuple(row) for agent, row in zip(said, weights, strict=True)},
-            stack=dict(zip(self._stacked, self._stack.beta.tolist(), strict=True)),
+            stack=dict(zip(self._stacked, self._stack.beta, strict=True)),
             platt=_line(self._platt),
             base=self.base,
-            theta=tuple(self._tracker.theta.tolist()),
+            theta=self._tracker.theta,
             curves={side: _line(curve) for side, curve in self._curves.items()},
         )
 
@@ -95,9 +95,9 @@ class Learning:
             ("up", shown.pooled.risk_up, played.rose),
         ):
             if risk is not None:
-                self._curves[side].learn(np.array([1.0, risk_logit(risk)]), float(event))
-        if shown.sigma is not None and shown.pooled.levels is not None:
-            pooled, issued = np.array(shown.pooled.levels), np.array(shown.theta)
+                self._curves[side].learn((1.0, risk_logit(risk)), float(event))
+        pooled, issued = shown.pooled.levels, shown.theta
+        if shown.sigma is not None and pooled is not None and issued is not None:
             self._tracker.learn(pooled, shown.sigma, issued, played.log_return)
 
     def _add_direction(self, candidates: Mapping[str, float], y: float) -> None:
@@ -107,9 +107,9 @@ class Learning:
                 self._stacked.append(agent)
                 self._stack.grow(0.0, self._settings.stack_spread)
         said = [logit(p[agent]) if agent in p else 0.0 for agent in self._stacked]
-        self._stack.learn(np.array(said), y)
+        self._stack.learn(said, y)
         if BRIER_POOL in candidates:
-            self._platt.learn(np.array([1.0, logit(candidates[BRIER_POOL])]), y)
+            self._platt.learn((1.0, logit(candidates[BRIER_POOL])), y)
 
     def _add_pools(self, played: Round, shown: Published, y: float) -> None:
         said = dict(sorted(played.opinions.items()))
@@ -132,7 +132,7 @@ class Learning:
             "stacked": list(self._stacked), "stack": self._stack.as_dict(),
             "platt": self._platt.as_dict(),
             "curves": {side: curve.as_dict() for side, curve in self._curves.items()},
-            "theta": self._tracker.theta.tolist(), "base": [self._ups, self._weight],
+            "theta": list(self._tracker.theta), "base": [self._ups, self._weight],
         }  # fmt: skip
 
     @classmethod
@@ -148,13 +148,13 @@ class Learning:
         made._platt.restore(body["platt"])
         for side in SIDES:
             made._curves[side].restore(body["curves"][side])
-        made._tracker = Tracker(settings.conformal_rate, np.array(body["theta"]))
+        made._tracker = Tracker(settings.conformal_rate, body["theta"])
         made._ups, made._weight = map(float, body["base"])
         return made
 
 
 def _line(curve: OnlineLogistic) -> Line:
-    intercept, slope = curve.beta.tolist()
+    intercept, slope = curve.beta
     return intercept, slope
 
 

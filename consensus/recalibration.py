@@ -14,64 +14,75 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
 LARGEST = 30.0  # of a logit
 
 
 class OnlineLogistic:
-    """logit p = β·x.
+    """logit p = β·x, in plain numbers: for a handful of coefficients arrays cost more than they do.
 
     Parameters
     ----------
     prior : β0 (k,). ``spread`` : standard deviations of the prior (k,), > 0.
     half_life : outcomes after which half of what was learned is forgotten.
     share : weight of one outcome in (0, 1].
+
+    Attributes
+    ----------
+    beta : (k,).
     """
 
     def __init__(
         self, prior: Sequence[float], spread: Sequence[float], half_life: float, share: float
     ) -> None:
-        self._prior = np.array(prior, dtype=np.float64)
-        self._covariance = np.diag(np.square(np.array(spread, dtype=np.float64)))
+        self._prior, self._variance = list(prior), [s * s for s in spread]
         self._keep, self._share = 2.0 ** (-1.0 / half_life), share
-        self.beta, self._p = self._prior.copy(), self._covariance.copy()
+        self.beta = list(prior)
+        self._p = [[v if i == j else 0.0 for j in range(len(prior))]
+                   for i, v in enumerate(self._variance)]  # fmt: skip
 
-    def chance(self, x: Floats) -> float:
+    def chance(self, x: Sequence[float]) -> float:
         """Return p for x (k,)."""
-        return sigmoid(float(self.beta @ x))
+        return sigmoid(_dot(self.beta, x))
 
-    def learn(self, x: Floats, y: float) -> None:
+    def learn(self, x: Sequence[float], y: float) -> None:
         """Fold one outcome y ∈ {0, 1} of x (k,)."""
-        rho = self._keep
-        self.beta = self._prior + rho * (self.beta - self._prior)
-        self._p = rho * rho * self._p + (1.0 - rho * rho) * self._covariance
+        keep = self._keep
+        squared = keep * keep
+        self.beta = [b0 + keep * (b - b0) for b0, b in zip(self._prior, self.beta, strict=True)]
+        p = [[squared * c for c in row] for row in self._p]
+        for i, v in enumerate(self._variance):
+            p[i][i] += (1.0 - squared) * v
         q = self.chance(x)
-        px = self._p @ x
+        px = [_dot(row, x) for row in p]
         weight = self._share * q * (1.0 - q)
-        self._p = self._p - np.outer(px, px) * (weight / (1.0 + weight * float(x @ px)))
-        self.beta = self.beta + (self._p @ x) * (self._share * (y - q))
+        scale = weight / (1.0 + weight * _dot(x, px))
+        self._p = [
+            [c - a * b * scale for c, b in zip(row, px, strict=True)]
+            for row, a in zip(p, px, strict=True)
+        ]
+        step = self._share * (y - q)
+        self.beta = [b + _dot(row, x) * step for b, row in zip(self.beta, self._p, strict=True)]
 
     def grow(self, prior: float, spread: float) -> None:
         """Take in one more coefficient, known by its prior only."""
-        k = len(self.beta)
-        self._prior, self.beta = np.append(self._prior, prior), np.append(self.beta, prior)
-        for name in ("_covariance", "_p"):
-            larger = np.zeros((k + 1, k + 1))
-            larger[:k, :k], larger[k, k] = getattr(self, name), spread * spread
-            setattr(self, name, larger)
+        self._prior.append(prior)
+        self._variance.append(spread * spread)
+        self.beta = [*self.beta, prior]
+        self._p = [*([*row, 0.0] for row in self._p), [*([0.0] * len(self._p)), spread * spread]]
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
-        return {"beta": self.beta.tolist(), "p": self._p.tolist()}
+        return {"beta": list(self.beta), "p": [list(row) for row in self._p]}
 
     def restore(self, body: Mapping[str, Any]) -> Self:
         """Read :meth:`as_dict` back, bit for bit."""
-        self.beta = np.array(body["beta"], dtype=np.float64)
-        self._p = np.array(body["p"], dtype=np.float64)
+        self.beta = list(map(float, body["beta"]))
+        self._p = [list(map(float, row)) for row in body["p"]]
         return self
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum([x * y for x, y in zip(a, b, strict=True)])
 
 
 def sigmoid(x: float) -> float:

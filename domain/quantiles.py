@@ -11,6 +11,8 @@ T(u) = sign(u−½)·2·sqrt(cos(arccos(√α)/3)/√α − 1), f(t) = ⅜(1+t²
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -204,3 +206,55 @@ class Quantiles:
         if level in self.levels:
             return self.values[self.levels.index(level)]
         return float(self.table().ppf(level)[0, 0])
+
+
+_WHOLE = completion(np.array(CANONICAL_LEVELS).tobytes())
+_T, _STEP, _MEAN = (tuple(x.tolist()) for x in (_WHOLE.t, _WHOLE.step, _WHOLE.mean))
+_LOWER_T, _UPPER_T = _WHOLE.lower_t, _WHOLE.upper_t
+_LOWER_MEAN, _UPPER_MEAN = _WHOLE.lower_mean, _WHOLE.upper_mean
+
+
+def canonical_moments(q: Sequence[float]) -> tuple[float, float, float]:
+    """Return E[r], E|r| and F(0) of one forecast, as :class:`QuantileTable` has them of many.
+
+    In plain numbers, because for one row arrays cost more than the arithmetic; and in one piece, so
+    that it can be compiled as it stands.
+
+    Parameters
+    ----------
+    q : (13,) quantiles on the canonical levels, non-decreasing.
+    """
+    n = len(q)
+    first, last = CANONICAL_LEVELS[0], CANONICAL_LEVELS[n - 1]
+    lower, upper = (q[1] - q[0]) / _LOWER_T, (q[n - 1] - q[n - 2]) / _UPPER_T
+    mean, below = 0.0, 0
+    for i in range(n):
+        mean += q[i] * _MEAN[i]
+        below += q[i] <= 0.0
+    tail = 0.0  # T at F(0), where that lies in a tail
+    if below == 0:
+        if lower <= 0.0:
+            return mean, max(0.0, mean), 0.0
+        tail = _T[0] - q[0] / lower
+        s = tail / math.sqrt(4.0 + tail * tail)
+        u = 0.5 + 0.75 * (s - s**3 / 3.0)
+    elif below == n:
+        if upper <= 0.0:
+            return mean, max(0.0, -mean), 1.0
+        tail = _T[n - 1] - q[n - 1] / upper
+        s = tail / math.sqrt(4.0 + tail * tail)
+        u = 0.5 + 0.75 * (s - s**3 / 3.0)
+    else:
+        width = q[below] - q[below - 1]
+        share = min(max(-q[below - 1], 0.0), width) / width
+        u = CANONICAL_LEVELS[below - 1] + _STEP[below - 1] * share
+    partial = -0.375 * (1.0 + tail * tail / 4.0) ** -2.5 * (4.0 + tail * tail) / 3.0
+    low, high = min(u, first), max(u, last)
+    total = low * (q[0] - lower * _T[0]) + lower * (partial if below == 0 else _LOWER_MEAN)
+    for i in range(n - 1):
+        width = min(max(u, first), last, CANONICAL_LEVELS[i + 1]) - CANONICAL_LEVELS[i]
+        if width > 0.0:
+            total += width * (q[i] + (q[i + 1] - q[i]) / _STEP[i] * width / 2.0)
+    if below == n:
+        total += (high - last) * (q[n - 1] - upper * _T[n - 1]) + upper * (partial - _UPPER_MEAN)
+    return mean, max(0.0, mean - 2.0 * total), u

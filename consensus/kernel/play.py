@@ -107,7 +107,7 @@ def publish(t: int, told: Told, made: Folded, state: State, rules: Rules) -> Non
         if not math.isnan(told.sigma[t]):
             moved += told.sigma[t] * state.theta
         made.quantiles[t] = np.sort(moved)
-        made.expected[t], made.mean_abs[t] = moments(made.quantiles[t])
+        made.expected[t], made.mean_abs[t], _ = moments(made.quantiles[t])
 
 
 @jit

@@ -197,7 +197,7 @@ def test_logistic_when_it_grows_then_what_it_knew_stays_and_the_new_one_starts_a
     for one in (model, small):
         one.learn(np.array([1.0, 0.4]), 1.0)
     model.grow(0.0, 0.3)
-    assert model.beta.tolist() == [*small.beta.tolist(), 0.0]
+    assert model.beta == [*small.beta, 0.0]
     for one, x in ((model, [1.0, 0.4, 0.0]), (small, [1.0, 0.4])):
         one.learn(np.array(x), 0.0)
     assert model.beta[:2] == pytest.approx(small.beta, rel=1e-12)
@@ -221,16 +221,16 @@ def test_logistic_when_stored_and_read_back_then_the_same_bits():
 def play(rng, horizon, rate, outcomes, q=lambda t: np.zeros(13), sigma=lambda t: 1.0):
     """Publish and resolve with delay; returns θ_1, θ_{T+1}, e, and the publications."""
     tracker, waiting, under, seen = Tracker(rate), [], [], []
-    first = tracker.theta.copy()
+    first = np.array(tracker.theta)
     for t, r in enumerate(outcomes):
         while waiting and waiting[0][0] + horizon <= t:
             under.append(tracker.learn(*waiting.pop(0)[1:]))
-        waiting.append((t, q(t), sigma(t), tracker.theta.copy(), r))
-        seen.append((q(t), sigma(t), tracker.theta.copy(), r))
+        waiting.append((t, q(t), sigma(t), np.array(tracker.theta), r))
+        seen.append((q(t), sigma(t), np.array(tracker.theta), r))
         assert (np.abs(tracker.theta) <= BOUND + (horizon + 1) * rate + 1e-12).all()
     for item in waiting:
         under.append(tracker.learn(*item[1:]))
-    return first, tracker.theta, np.array(under), seen
+    return first, np.array(tracker.theta), np.array(under), seen
 
 
 @settings(max_examples=60, deadline=None)
@@ -269,5 +269,5 @@ def test_tracker_when_quantiles_are_too_narrow_then_it_widens_them_to_what_they_
 def test_tracker_when_its_rate_is_0_then_nothing_moves():
     tracker = Tracker(0.0)
     tracker.learn(np.zeros(13), 1.0, tracker.theta, 3.0)
-    assert not tracker.theta.any()
+    assert not any(tracker.theta)
     assert math.isclose(moved(np.full(13, 2.0), 1.0, tracker.theta)[4], 2.0)

@@ -160,7 +160,8 @@ def test_distribution_when_quantiles_are_any_then_it_is_monotone_and_coherent(po
     assert spread.mean_abs >= abs(spread.mean) - 1e-12
     assert 0 <= spread.p_up <= 1
     table = QuantileTable.of(spread.quantiles.levels, spread.quantiles.values)
-    assert spread.mean == float(table.mean()[0])
+    assert spread.mean == pytest.approx(float(table.mean()[0]), abs=1e-15)
+    assert 1 - spread.p_up == pytest.approx(float(table.cdf(0.0)[0]), abs=1e-12)
     assert spread.mean_abs == pytest.approx(float(table.mean_abs()[0]), abs=1e-15)
 
 

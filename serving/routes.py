@@ -59,6 +59,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=18, description="`next` of the page before")]
 Id = Annotated[str, Path(max_length=64, pattern=r"^[\w.:-]+$")]
 Number = Annotated[int, Path(ge=1, le=2**53)]
+Bars = Annotated[int, Query(ge=0, le=1000, description="bars of history, 0 = none")]
 Followed = Annotated[str | None, Query(max_length=40, description="e.g. BTC-USDT")]
 
 
@@ -105,9 +106,9 @@ def list_agents(service: Met) -> Page:
 
 
 @router.get("/v1/agents/weights")
-def list_weights(service: Service, symbol: Followed = None) -> Page:
-    """List what each agent weighs now and the record that earned it."""
-    return _page(service.weights(None if symbol is None else symbol_in(symbol)))
+def list_weights(service: Service, symbol: Followed = None, history: Bars = 0) -> Page:
+    """List what each agent weighs now, the record that earned it, and what it weighed before."""
+    return _page(service.weights(None if symbol is None else symbol_in(symbol), history))
 
 
 @router.get("/v1/trades")

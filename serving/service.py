@@ -198,10 +198,36 @@ class CouncilService:
             raise NotFound("signal", "is not in the ledger", decision_id)
         return found
 
-    def weights(self, symbol: str | None = None) -> list[dict[str, Any]]:
-        """Return each agent's published weight and record, as the desk last told."""
-        rows: list[dict[str, Any]] = self._told().get("weights", [])
-        return [row for row in rows if symbol is None or row["symbol"] == symbol]
+    def weights(self, symbol: str | None = None, history: int = 0) -> list[dict[str, Any]]:
+        """Return each agent's published weight and record, as the desk last told.
+
+        Parameters
+        ----------
+        history : bars; if above 0 each row also has ``history``, ``as_of`` and ``weight`` in the
+            last decisions on so many bars, oldest first; a weight is null where it was not pooled.
+        """
+        told: list[dict[str, Any]] = self._told().get("weights", [])
+        rows = [row for row in told if symbol is None or row["symbol"] == symbol]
+        if not history:
+            return rows
+        markets = {(row["symbol"], row["timeframe"]) for row in rows}
+        past = {market: self._past(*market, history) for market in markets}
+        return [
+            row
+            | {
+                "history": [
+                    {"as_of": iso(decision.as_of), "weight": decision.weights.get(row["agent"])}
+                    for decision in past[row["symbol"], row["timeframe"]]
+                ]
+            }
+            for row in rows
+        ]
+
+    def _past(self, symbol: str, timeframe: str, bars: int) -> list[Decision]:
+        page = self.reader.decisions(
+            symbol, limit=bars, timeframe=timeframe, strategy=self.strategy
+        )
+        return [x for _, x in reversed(page.items) if x.origin != "on_demand"]
 
     def portfolio(self) -> dict[str, Any] | None:
         """Return the account as the desk last told, or None before the first bar."""

@@ -167,6 +167,15 @@ def test_signal_when_asked_for_over_the_api_then_its_state_carries_the_same_book
     assert said_at(reader_of(settings), signal.as_of)["microstructure"].p_up is not None
     assert signal.absent == {}
     assert signal.inputs["liquidity"] == "measured"
+    rows = {row["agent"]: row for row in service.weights(SYMBOL, history=20)}
+    assert rows.keys() == set(NAMES.split(","))
+    assert len({tuple(x["as_of"] for x in row["history"]) for row in rows.values()}) == 1
+    for row in rows.values():
+        stamps = [x["as_of"] for x in row["history"]]
+        assert stamps == sorted(set(stamps))
+        assert 19 <= len(stamps) <= 20
+        assert all(0.0 <= x["weight"] <= 1.0 for x in row["history"])
+    assert "history" not in service.weights(SYMBOL)[0]
 
 
 def test_desk_when_bars_are_from_a_file_then_nobody_sees_a_book_and_the_quorum_stands(

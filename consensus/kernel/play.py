@@ -52,9 +52,12 @@ def fold(panel: Panel, settings: CouncilSettings) -> Folded:
     member = np.array([agent in settings.members for agent in agents])
     rules = rules_of(settings, member)
     told = Told(
-        panel.said, panel.log_return, panel.drop, panel.rise, panel.due, panel.copy, panel.sigma,
-        panel.case, np.array([agent in UNINFORMED for agent in agents]), roles(agents),
-    )  # fmt: skip
+        *(np.ascontiguousarray(each) for each in (
+            panel.said, panel.log_return, panel.drop, panel.rise, panel.due, panel.copy,
+            panel.sigma, panel.case,
+        )),
+        np.array([agent in UNINFORMED for agent in agents]), roles(agents),
+    )  # fmt: skip  # one layout, or it is compiled again for another
     made = empty(len(panel.said), len(agents))
     play(told, made, fresh(rules, member, len(settings.members), settings.horizon_bars), rules)
     return made

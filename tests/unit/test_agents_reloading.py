@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -152,6 +153,10 @@ def test_opine_when_the_agent_moves_meanwhile_then_each_answer_is_of_one_version
         for card in (one, two, one, two):
             promote(tmp_path, "risk", card.version)
             assert agent.refresh()
+            known = len(heard)
+            while len(heard) < known + 2:  # one answer may have begun before
+                assert listener.is_alive()
+                time.sleep(0.001)
     finally:
         leave.set()
         listener.join()

@@ -336,7 +336,7 @@ def test_evaluate_when_run_then_the_board_has_the_documented_shape_and_no_nan() 
     )  # fmt: skip
     assert set(board) == {
         "data", "horizon_bars", "agents", "consensus", "baselines", "common", "models", "commit",
-        "comparisons", "overfitting", "drift", "weights", "notes",
+        "comparisons", "overfitting", "abstention", "drift", "weights", "notes",
     }  # fmt: skip
     assert board["data"].pop("mean_move_bps") > 1
     assert board["data"] == {

@@ -49,6 +49,12 @@ def _t4_partial_mean(t: ArrayLike) -> Floats:
     return np.asarray(-0.375 * (1.0 + t * t / 4.0) ** -2.5 * (4.0 + t * t) / 3.0)
 
 
+def _t4_partial_square(t: ArrayLike) -> Floats:
+    """∫₀^u T(v)² dv for u = F(t): s³ + 1 with s = t/√(4 + t²); 2 in all."""
+    t = np.asarray(t, dtype=np.float64)
+    return np.asarray((t / np.sqrt(4.0 + t * t)) ** 3 + 1.0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Completion:
     """What depends on the levels only, so that it is worked out once per grid of levels."""
@@ -178,6 +184,20 @@ class QuantileTable:
     def mean(self) -> Floats:
         """Return E[r] for each row, (n,)."""
         return np.asarray((self.values * completion(self.levels.tobytes()).mean).sum(axis=1))
+
+    def variance(self) -> Floats:
+        """Return E[r²] − E[r]² for each row, (n,)."""
+        grid, rows = self.levels, self.values
+        g, lower, upper = self._tails()
+        low, high = rows[:, :-1], rows[:, 1:]
+        total = (g.step * (low * low + low * high + high * high) / 3.0).sum(axis=1)
+        for at, scale, share, first, second in (
+            (0, lower, grid[0], g.lower_mean, float(_t4_partial_square(g.t[0]))),
+            (-1, upper, 1.0 - grid[-1], -g.upper_mean, 2.0 - float(_t4_partial_square(g.t[-1]))),
+        ):
+            base = rows[:, at] - scale * g.t[at]
+            total = total + base * base * share + 2.0 * base * scale * first + scale**2 * second
+        return np.asarray(np.maximum(total - self.mean() ** 2, 0.0))
 
     def mean_abs(self) -> Floats:
         """Return E|r| for each row, (n,): E[r] − 2∫₀^F(0) Q."""

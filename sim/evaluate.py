@@ -25,9 +25,9 @@ from sim.abstention import Abstentions
 from sim.baselines import Fitted
 from sim.baselines.fitting import ALL, taken
 from sim.comparisons import compare
+from sim.derived import with_derived
 from sim.detail import Judge, weights_over_time
 from sim.drift import drift_of
-from sim.falls import with_sigma_risk
 from sim.feature_drift import shipped_reference
 from sim.notes import notes_of, require_scorable
 from sim.opinions import Progress
@@ -193,14 +193,14 @@ def forecast(
     )  # fmt: skip
     beside = {} if baselines is None else dict(baselines(where))
     pools = pooled(heard.agents, where.truth, where.labels.valid, where.labels.horizon)
-    beside |= _with_sigma_risk(pools, where.truth)
-    agents = _with_sigma_risk(heard.agents, where.truth)
-    made = None if heard.consensus is None else with_sigma_risk(heard.consensus, where.truth)
+    beside |= _with_derived(pools, where.truth)
+    agents = _with_derived(heard.agents, where.truth)
+    made = None if heard.consensus is None else with_derived(heard.consensus, where.truth)
     return Forecasted(where, memory, agents, made, beside, declined)
 
 
-def _with_sigma_risk(said: Mapping[str, Forecasts], truth: Truth) -> dict[str, Forecasts]:
-    return {name: with_sigma_risk(columns, truth) for name, columns in said.items()}
+def _with_derived(said: Mapping[str, Forecasts], truth: Truth) -> dict[str, Forecasts]:
+    return {name: with_derived(columns, truth) for name, columns in said.items()}
 
 
 def scoreboard(seen: Forecasted, progress: Progress | None = None) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def test_quantile_table_when_integrated_numerically_then_means_and_cdf_agree(lev
     assert float(table.partial_mean(1.0)[0]) == pytest.approx(float(table.mean()[0]), abs=1e-15)
     absolute = integral(lambda u: abs(by_hand(levels, values, u)))
     assert float(table.mean_abs()[0]) == pytest.approx(absolute, abs=1e-6)
+    square = integral(lambda u: by_hand(levels, values, u) ** 2)
+    assert float(table.variance()[0]) == pytest.approx(square - mean**2, rel=1e-3)
     for u in (0.004, 0.3, 0.62, 0.99):
         x = by_hand(levels, values, u)
         assert float(table.ppf(u)[0, 0]) == pytest.approx(x, abs=1e-12)

@@ -19,7 +19,7 @@ def with_derived(said: Forecasts, truth: Truth) -> Forecasts:
     Probability Theory*, III.4), so it gets there twice as often as it ends there. No parameter,
     nothing is fitted. NaN without quantiles, and for the risk without σ.
     """
-    spoken = np.isfinite(said.quantiles).all(axis=1)
+    spoken = np.asarray(np.isfinite(said.quantiles).all(axis=1))
     sigma, chance = np.full((2, len(spoken)), np.nan)
     ends = QuantileTable.of(CANONICAL_LEVELS, said.quantiles[spoken])
     sigma[spoken] = np.sqrt(ends.variance())

@@ -144,7 +144,7 @@ def _duty_checks(
     yield _Check(Reason.LOW_QUORUM, "quorum", weight, heavy)
     yield _Check(Reason.LOW_QUORUM, "forecasters", float(heads), heads >= 0)
     limit = 2 * quality.bar_ms if rules.max_age_ms is None else rules.max_age_ms
-    fresh = limit - quality.age_ms
+    fresh = limit - abs(quality.age_ms)  # a bar of the future tells of a clock that ran back
     yield _Check(Reason.STALE_DATA, "age_ms", float(fresh), fresh >= 0)
 
 

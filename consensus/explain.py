@@ -146,7 +146,10 @@ class _Scene:
         )
 
     def stale(self) -> str:
-        return f"the newest bar closed {_ago(self.quality.age_ms)} ago"
+        age = self.quality.age_ms
+        if age < 0:
+            return f"the newest bar closes {_ago(-age)} from now: a clock is wrong"
+        return f"the newest bar closed {_ago(age)} ago"
 
     def spread(self) -> str:
         widest = max(self.modelled_spread, self.quality.spread_bps or 0.0)

@@ -137,7 +137,7 @@ class DecisionRules:
     delta : safety margin on the break-even probability.
     min_forecasters : awake members with a direction, climatology not counted.
     quorum : least Σ of the awake members' weights before renormalisation.
-    max_age_ms : oldest data decided on; None means two bars.
+    max_age_ms : oldest data decided on, and how far a clock may be behind it; None: two bars.
     max_spread_bps : widest modelled or observed spread.
     min_liquidity : least top-of-book liquidity where a book is known, quote units.
     interval_rule : .8, .9 or .95: that central interval must lie beyond the cost band.

@@ -81,6 +81,7 @@ OTHER_WAYS = [
     (Reason.BELOW_THRESHOLD, {"rules": replace(ALL_ON, delta=0.2)}),
     (Reason.BELOW_THRESHOLD, {"rules": replace(ALL_ON, min_expected_return=8.1e-3)}),
     (Reason.RISK_VETO, {"consensus": replace(GOOD, risk_down=None)}),
+    (Reason.STALE_DATA, {"quality": replace(FRESH, age_ms=-2 * STEP - 1)}),
     (Reason.WIDE_SPREAD, {"costs": replace(COSTS, spread_bps=10.1, fee_bps=0.0)}),
     (Reason.CONFORMAL_BREAK, {"quality": replace(FRESH, coverage=0.9, coverage_n=500)}),
 ]
@@ -100,6 +101,7 @@ PASSING = [
     {"quality": replace(FRESH, coverage=0.5, coverage_n=499)},
     {"consensus": replace(GOOD, quantiles=None), "rules": replace(ALL_ON, interval_rule=None)},
     {"rules": replace(ALL_ON, max_age_ms=100)},
+    {"quality": replace(FRESH, age_ms=-2 * STEP)},
 ]
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-TINY = 1e-300
+TINY, LOWEST = 1e-300, -1e300
 
 
 class Boa:
@@ -40,6 +40,7 @@ class Boa:
         self._breadth = math.log(max(2, experts))
         self._row: dict[str, int] = {}
         self._state = np.zeros((3, 0, problems))  # R, V, E of every expert
+        self._tilt = np.zeros((0, problems))  # ηR of it, −∞ before it was ever scored
 
     def weights(self, awake: Sequence[str], said: Flags) -> Floats:
         """Return (n, d) weights ≥ 0 of n experts, each column summing to 1 over who spoke.
@@ -50,12 +51,9 @@ class Boa:
         ----------
         said : (n, d), who has a say on what.
         """
-        total, variance, reach = self._known(awake)
-        known = said & (reach > 0.0)
-        logs = np.where(known, self._rates(variance, reach) * total, -np.inf)
-        top = logs.max(axis=0, initial=-np.inf)
-        raw = np.exp(logs - np.where(np.isfinite(top), top, 0.0))
-        speakers = np.maximum(said.sum(axis=0), 1)
+        logs = np.where(said, self._tilts(awake), -np.inf)
+        raw = np.exp(logs - logs.max(axis=0, initial=LOWEST))
+        known, speakers = logs > -np.inf, np.maximum(said.sum(axis=0), 1)
         share = known.sum(axis=0) / speakers / np.maximum(raw.sum(axis=0), TINY)
         return np.asarray(np.where(known, raw * share, said / speakers))
 
@@ -65,15 +63,19 @@ class Boa:
             if name not in self._row:
                 self._row[name] = len(self._row)
                 self._state = np.concatenate((self._state, np.zeros((3, 1, self._d))), axis=1)
-        rows, keep = [self._row[name] for name in names], self._keep
+                self._tilt = np.concatenate((self._tilt, np.full((1, self._d), -np.inf)))
+        rows, keep = self._rows(names), self._keep
         before = self._state[:, rows]
         total, variance, reach = before
         variance = keep * variance + saved * saved
         reach = np.maximum(keep * reach, np.abs(saved))
-        scaled = self._rates(variance, reach) * saved
+        rates = self._rates(variance, reach)
+        scaled = rates * saved
         late = np.where(-2.0 * scaled > 1.0, reach, 0.0)
         total = keep * total + 0.5 * (saved * (1.0 - scaled) + late)
         self._state[:, rows] = np.where(said, (total, variance, reach), before)
+        tilt = np.where(reach > 0.0, rates * total, -np.inf)
+        self._tilt[rows] = np.where(said, tilt, self._tilt[rows])
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, in the order in which experts came."""
@@ -84,17 +86,24 @@ class Boa:
         self._row = {str(name): row for row, name in enumerate(body)}
         if body:
             self._state = np.stack([np.array(x, dtype=np.float64) for x in body.values()], axis=1)
+            total, variance, reach = self._state
+            tilt = self._rates(variance, reach) * total
+            self._tilt = np.where(reach > 0.0, tilt, -np.inf)
         return self
 
-    def _known(self, names: Sequence[str]) -> Floats:
-        """R, V and E, (3, n, d), 0 for who was never scored."""
-        rows = [self._row.get(name, -1) for name in names]
-        if -1 not in rows:
-            return self._state[:, rows]
-        found = np.zeros((3, len(names), self._d))
-        here = [k for k, row in enumerate(rows) if row >= 0]
-        found[:, here] = self._state[:, [rows[k] for k in here]]
-        return found
+    def _rows(self, names: Sequence[str]) -> slice | list[int]:
+        """Where experts stand; all of them in order need no copy."""
+        everybody = len(names) == len(self._row) and list(names) == list(self._row)
+        return slice(None) if everybody else [self._row[name] for name in names]
+
+    def _tilts(self, names: Sequence[str]) -> Floats:
+        """ηR (n, d), −∞ for who was never scored."""
+        if all(name in self._row for name in names):
+            return self._tilt[self._rows(names)]
+        never = np.full(self._d, -np.inf)
+        return np.array([
+            self._tilt[self._row[name]] if name in self._row else never for name in names
+        ])  # fmt: skip
 
     def _rates(self, variance: Floats, reach: Floats) -> Floats:
         """η of every expert and problem; finite, and of no effect, where nothing was at stake."""

@@ -24,7 +24,6 @@ _STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)  # ten-thousan
 GRID: Floats = np.array([*(-m for m in reversed(_STEPS)), 0, *_STEPS]) * 1e-4
 ZERO = len(_STEPS)  # index of m = 0
 CAP = 0.5  # of a bet: d − m lies within ±1.1, so no purse is ever lost
-_SIDES = np.array([[0.0, CAP], [-CAP, 0.0]])  # bets on "more than m", and on "less"
 LARGEST = 700.0  # of a logarithm, before e^x overflows
 PRIOR = 1e-3  # Σ(d − m)² before anything was seen
 
@@ -39,47 +38,52 @@ class Evidence:
 
     def __init__(self, horizon_bars: int) -> None:
         self._row: dict[str, int] = {}
-        self._stats: Floats = np.zeros((0, horizon_bars, 3))  # n, Σd, Σd²
-        self._logs: Floats = np.zeros((0, horizon_bars, 2, len(GRID)))  # ln capital of either side
+        self._stats: Floats = np.zeros((horizon_bars, 0, 3))  # n, Σd, Σd²
+        # ln capital of those who bet on more than m, and on less
+        self._logs: Floats = np.zeros((horizon_bars, 0, 2, len(GRID)))
 
     def add(self, copy: int, agents: Sequence[str], skill: Sequence[float]) -> None:
         """Fold one outcome by the purses ``copy``: d of the agents that spoke."""
         for agent in agents:
             if agent not in self._row:
                 self._grow(agent)
-        rows, d = [self._row[agent] for agent in agents], np.array(skill)[:, None]
-        n, total, squares = self._stats[rows, copy].T[:, :, None]
-        bet = (total - n * GRID) / (squares - (2.0 * total - n * GRID) * GRID + PRIOR)
-        low, high = _SIDES.T[:, :, None]
-        bets = np.minimum(np.maximum(bet[:, None], low), high)
-        self._logs[rows, copy] += np.log1p(bets * (d - GRID)[:, None])
-        self._stats[rows, copy] += np.concatenate((np.ones_like(d), d, d * d), axis=1)
+        everybody = len(agents) == len(self._row) and agents == list(self._row)
+        rows = slice(None) if everybody else [self._row[agent] for agent in agents]
+        stats, logs = self._stats[copy], self._logs[copy]
+        seen = np.array([(1.0, d, d * d) for d in skill])
+        n, total, squares = stats[rows].T[:, :, None]
+        sum_over = total - n * GRID  # Σ(d − m)
+        bet = sum_over / (squares + PRIOR - (total + sum_over) * GRID)
+        bet, over = np.minimum(np.maximum(bet, -CAP), CAP), seen[:, 1:2] - GRID
+        logs[rows, 0] += np.log1p(np.maximum(bet, 0.0) * over)
+        logs[rows, 1] += np.log1p(np.minimum(bet, 0.0) * over)
+        stats[rows] += seen
 
     def n(self, agent: str) -> int:
         """Outcomes folded since the agent began, or began again."""
-        return int(self._stats[self._row[agent], :, 0].sum()) if agent in self._row else 0
+        return int(self._stats[:, self._row[agent], 0].sum()) if agent in self._row else 0
 
     def claims(self, agents: Sequence[str]) -> Flags:
         """Return (k, 2): whether the lower 95 % bound is above 0, and the upper one below it."""
         rows = [self._row[agent] for agent in agents]
-        return _refuted(self._logs[rows, :, :, ZERO], 1)
+        return _refuted(self._logs[..., ZERO][:, rows])
 
     def bounds(self, agent: str) -> tuple[float | None, float | None]:
         """Return the skill's lower and upper 95 % bound, on the grid; None beyond ±.1."""
         if agent not in self._row:
             return None, None
-        above, below = _refuted(self._logs[self._row[agent]], 0)
+        above, below = _refuted(self._logs[:, self._row[agent]])
         return max(GRID[above].tolist(), default=None), min(GRID[below].tolist(), default=None)
 
     def restart(self, agent: str) -> None:
         """Forget all about an agent."""
         row = self._row[agent]
-        self._stats[row], self._logs[row] = 0.0, 0.0
+        self._stats[:, row], self._logs[:, row] = 0.0, 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, in the order in which agents came."""
         return {
-            agent: {"stats": self._stats[row].tolist(), "logs": self._logs[row].tolist()}
+            agent: {"stats": self._stats[:, row].tolist(), "logs": self._logs[:, row].tolist()}
             for agent, row in self._row.items()
         }
 
@@ -89,16 +93,17 @@ class Evidence:
         made = cls(horizon_bars)
         for agent, one in body.items():
             made._grow(str(agent))
-            made._stats[-1], made._logs[-1] = one["stats"], one["logs"]
+            made._stats[:, -1], made._logs[:, -1] = one["stats"], one["logs"]
         return made
 
     def _grow(self, agent: str) -> None:
         self._row[agent] = len(self._row)
         for name in ("_stats", "_logs"):
             old = getattr(self, name)
-            setattr(self, name, np.concatenate((old, np.zeros((1, *old.shape[1:])))))
+            new = np.zeros((len(old), 1, *old.shape[2:]))
+            setattr(self, name, np.concatenate((old, new), axis=1))
 
 
-def _refuted(logs: Floats, axis: int) -> Flags:
-    """Whether the mean of e^x over the purses is at least 1/α."""
-    return np.asarray(np.exp(np.minimum(logs, LARGEST)).mean(axis=axis) >= 1.0 / ALPHA)
+def _refuted(logs: Floats) -> Flags:
+    """Whether the mean of e^x over the purses, which come first, is at least 1/α."""
+    return np.asarray(np.exp(np.minimum(logs, LARGEST)).sum(axis=0) >= len(logs) / ALPHA)

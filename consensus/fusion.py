@@ -75,8 +75,8 @@ def fuse(
         candidates = candidates_of(p)
     p_up, shares = publish(candidates, learnt.mixture)
     spread = distribution(pooled.levels, sigma, learnt.theta) if pooled.levels else None
-    mean_p = math.fsum(weights[agent] * p[agent] for agent in p)
-    variance = math.fsum(weights[agent] * (p[agent] - mean_p) ** 2 for agent in p)
+    mean_p = math.fsum([weights[agent] * x for agent, x in p.items()])
+    variance = math.fsum([weights[agent] * (x - mean_p) ** 2 for agent, x in p.items()])
     return Consensus(
         symbol=symbol,
         timeframe=timeframe,
@@ -96,7 +96,7 @@ def fuse(
         shares=shares,
         opinions=tuple(x.opinion for x in admission.awake),
         absent=admission.absent,
-        quorum=min(1.0, math.fsum(seats[agent] for agent in awake)),
+        quorum=min(1.0, math.fsum([seats[agent] for agent in awake])),
         forecasters=len(p.keys() - UNINFORMED),
         state_seq=state_seq,
         pooled=tuple(pooled.as_list()),
@@ -130,7 +130,7 @@ def _unlearnt(learnt: Learnt, sole: str) -> Learnt:
 
 def _pooled(awake: Mapping[str, Admitted], learnt: Learnt) -> Said:
     """What the Bernstein pools say of p, quantiles and risks."""
-    rows = np.array([x.said.row() for x in awake.values()])
+    rows = np.array([x.said.row for x in awake.values()])
     weights = np.array([learnt.bernstein[agent] for agent in awake])
     numbers = [None if math.isnan(x) else x for x in aggregate(rows, weights).tolist()]
     levels = tuple(x for x in numbers[LEVELS] if x is not None)

@@ -8,7 +8,7 @@ outside the council teach nothing to anybody but themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from consensus.boa import Boa
 from consensus.conformal import LEVELS as LEVELS_AT
 from consensus.conformal import Tracker
-from consensus.learnt import IDENTITY, SIDES, Learnt, Line
+from consensus.learnt import IDENTITY, SIDES, Learnt
 from consensus.noharm import NoHarm
 from consensus.pooling import BRIER_POOL, agents_of, logit, risk_logit
-from consensus.recalibration import OnlineLogistic
+from consensus.recalibration import OnlineLine, OnlineLogistic
 from consensus.rounds import DOWN, LEVELS, UP, WIDTH, P, Published, Round, Said
 from consensus.settings import CouncilSettings
 
@@ -36,15 +36,12 @@ class Learning:
         self._boa = Boa(WIDTH, settings.boa_forget, len(settings.members))
         self._stacked = sorted(settings.members)
         k = len(self._stacked)
-        self._stack = self._logistic([1.0 / k] * k, [settings.stack_spread] * k)
-        self._platt = self._logistic(IDENTITY, settings.platt_spread)
-        self._curves = {side: self._logistic(IDENTITY, settings.risk_spread) for side in SIDES}
+        memory = settings.half_life, 1.0 / settings.horizon_bars
+        self._stack = OnlineLogistic([1.0 / k] * k, [settings.stack_spread] * k, *memory)
+        self._platt = OnlineLine(IDENTITY, settings.platt_spread, *memory)
+        self._curves = {side: OnlineLine(IDENTITY, settings.risk_spread, *memory) for side in SIDES}
         self._tracker = Tracker(settings.conformal_rate)
         self._ups, self._weight = 0.0, 0.0
-
-    def _logistic(self, prior: Sequence[float], spread: Sequence[float]) -> OnlineLogistic:
-        settings = self._settings
-        return OnlineLogistic(prior, spread, settings.half_life, 1.0 / settings.horizon_bars)
 
     @property
     def base(self) -> float:
@@ -71,11 +68,11 @@ class Learning:
             priors=priors,
             mixture=dict(sorted(self._noharm.at(copy).ln_weights.items())),
             bernstein={agent: tuple(row) for agent, row in zip(said, weights, strict=True)},
-            stack=dict(zip(self._stacked, self._stack.beta, strict=True)),
-            platt=_line(self._platt),
+            stack=dict(zip(self._stacked, self._stack.beta.tolist(), strict=True)),
+            platt=self._platt.beta,
             base=self.base,
             theta=self._tracker.theta,
-            curves={side: _line(curve) for side, curve in self._curves.items()},
+            curves={side: curve.beta for side, curve in self._curves.items()},
         )
 
     def add(self, played: Round) -> None:
@@ -95,7 +92,7 @@ class Learning:
             ("up", shown.pooled.risk_up, played.rose),
         ):
             if risk is not None:
-                self._curves[side].learn((1.0, risk_logit(risk)), float(event))
+                self._curves[side].learn(risk_logit(risk), float(event))
         pooled, issued = shown.pooled.levels, shown.theta
         if shown.sigma is not None and pooled is not None and issued is not None:
             self._tracker.learn(pooled, shown.sigma, issued, played.log_return)
@@ -109,13 +106,13 @@ class Learning:
         said = [logit(p[agent]) if agent in p else 0.0 for agent in self._stacked]
         self._stack.learn(said, y)
         if BRIER_POOL in candidates:
-            self._platt.learn((1.0, logit(candidates[BRIER_POOL])), y)
+            self._platt.learn(logit(candidates[BRIER_POOL]), y)
 
     def _add_pools(self, played: Round, shown: Published, y: float) -> None:
         said = dict(sorted(played.opinions.items()))
         if not said:
             return
-        pooled, rows, r = np.array(shown.pooled.row()), _rows(said), played.log_return
+        pooled, rows, r = np.array(shown.pooled.row), _rows(said), played.log_return
         slope = np.empty(WIDTH)
         slope[P] = 2.0 * (pooled[P] - y)
         slope[LEVELS] = ((r <= pooled[LEVELS]) - LEVELS_AT) / (shown.sigma or math.nan)
@@ -153,12 +150,7 @@ class Learning:
         return made
 
 
-def _line(curve: OnlineLogistic) -> Line:
-    intercept, slope = curve.beta
-    return intercept, slope
-
-
 def _rows(said: Mapping[str, Said]) -> Floats:
     """(n, 16), NaN for silence."""
-    rows = [one.row() for one in said.values()]
+    rows = [one.row for one in said.values()]
     return np.array(rows, dtype=np.float64).reshape(len(rows), WIDTH)

@@ -34,15 +34,23 @@ class Mixture:
         candidates : name → p, at least one.
         """
         names = sorted(candidates)
-        logs = [self.ln_weights.get(name, 0.0) for name in names]
+        known = self.ln_weights.get
+        logs = [known(name, 0.0) for name in names]
         top = max(logs)
         raw = [math.exp(value - top) for value in logs]
         total = math.fsum(raw)
         return {name: mass / total for name, mass in zip(names, raw, strict=True)}
 
-    def mix(self, candidates: Mapping[str, float]) -> float:
-        """Return p, between the least and the greatest candidate."""
-        share = self.share(candidates)
+    def mix(
+        self, candidates: Mapping[str, float], share: Mapping[str, float] | None = None
+    ) -> float:
+        """Return p, between the least and the greatest candidate.
+
+        Parameters
+        ----------
+        share : of the candidates, where it is known already.
+        """
+        share = share or self.share(candidates)
         p = 0.5 + 0.5 * (_loss(share, candidates, 0.0) - _loss(share, candidates, 1.0))
         return min(max(p, min(candidates.values())), max(candidates.values()))
 
@@ -57,7 +65,7 @@ class Mixture:
 def _loss(share: Mapping[str, float], candidates: Mapping[str, float], y: float) -> float:
     """g(y), the loss that the mixture is charged with."""
     total = math.fsum(
-        mass * math.exp(-ETA * (candidates[name] - y) ** 2) for name, mass in share.items()
+        [mass * math.exp(-ETA * (candidates[name] - y) ** 2) for name, mass in share.items()]
     )
     return -math.log(total) / ETA
 

@@ -41,7 +41,7 @@ def log_pool(p: Mapping[str, float], weights: Mapping[str, float]) -> float:
     -------
     A probability between the smallest and the largest input; the order of agents is irrelevant.
     """
-    total = math.fsum(weights[agent] * logit(chance) for agent, chance in p.items())
+    total = math.fsum([weights[agent] * logit(chance) for agent, chance in p.items()])
     pooled = 1.0 / (1.0 + math.exp(-total))
     return min(max(pooled, min(p.values())), max(p.values()))
 
@@ -92,7 +92,7 @@ def candidate_pools(
     clip : range of a candidate.
     """
     brier = log_pool(p, weights)
-    stacked = math.fsum(learnt.stack.get(agent, 0.0) * logit(x) for agent, x in p.items())
+    stacked = math.fsum([learnt.stack.get(agent, 0.0) * logit(x) for agent, x in p.items()])
     intercept, slope = learnt.platt
     pools = {
         EQUAL_POOL: log_pool(p, dict.fromkeys(p, 1.0 / len(p))),

@@ -17,4 +17,5 @@ def publish(
     candidates : name → p. ``mixture`` : name → ln of its weight in this round's copy.
     """
     layer = Mixture(mixture)
-    return layer.mix(candidates), layer.share(candidates)
+    share = layer.share(candidates)
+    return layer.mix(candidates, share), share

@@ -14,11 +14,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 LARGEST = 30.0  # of a logit
 
 
 class OnlineLogistic:
-    """logit p = β·x, in plain numbers: for a handful of coefficients arrays cost more than they do.
+    """logit p = β·x.
 
     Parameters
     ----------
@@ -34,55 +38,104 @@ class OnlineLogistic:
     def __init__(
         self, prior: Sequence[float], spread: Sequence[float], half_life: float, share: float
     ) -> None:
-        self._prior, self._variance = list(prior), [s * s for s in spread]
+        self._prior: Floats = np.array(prior, dtype=np.float64)
+        self._variance: Floats = np.diag(np.array(spread, dtype=np.float64) ** 2)
         self._keep, self._share = 2.0 ** (-1.0 / half_life), share
-        self.beta = list(prior)
-        self._p = [[v if i == j else 0.0 for j in range(len(prior))]
-                   for i, v in enumerate(self._variance)]  # fmt: skip
+        self.beta, self._p = self._prior.copy(), self._variance.copy()
 
     def chance(self, x: Sequence[float]) -> float:
         """Return p for x (k,)."""
-        return sigmoid(_dot(self.beta, x))
+        return sigmoid(float(self.beta @ np.array(x)))
 
     def learn(self, x: Sequence[float], y: float) -> None:
         """Fold one outcome y ∈ {0, 1} of x (k,)."""
-        keep = self._keep
-        squared = keep * keep
-        self.beta = [b0 + keep * (b - b0) for b0, b in zip(self._prior, self.beta, strict=True)]
-        p = [[squared * c for c in row] for row in self._p]
-        for i, v in enumerate(self._variance):
-            p[i][i] += (1.0 - squared) * v
-        q = self.chance(x)
-        px = [_dot(row, x) for row in p]
+        keep, squared, seen = self._keep, self._keep * self._keep, np.array(x)
+        beta = self._prior + keep * (self.beta - self._prior)
+        p = squared * self._p + (1.0 - squared) * self._variance
+        q = sigmoid(float(beta @ seen))
+        px = p @ seen
         weight = self._share * q * (1.0 - q)
-        scale = weight / (1.0 + weight * _dot(x, px))
-        self._p = [
-            [c - a * b * scale for c, b in zip(row, px, strict=True)]
-            for row, a in zip(p, px, strict=True)
-        ]
-        step = self._share * (y - q)
-        self.beta = [b + _dot(row, x) * step for b, row in zip(self.beta, self._p, strict=True)]
+        scale = weight / (1.0 + weight * float(seen @ px))
+        self._p = p - (px * scale)[:, None] * px
+        self.beta = beta + (self._p @ seen) * (self._share * (y - q))
 
     def grow(self, prior: float, spread: float) -> None:
         """Take in one more coefficient, known by its prior only."""
-        self._prior.append(prior)
-        self._variance.append(spread * spread)
-        self.beta = [*self.beta, prior]
-        self._p = [*([*row, 0.0] for row in self._p), [*([0.0] * len(self._p)), spread * spread]]
+        new = spread * spread
+        self._prior, self.beta = np.append(self._prior, prior), np.append(self.beta, prior)
+        self._variance, self._p = _bordered(self._variance, new), _bordered(self._p, new)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
-        return {"beta": list(self.beta), "p": [list(row) for row in self._p]}
+        return {"beta": self.beta.tolist(), "p": self._p.tolist()}
 
     def restore(self, body: Mapping[str, Any]) -> Self:
         """Read :meth:`as_dict` back, bit for bit."""
-        self.beta = list(map(float, body["beta"]))
-        self._p = [list(map(float, row)) for row in body["p"]]
+        self.beta = np.array(body["beta"], dtype=np.float64)
+        self._p = np.array(body["p"], dtype=np.float64)
         return self
 
 
-def _dot(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum([x * y for x, y in zip(a, b, strict=True)])
+class OnlineLine:
+    """logit p = a + b·x: the same for an intercept and a slope, where arrays would cost more.
+
+    Parameters
+    ----------
+    prior : (a0, b0). ``spread`` : standard deviations of the prior, > 0.
+    half_life, share : as for :class:`OnlineLogistic`.
+
+    Attributes
+    ----------
+    beta : (a, b).
+    """
+
+    def __init__(
+        self, prior: tuple[float, float], spread: tuple[float, float], half_life: float,
+        share: float,
+    ) -> None:  # fmt: skip
+        self._prior, self._variance = prior, (spread[0] ** 2, spread[1] ** 2)
+        self._keep, self._share = 2.0 ** (-1.0 / half_life), share
+        self.beta = prior
+        self._p = (self._variance[0], 0.0, self._variance[1])  # P of a, of both, of b
+
+    def chance(self, x: float) -> float:
+        """Return p for x."""
+        return sigmoid(self.beta[0] + self.beta[1] * x)
+
+    def learn(self, x: float, y: float) -> None:
+        """Fold one outcome y ∈ {0, 1} of x."""
+        (a, b), (a0, b0), keep, squared = self.beta, self._prior, self._keep, self._keep**2
+        a, b = a0 + keep * (a - a0), b0 + keep * (b - b0)
+        aa = squared * self._p[0] + (1.0 - squared) * self._variance[0]
+        ab = squared * self._p[1]
+        bb = squared * self._p[2] + (1.0 - squared) * self._variance[1]
+        q = sigmoid(a + b * x)
+        pa, pb = aa + ab * x, ab + bb * x
+        weight = self._share * q * (1.0 - q)
+        scale = weight / (1.0 + weight * (pa + pb * x))
+        aa, ab, bb = aa - pa * pa * scale, ab - pa * pb * scale, bb - pb * pb * scale
+        step = self._share * (y - q)
+        self._p = (aa, ab, bb)
+        self.beta = (a + (aa + ab * x) * step, b + (ab + bb * x) * step)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON's types."""
+        aa, ab, bb = self._p
+        return {"beta": list(self.beta), "p": [[aa, ab], [ab, bb]]}
+
+    def restore(self, body: Mapping[str, Any]) -> Self:
+        """Read :meth:`as_dict` back, bit for bit."""
+        a, b = body["beta"]
+        (aa, ab), (_, bb) = body["p"]
+        self.beta, self._p = (float(a), float(b)), (float(aa), float(ab), float(bb))
+        return self
+
+
+def _bordered(matrix: Floats, corner: float) -> Floats:
+    """The matrix with one more row and column, 0 but for the corner."""
+    made = np.zeros((len(matrix) + 1, len(matrix) + 1))
+    made[:-1, :-1], made[-1, -1] = matrix, corner
+    return made
 
 
 def sigmoid(x: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 from domain.opinion import ADVERSE_MOVE
@@ -17,7 +18,7 @@ P, LEVELS, DOWN, UP = 0, slice(1, 1 + len(CANONICAL_LEVELS)), WIDTH - 2, WIDTH -
 """Where a row of (16,) numbers has p, quantiles on the canonical levels, and either side's risk."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Said:
     """An admitted opinion in numbers; None is what it does not forecast.
 
@@ -33,10 +34,11 @@ class Said:
     risk_down: float | None = None
     risk_up: float | None = None
 
-    def row(self) -> list[float]:
-        """Return (16,) numbers, NaN for what it does not forecast."""
+    @cached_property
+    def row(self) -> Row:
+        """(16,) numbers, NaN for what it does not forecast."""
         numbers = (self.p_up, *(self.levels or _SILENT), self.risk_down, self.risk_up)
-        return [math.nan if number is None else number for number in numbers]
+        return tuple([math.nan if number is None else number for number in numbers])
 
     def as_list(self) -> list[Any]:
         """Return JSON's types."""

@@ -40,7 +40,7 @@ def panel_of(
         for opinion in opinions:
             verdict = examine(opinion, settings)
             if isinstance(verdict, Admitted) and opinion.agent not in absent:
-                said[t, column[opinion.agent]] = verdict.said.row()
+                said[t, column[opinion.agent]] = verdict.said.row
         sigma = bar_sigma(state.bars)
         case = case_of(state, sigma, min_liquidity)
         numbers = (None if sigma is None else sigma * horizon**0.5, *case.as_dict().values())

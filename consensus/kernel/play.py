@@ -51,13 +51,13 @@ def fold(panel: Panel, settings: CouncilSettings) -> Folded:
         raise ValueError(f"agents must be sorted, not {agents}")
     member = np.array([agent in settings.members for agent in agents])
     rules = rules_of(settings, member)
+    f = np.ascontiguousarray  # one layout, or it is compiled again for another
     told = Told(
-        *(np.ascontiguousarray(each) for each in (
-            panel.said, panel.log_return, panel.drop, panel.rise, panel.due, panel.copy,
-            panel.sigma, panel.case,
-        )),
-        np.array([agent in UNINFORMED for agent in agents]), roles(agents),
-    )  # fmt: skip  # one layout, or it is compiled again for another
+        said=f(panel.said), log_return=f(panel.log_return), drop=f(panel.drop),
+        rise=f(panel.rise), due=f(panel.due), copy=f(panel.copy), sigma=f(panel.sigma),
+        case=f(panel.case), mute=np.array([agent in UNINFORMED for agent in agents]),
+        role=roles(agents),
+    )  # fmt: skip
     made = empty(len(panel.said), len(agents))
     play(told, made, fresh(rules, member, len(settings.members), settings.horizon_bars), rules)
     return made

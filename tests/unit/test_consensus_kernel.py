@@ -85,7 +85,7 @@ def panel_of(decisions, said, returns, drops, rises, settings):
         for one in heard:
             verdict = examine(one, settings)
             assert isinstance(verdict, Admitted)
-            rows[t, EVERYBODY.index(one.agent)] = verdict.said.row()
+            rows[t, EVERYBODY.index(one.agent)] = verdict.said.row
     optional = [[d.inputs["sigma"], *d.inputs["case"].values()] for d in decisions]
     measured = np.array([[np.nan if x is None else x for x in row] for row in optional])
     stamps = np.array([d.as_of for d in decisions])

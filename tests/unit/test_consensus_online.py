@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from consensus.boa import Boa
 from consensus.conformal import BOUND, LEVELS, Tracker, moved
-from consensus.recalibration import OnlineLogistic, sigmoid
+from consensus.recalibration import OnlineLine, OnlineLogistic, sigmoid
 
 NAMES = ("a", "b", "c", "d")
 FORGET = 5e-4
@@ -197,7 +197,7 @@ def test_logistic_when_it_grows_then_what_it_knew_stays_and_the_new_one_starts_a
     for one in (model, small):
         one.learn(np.array([1.0, 0.4]), 1.0)
     model.grow(0.0, 0.3)
-    assert model.beta == [*small.beta, 0.0]
+    assert model.beta.tolist() == [*small.beta.tolist(), 0.0]
     for one, x in ((model, [1.0, 0.4, 0.0]), (small, [1.0, 0.4])):
         one.learn(np.array(x), 0.0)
     assert model.beta[:2] == pytest.approx(small.beta, rel=1e-12)
@@ -213,6 +213,22 @@ def test_logistic_when_stored_and_read_back_then_the_same_bits():
     for one in (model, again):
         one.learn(np.array([1.0, 0.3]), 1.0)
     assert again.as_dict() == model.as_dict()
+
+
+def test_line_when_it_learns_then_it_is_the_same_filter_of_an_intercept_and_a_slope():
+    rng, line = np.random.default_rng(6), OnlineLine((0.0, 1.0), (0.2, 0.5), 300.0, 0.2)
+    model = platt(half_life=300.0, share=0.2)
+    for k in range(2_000):
+        x, y = float(rng.normal()), float(rng.random() < 0.4)
+        assert line.chance(x) == pytest.approx(model.chance([1.0, x]), rel=1e-12)
+        line.learn(x, y)
+        model.learn([1.0, x], y)
+        if k == 1_000:
+            line = OnlineLine((0.0, 1.0), (0.2, 0.5), 300.0, 0.2).restore(
+                json.loads(json.dumps(line.as_dict()))
+            )
+    assert line.beta == pytest.approx(model.beta.tolist(), rel=1e-10)
+    assert np.array(line.as_dict()["p"]) == pytest.approx(np.array(model.as_dict()["p"]), rel=1e-9)
 
 
 # The conformal tracker

@@ -194,9 +194,9 @@ def forecast(
     beside = {} if baselines is None else dict(baselines(where))
     pools = pooled(heard.agents, where.truth, where.labels.valid, where.labels.horizon)
     beside |= _with_derived(pools, where.truth)
-    agents = _with_derived(heard.agents, where.truth)
+    said = _with_derived(heard.agents, where.truth)
     made = None if heard.consensus is None else with_derived(heard.consensus, where.truth)
-    return Forecasted(where, memory, agents, made, beside, declined)
+    return Forecasted(where, memory, said, made, beside, declined)
 
 
 def _with_derived(said: Mapping[str, Forecasts], truth: Truth) -> dict[str, Forecasts]:

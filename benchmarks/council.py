@@ -235,7 +235,7 @@ def _targets(
         ("6-hour block", "blocks", 2.5, 1.5),
         ("month", "months", 3.5, 2.5),
     ):
-        worst = max((_off(part["coverage"]) for part in parts[key]), key=abs)
+        worst = max((_off(part.coverage) for part in getattr(parts, key)), key=abs)
         yield f"the same, worst {name}", (-must, must), (-stretch, stretch), worst, 2
     yield "QLIKE against EWMA", (-top, -0.10), (-top, -0.15), own["qlike"] - ewma["qlike"], 3
     yield "fall > .5 %: AUC", (0.838, top), (0.850, top), own["risk_auc"], 4

@@ -14,6 +14,7 @@ from consensus.explain import explanations, sentence
 from consensus.fusion import fuse, learnt_for
 from consensus.learnt import Learnt
 from consensus.rounds import Published, Said
+from consensus.scoring import Fold
 from consensus.settings import CouncilSettings, DecisionRules
 from consensus.track import Track
 from consensus.volatility import bar_sigma, move
@@ -26,9 +27,6 @@ from domain.times import timeframe_ms
 from domain.trading import ClosedTrade
 
 SNAPSHOT_VERSION = 2
-FUSION_SETTINGS = (
-    "members", "sole", "horizon_bars", "eta", "floor", "clip", "max_quantile", "debate_step",
-)  # fmt: skip
 _SCORED_ORIGINS = ("bar", "warm_up")
 MOVES = (1, 3, 48)  # bars
 _REMEMBERED = 256  # opinions whose examination is remembered
@@ -71,6 +69,7 @@ class Council:
     costs : what a round trip would cost in a market state.
     source : label of the feed, copied into decisions.
     git_commit : of the running code, copied into decisions.
+    platform : what the last bits of a number depend on, copied into decisions.
     """
 
     name = "council"
@@ -82,14 +81,15 @@ class Council:
         costs: Callable[[MarketState], Costs],
         source: str = "replay",
         git_commit: str = "",
+        platform: str = "",
     ) -> None:
         self.settings, self.rules = settings, rules
-        self.source, self.git_commit = source, git_commit
+        self.source, self.git_commit, self.platform = source, git_commit, platform
         self._costs = costs
         self._tracks: dict[_Key, Track] = {}
         self._judged: dict[int, tuple[Opinion, Admitted | Asleep]] = {}
         self._rules_body = asdict(rules)
-        self._fusion_body = {name: getattr(settings, name) for name in FUSION_SETTINGS}
+        self._settings_body = asdict(settings)
         self.state_seq = 0
 
     def prepare_state(
@@ -100,9 +100,7 @@ class Council:
             state.symbol, state.timeframe, state.as_of, opinions, absent, self.settings,
             self._judge,
         )  # fmt: skip
-        track = self._track(state.symbol, state.timeframe)
-        fold, losses = track.head, standing(track.head, self.settings)
-        learnt = learnt_for(admission, losses, fold, track.copy_of(state.as_of))
+        learnt, fold = self.learnt(state.symbol, state.timeframe, state.as_of, admission)
         scale = bar_sigma(state.bars)
         sigma = None if scale is None else scale * math.sqrt(self.settings.horizon_bars)
         case = case_of(state, scale, self.rules.min_liquidity)
@@ -124,6 +122,14 @@ class Council:
             coverage_n=fold.coverage.n,
             state_seq=self.state_seq,
         )
+
+    def learnt(
+        self, symbol: str, timeframe: str, as_of: int, admission: Admission
+    ) -> tuple[Learnt, Fold]:
+        """Return what the pools of an instant read, and the fold that it is a view of."""
+        track = self._track(symbol, timeframe)
+        fold, losses = track.head, standing(track.head, self.settings)
+        return learnt_for(admission, losses, fold, track.copy_of(as_of)), fold
 
     def generate_signal(self, prepared: Prepared, now: int) -> Decision:
         """Decide; a pure function of ``prepared`` and the emission time ``now`` (ms)."""
@@ -337,7 +343,8 @@ class Council:
             "atr_14": _feature(state, "atr_14"),
             "regime": _feature(state, "regime"),
             "rules": self._rules_body,
-            "fusion": self._fusion_body,
+            "council": self._settings_body,
+            "platform": self.platform,
         }
 
 

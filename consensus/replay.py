@@ -1,29 +1,35 @@
 """Repeat a stored decision from what it says it was made from, and compare.
 
-Needs nothing but the decision and the opinions of its instant: what was learned, κ, costs, data
-quality, rules and the settings of the pools are in ``Decision.inputs``. (That what was learned
-follows from the ledger is shown by folding it up to ``Decision.state_seq``.)
+:func:`differences` needs nothing but the decision and the opinions of its instant: what was
+learned, κ, costs, data quality, rules and the council's settings are in ``Decision.inputs``.
+:func:`unlearned` shows that what was learned follows from the ledger: it folds every row up to
+``Decision.state_seq`` anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from consensus.admission import Admission, admit
+from consensus.council import Council
 from consensus.debate import Case
 from consensus.decision import GIVEN, Quality, Verdict, decide
 from consensus.fusion import fuse
 from consensus.learnt import Learnt
 from consensus.settings import CouncilSettings, DecisionRules
+from domain.canonical import plain
 from domain.decision import Action, Consensus, Costs, Decision
 from domain.errors import CheckFailed
 from domain.opinion import Opinion
 
+ELSEWHERE = 1e-12  # relative and absolute: last bits depend on processor and libraries
 _COMPARED = (
     "prob_up", "expected_return", "risk_down", "risk_up", "quantiles", "weights", "contributions",
     "intent", "reasons", "margins", "break_even_prob", "risk_score",
 )  # fmt: skip
+Differences = dict[str, tuple[Any, Any]]  # field → (stored, recomputed)
 
 
 def recompute(
@@ -35,22 +41,14 @@ def recompute(
     ------
     CheckFailed : if the decision does not carry its inputs.
     """
-    inputs = decision.inputs
+    inputs, settings = decision.inputs, settings_of(decision)
     try:
-        settings = CouncilSettings(
-            **{**inputs["fusion"], "members": tuple(inputs["fusion"]["members"]),
-               "clip": tuple(inputs["fusion"]["clip"])}
-        )  # fmt: skip
         rules, costs = DecisionRules(**inputs["rules"]), Costs(**inputs["costs"])
         quality, learnt = Quality(**inputs["quality"]), Learnt.from_dict(inputs["learnt"])
         kappa, sigma, case = float(inputs["kappa"]), inputs["sigma"], Case(**inputs["case"])
     except (KeyError, TypeError) as error:
-        raise CheckFailed(
-            f"decision {decision.id}", "must carry the inputs it was made from", str(error)
-        ) from error
-    admission = admit(
-        decision.symbol, decision.timeframe, decision.as_of, opinions, decision.absent, settings
-    )
+        raise _without_inputs(decision, error) from error
+    admission = _admission(decision, opinions, settings)
     consensus = fuse(
         decision.symbol, decision.timeframe, decision.as_of, admission, learnt, settings, sigma,
         case, decision.state_seq,
@@ -58,10 +56,29 @@ def recompute(
     return admission, consensus, decide(consensus, costs, kappa, rules, quality)
 
 
-def differences(decision: Decision, opinions: Sequence[Opinion]) -> dict[str, tuple[Any, Any]]:
-    """Return field → (stored, recomputed) for every field that differs; empty if none does.
+def settings_of(decision: Decision) -> CouncilSettings:
+    """Return the settings of the council that made a decision.
+
+    Raises
+    ------
+    CheckFailed : if the decision does not carry them.
+    """
+    try:
+        return CouncilSettings.from_json(decision.inputs["council"])
+    except (KeyError, TypeError) as error:
+        raise _without_inputs(decision, error) from error
+
+
+def differences(
+    decision: Decision, opinions: Sequence[Opinion], tolerance: float = 0.0
+) -> Differences:
+    """Return every field that differs when the decision is made again; empty if none does.
 
     Compared is what the strategy wanted (``intent``), before gate and risk.
+
+    Parameters
+    ----------
+    tolerance : numbers this close are the same, relatively or absolutely; 0 = to the last bit.
     """
     _, consensus, verdict = recompute(decision, opinions)
     again: dict[str, Any] = {
@@ -78,10 +95,84 @@ def differences(decision: Decision, opinions: Sequence[Opinion]) -> dict[str, tu
         "break_even_prob": verdict.break_even_prob,
         "risk_score": verdict.risk_score,
     }
-    stored: dict[str, Any] = {name: getattr(decision, name) for name in _COMPARED}
-    stored = {name: dict(x) if isinstance(x, Mapping) else x for name, x in stored.items()}
-    stored["reasons"] = _own_reasons(decision)
-    return {name: (stored[name], again[name]) for name in _COMPARED if stored[name] != again[name]}
+    stored = {name: getattr(decision, name) for name in _COMPARED}
+    return _differing({**stored, "reasons": _own_reasons(decision)}, again, tolerance)
+
+
+def unlearned(
+    decision: Decision,
+    opinions: Sequence[Opinion],
+    rows: Iterable[tuple[int, Any]],
+    tolerance: float = 0.0,
+) -> Differences:
+    """Return every part of what was learned that does not follow from the ledger.
+
+    Parameters
+    ----------
+    rows : the ledger's (seq, record) in order, those of the decision's market at least; numbers
+        above ``Decision.state_seq`` are not read.
+
+    Raises
+    ------
+    CheckFailed : if the decision does not carry its inputs.
+    """
+    settings = settings_of(decision)
+    again = Council(settings, DecisionRules(), lambda _: Costs(0.0, 0.0, 0.0))
+    for seq, record in rows:
+        if seq > decision.state_seq:
+            break
+        again.observe([(seq, record)])
+    admission = _admission(decision, opinions, settings)
+    learnt, fold = again.learnt(decision.symbol, decision.timeframe, decision.as_of, admission)
+    found = {
+        **learnt.as_dict(),
+        "kappa": fold.edge.kappa(settings.kappa_prior, settings.kappa_weight),
+        "coverage": fold.coverage.share,
+    }
+    try:
+        stored = {**decision.inputs["learnt"], "kappa": decision.inputs["kappa"],
+                  "coverage": decision.inputs["quality"]["coverage"]}  # fmt: skip
+    except KeyError as error:
+        raise _without_inputs(decision, error) from error
+    return _differing(stored, found, tolerance)
+
+
+def _admission(
+    decision: Decision, opinions: Sequence[Opinion], settings: CouncilSettings
+) -> Admission:
+    return admit(
+        decision.symbol, decision.timeframe, decision.as_of, opinions, decision.absent, settings
+    )
+
+
+def _without_inputs(decision: Decision, error: Exception) -> CheckFailed:
+    return CheckFailed(
+        f"decision {decision.id}", "must carry the inputs it was made from", str(error)
+    )
+
+
+def _differing(
+    stored: Mapping[str, Any], again: Mapping[str, Any], tolerance: float
+) -> Differences:
+    """Fields whose JSON differs."""
+    found = {}
+    for name in again:
+        pair = plain(stored[name]), plain(again[name])
+        if not _same(*pair, tolerance):
+            found[name] = pair
+    return found
+
+
+def _same(one: Any, other: Any, tolerance: float) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(
+            _same(one[name], other[name], tolerance) for name in one
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other, [tolerance] * len(one)))
+    if isinstance(one, float) and isinstance(other, float) and tolerance:
+        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(one == other)
 
 
 def _own_reasons(decision: Decision) -> tuple[str, ...]:

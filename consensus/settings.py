@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from domain.canonical import short_hash
 from domain.errors import SettingError
@@ -89,6 +91,19 @@ class CouncilSettings:
         _require("late_window", self.late_window, "must be ≥ 1", self.late_window >= 1)
         _require("max_pending", self.max_pending, "must be > horizon_bars",
                  self.max_pending > self.horizon_bars)  # fmt: skip
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Self:
+        """Read :func:`dataclasses.asdict` back from JSON, which knows no tuples.
+
+        Raises
+        ------
+        TypeError : for a field that there is not.
+        """
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in body.items()
+        }
+        return cls(**fields)
 
     @property
     def decay(self) -> float:

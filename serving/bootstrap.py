@@ -52,7 +52,7 @@ from serving.promotion import Refresher, following, load_named
 from serving.reports import SignalReports
 from serving.service import CouncilService
 from serving.settings import Settings, load_settings
-from serving.system import SystemClock, environment, git_commit
+from serving.system import SystemClock, environment, git_commit, platform_name
 from serving.telling import Teller
 from sim.backtest import BacktestRules
 from sim.drift import shipped_reference
@@ -232,7 +232,8 @@ def build_strategy(
     """
     name = settings.execution.strategy
     if name == "council":
-        return Council(council_settings(settings), decision_rules(settings), costs, source, commit)
+        own, rules = council_settings(settings), decision_rules(settings)
+        return Council(own, rules, costs, source, commit, platform_name())
     if name == "ema_cross":
         return EmaCross(10, 20, settings.data.pred_horizon_steps)
     raise UsageError("strategy", "must be one that exists", name, "There are council, ema_cross.")

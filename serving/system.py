@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import time
@@ -10,8 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
+from domain.canonical import short_hash
+
 REPO_ROOT = Path(__file__).resolve().parent.parent
 BUILD_FILE = "BUILD_COMMIT"  # written when an image is built, where there is no git
+_CPUINFO = Path("/proc/cpuinfo")
 _GIT_SECONDS = 5.0
 _CODE = (".", ":(exclude)docs/trials.csv")  # a look that was logged changes no code
 
@@ -33,6 +39,22 @@ def set_defaults(**names: str) -> None:
     """Set environment variables that nobody set, for libraries that can be told in no other way."""
     for name, value in names.items():
         os.environ.setdefault(name, value)
+
+
+def platform_name() -> str:
+    """Return what the last bits of a computed number depend on: interpreter, NumPy, processor."""
+    version, machine = platform.python_version(), platform.machine()
+    return f"python {version}, numpy {np.__version__}, {machine} {short_hash(_cpu_flags(), 8)}"
+
+
+def _cpu_flags() -> list[str]:
+    """The processor's features, sorted; its name where they are not told."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    named = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
+    return sorted(next(named, platform.processor()).split())
 
 
 def git_commit(root: Path = REPO_ROOT) -> str:

@@ -1,4 +1,4 @@
-"""``up``, ``signal``, ``why``, ``run-inference``: the market and what the council says about it."""
+"""What the council says of the market: ``up``, ``signal``, ``why``, ``replay``, inference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from domain.errors import NotFound
+from domain.errors import CheckFailed, NotFound
 from serving.commands.common import (
     Config,
     Json,
@@ -21,6 +21,7 @@ from serving.commands.common import (
     out,
     pairs,
     print_json,
+    progress_bar,
     settings_from,
 )
 from serving.planning import Wish
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
     app.command("predict", hidden=True)(signal)
     app.command("run-inference")(run_inference)
     app.command()(why)
+    app.command()(replay)
 
 
 def up(
@@ -138,6 +140,42 @@ def why(
         _tell_why(body)
 
 
+def replay(
+    signal_id: Annotated[str, typer.Argument(help="id of a signal")],
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Make a stored decision again and compare every number; exits 1 if one differs.
+
+    From the opinions stored for its bar, and what was learned from every row that the ledger held
+    before it. On the machine and libraries that made it, to the last bit; elsewhere within 1e-12.
+    Example: conclave replay 694f2c02f6f339ee
+    """
+    from serving.bootstrap import open_storage
+    from serving.replaying import replayed
+    from serving.system import platform_name
+    from storage.ledger import SqlLedger
+    from storage.queries import worlds
+
+    engine = open_storage(settings_from(None, config, sets))
+    with progress_bar("rows folded", quiet=json) as tick:
+        asked = (
+            replayed(SqlLedger(engine, world.world), signal_id, platform_name(), tick)
+            for world in worlds(engine)
+        )
+        body = next((found for found in asked if found is not None), None)
+    if body is None:
+        raise _unknown(signal_id)
+    if json:
+        print_json(body)
+    else:
+        _tell_replay(body)
+    if not body["same"]:
+        differing = [*body["decision"], *body["learned"]]
+        raise CheckFailed(f"decision {signal_id}", "must come out the same", ", ".join(differing))
+
+
 def explain(signal_id: str, config: Any = None, sets: Any = None) -> dict[str, Any]:
     """Return the explanation of a decision in any world of the database."""
     from serving.bootstrap import open_storage
@@ -149,7 +187,12 @@ def explain(signal_id: str, config: Any = None, sets: Any = None) -> dict[str, A
         found = explanation(Reader(engine, world.world), signal_id)
         if found is not None:
             return found
-    raise NotFound("signal", "is not in this ledger", signal_id, "conclave status lists the last.")
+    raise _unknown(signal_id)
+
+
+def _unknown(signal_id: str) -> NotFound:
+    hint = "conclave status lists the last."
+    return NotFound("signal", "is not in this ledger", signal_id, hint)
 
 
 def _show(body: dict[str, Any], json: bool) -> None:
@@ -210,6 +253,22 @@ def _tell_why(body: dict[str, Any]) -> None:
     if body["declined"]:
         trade = body["declined"]
         out.print(f"declined: {trade['side']}, {trade['net_bps']:+.1f} bp net", markup=False)
+
+
+def _tell_replay(body: dict[str, Any]) -> None:
+    how = "to the last bit" if body["exact"] else f"within {body['tolerance']:g}"
+    what = f"{body['symbol']} {body['timeframe']} as of {body['as_of']}"
+    if body["same"]:
+        out.print(
+            f"[green]the same[/] {how}: {what}, {body['opinions']} opinions, "
+            f"ledger folded to row {body['folded_to']:,}"
+        )
+    for part in ("decision", "learned"):
+        for name, pair in body[part].items():
+            out.print(f"{name}: stored {pair['stored']}, again {pair['again']}", markup=False)
+    if not body["exact"]:
+        made = body["platform"]["decided"] or "an unknown machine"
+        out.print(f"made on {made}; this is {body['platform']['here']}", markup=False)
 
 
 def _answer(answer: dict[str, Any]) -> str:

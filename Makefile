@@ -3,7 +3,10 @@
 #   make test     set up and pass the tests
 PY := .venv/bin/python
 ARGS ?=
-PYTEST := $(PY) -m pytest
+# tests run in so many processes; those of the running system alone, because it keeps deadlines
+JOBS ?= 2
+PYTEST := $(PY) -m pytest -q
+SPREAD := -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
 QUICK := not slow and not soak and not browser and not postgres
 PACKAGES := agents consensus data domain execution notifications rl serving sim storage
 export TRIALS_LOG ?= docs/trials.csv
@@ -11,6 +14,14 @@ export PYTHON PIP_ARGS
 export RAY_USAGE_STATS_ENABLED := 0
 # threads that wait must not burn a shared core
 export OMP_WAIT_POLICY ?= passive
+
+# with ARGS in one process, as they stand; else in two parts, of which both are run
+define tested
+	@export TRIALS_LOG= OMP_NUM_THREADS=1; \
+	$(if $(strip $(ARGS)),$(PYTEST) $(1) $(ARGS),\
+	$(PYTEST) $(1) $(SPREAD); first=$$?; \
+	$(PYTEST) $(1) tests/acceptance && exit $$first)
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run test test-all check fmt bench clean
@@ -27,11 +38,11 @@ setup-dev: ## make .venv with what testing needs
 run: setup ## start everything on paper (ARGS="--profile balanced" passes flags to `conclave up`)
 	@$(PY) -m serving.cli up $(ARGS) || [ $$? -eq 130 ] # Ctrl-C is a normal end
 
-test: setup-dev ## the tests, without slow, soak, browser and postgres
-	@TRIALS_LOG= OMP_NUM_THREADS=1 $(PYTEST) -q -m "$(QUICK)" $(ARGS)
+test: setup-dev ## the tests, without slow, soak, browser and postgres; ARGS are pytest's
+	$(call tested,-m "$(QUICK)")
 
 test-all: setup-dev ## every test this machine can run
-	@TRIALS_LOG= OMP_NUM_THREADS=1 $(PYTEST) -q $(ARGS)
+	$(call tested)
 
 check: setup-dev ## format, lint, types, import contracts
 	@.venv/bin/ruff format --check .

@@ -38,8 +38,11 @@ def test_signal_when_asked_then_every_member_votes_and_contributions_sum_to_the_
 ) -> None:
     with served(system) as client:
         signal = client.post("/v1/signals", json={"symbol": "BTCUSDT"}).raise_for_status().json()
+        why = client.get(f"/v1/signals/{signal['id']}/why").raise_for_status().json()
 
-    assert set(signal["weights"]) == MEMBERS
+    assert {vote["agent"] for vote in why["votes"]} == MEMBERS
+    assert set(signal["weights"]) <= MEMBERS  # who is worse than climatology here loses its seat
+    assert sum(signal["weights"].values()) == pytest.approx(1.0)
     assert signal["absent"] == {}
     assert not signal["degraded"]
     assert signal["origin"] == "on_demand"
@@ -150,7 +153,7 @@ def test_replica_when_killed_under_load_then_requests_are_answered_degraded_and_
                 break
 
     assert {status for status, _ in answers} == {200}
-    without = [body for _, body in answers if "baseline" not in body["weights"]]
+    without = [body for _, body in answers if "baseline" in body["absent"]]
     assert without, "nobody noticed"
     for body in without:
         assert body["degraded"]

@@ -41,7 +41,8 @@ def test_evaluate_when_asked_for_json_then_it_is_the_documented_shape(
     assert code == 0
     assert set(board) == {
         "data", "horizon_bars", "agents", "consensus", "baselines", "common", "models", "commit",
-        "comparisons", "overfitting", "drift", "weights", "notes", "refit", "cpcv", "trial",
+        "comparisons", "overfitting", "abstention", "drift", "weights", "notes", "refit", "cpcv",
+        "trial",
     }  # fmt: skip
     assert board["data"].pop("mean_move_bps") > 1
     assert board["data"] == {

@@ -47,9 +47,7 @@ class Evidence:
         for agent in agents:
             if agent not in self._row:
                 self._grow(agent)
-        everybody = len(agents) == len(self._row) and agents == list(self._row)
-        rows = slice(None) if everybody else [self._row[agent] for agent in agents]
-        stats, logs = self._stats[copy], self._logs[copy]
+        rows, stats, logs = self._rows(agents), self._stats[copy], self._logs[copy]
         seen = np.array([(1.0, d, d * d) for d in skill])
         n, total, squares = stats[rows].T[:, :, None]
         sum_over = total - n * GRID  # Σ(d − m)
@@ -65,8 +63,7 @@ class Evidence:
 
     def claims(self, agents: Sequence[str]) -> Flags:
         """Return (k, 2): whether the lower 95 % bound is above 0, and the upper one below it."""
-        rows = [self._row[agent] for agent in agents]
-        return _refuted(self._logs[..., ZERO][:, rows])
+        return _refuted(self._logs[:, self._rows(agents)][..., ZERO])
 
     def bounds(self, agent: str) -> tuple[float | None, float | None]:
         """Return the skill's lower and upper 95 % bound, on the grid; None beyond ±.1."""
@@ -95,6 +92,11 @@ class Evidence:
             made._grow(str(agent))
             made._stats[:, -1], made._logs[:, -1] = one["stats"], one["logs"]
         return made
+
+    def _rows(self, agents: Sequence[str]) -> slice | list[int]:
+        """Where agents stand; all of them in order need no copy."""
+        everybody = len(agents) == len(self._row) and agents == list(self._row)
+        return slice(None) if everybody else [self._row[agent] for agent in agents]
 
     def _grow(self, agent: str) -> None:
         self._row[agent] = len(self._row)

@@ -99,10 +99,9 @@ class Learning:
 
     def _add_direction(self, candidates: Mapping[str, float], y: float) -> None:
         p = agents_of(candidates)
-        for agent in p:
-            if agent not in self._stacked:  # it won a seat: nothing until it has shown more
-                self._stacked.append(agent)
-                self._stack.grow(0.0, self._settings.stack_spread)
+        for agent in sorted(p.keys() - set(self._stacked)):
+            self._stacked.append(agent)  # it won a seat: nothing until it has shown more
+            self._stack.grow(0.0, self._settings.stack_spread)
         said = [logit(p[agent]) if agent in p else 0.0 for agent in self._stacked]
         self._stack.learn(said, y)
         if BRIER_POOL in candidates:
@@ -112,7 +111,7 @@ class Learning:
         said = dict(sorted(played.opinions.items()))
         if not said:
             return
-        pooled, rows, r = np.array(shown.pooled.row), _rows(said), played.log_return
+        pooled, rows, r = shown.pooled.row, _rows(said), played.log_return
         slope = np.empty(WIDTH)
         slope[P] = 2.0 * (pooled[P] - y)
         slope[LEVELS] = ((r <= pooled[LEVELS]) - LEVELS_AT) / (shown.sigma or math.nan)
@@ -152,5 +151,4 @@ class Learning:
 
 def _rows(said: Mapping[str, Said]) -> Floats:
     """(n, 16), NaN for silence."""
-    rows = [one.row for one in said.values()]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), WIDTH)
+    return np.array([one.row for one in said.values()]).reshape(len(said), WIDTH)

@@ -117,6 +117,6 @@ def agents_of(candidates: Mapping[str, float]) -> dict[str, float]:
     """Return the agents among candidates: name → p."""
     return {
         name.removeprefix(_AGENT): chance
-        for name, chance in sorted(candidates.items())
+        for name, chance in candidates.items()
         if name.startswith(_AGENT)
     }

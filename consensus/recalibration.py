@@ -39,9 +39,9 @@ class OnlineLogistic:
         self, prior: Sequence[float], spread: Sequence[float], half_life: float, share: float
     ) -> None:
         self._prior: Floats = np.array(prior, dtype=np.float64)
-        self._variance: Floats = np.diag(np.array(spread, dtype=np.float64) ** 2)
+        self._p: Floats = np.diag(np.array(spread, dtype=np.float64) ** 2)
         self._keep, self._share = 2.0 ** (-1.0 / half_life), share
-        self.beta, self._p = self._prior.copy(), self._variance.copy()
+        self.beta, self._pull = self._prior.copy(), (1.0 - self._keep**2) * self._p
 
     def chance(self, x: Sequence[float]) -> float:
         """Return p for x (k,)."""
@@ -49,9 +49,9 @@ class OnlineLogistic:
 
     def learn(self, x: Sequence[float], y: float) -> None:
         """Fold one outcome y ∈ {0, 1} of x (k,)."""
-        keep, squared, seen = self._keep, self._keep * self._keep, np.array(x)
+        keep, seen = self._keep, np.array(x)
         beta = self._prior + keep * (self.beta - self._prior)
-        p = squared * self._p + (1.0 - squared) * self._variance
+        p = keep**2 * self._p + self._pull
         q = sigmoid(float(beta @ seen))
         px = p @ seen
         weight = self._share * q * (1.0 - q)
@@ -61,9 +61,10 @@ class OnlineLogistic:
 
     def grow(self, prior: float, spread: float) -> None:
         """Take in one more coefficient, known by its prior only."""
-        new = spread * spread
+        variance = spread * spread
         self._prior, self.beta = np.append(self._prior, prior), np.append(self.beta, prior)
-        self._variance, self._p = _bordered(self._variance, new), _bordered(self._p, new)
+        self._p = _bordered(self._p, variance)
+        self._pull = _bordered(self._pull, (1.0 - self._keep**2) * variance)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""

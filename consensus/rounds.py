@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from domain.opinion import ADVERSE_MOVE
 from domain.quantiles import CANONICAL_LEVELS
 
 Row = tuple[float, ...]
+Floats = NDArray[np.float64]
 
 WIDTH = len(CANONICAL_LEVELS) + 3
 P, LEVELS, DOWN, UP = 0, slice(1, 1 + len(CANONICAL_LEVELS)), WIDTH - 2, WIDTH - 1
@@ -35,10 +38,10 @@ class Said:
     risk_up: float | None = None
 
     @cached_property
-    def row(self) -> Row:
-        """(16,) numbers, NaN for what it does not forecast."""
+    def row(self) -> Floats:
+        """(16,) numbers, NaN for what it does not forecast; not to be changed."""
         numbers = (self.p_up, *(self.levels or _SILENT), self.risk_down, self.risk_up)
-        return tuple([math.nan if number is None else number for number in numbers])
+        return np.array(numbers, dtype=np.float64)  # None becomes NaN
 
     def as_list(self) -> list[Any]:
         """Return JSON's types."""

@@ -34,7 +34,7 @@ def folded(rows, cuts=()):
     return judge
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1_000), st.data())
 def test_fold_when_outcomes_are_late_rows_repeated_and_processes_killed_then_the_same(seed, data):
     records = [record for _, record in life(seed, ROUNDS, **SHORT)]

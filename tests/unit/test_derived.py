@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from domain.quantiles import CANONICAL_LEVELS, QuantileTable
+from domain.quantiles import CANONICAL_LEVELS
 from sim.derived import with_derived
 from sim.scoring import Forecasts, Truth
 
@@ -38,17 +38,3 @@ def test_fall_when_all_quantiles_lie_below_is_certain_and_no_more():
     said = Forecasts.silent(1)
     said.quantiles[:] = np.linspace(-9e-3, -5e-3, 13)
     assert with_derived(said, happened(1, np.array([1e-3]))).risk_sigma[0] == 1.0
-
-
-def test_fall_when_the_risk_says_more_than_the_quantiles_then_half_of_it_is_believed():
-    """Twice the spread, as told by the risk alone, counts as √2 times the spread."""
-    narrow, wide, both = (Forecasts.silent(1) for _ in range(3))
-    shape = np.linspace(-8e-3, 8e-3, 13)
-    narrow.quantiles[:], wide.quantiles[:] = shape, 2**0.5 * shape
-    both.quantiles[:] = shape
-    doubled = QuantileTable.of(CANONICAL_LEVELS, 2 * shape)
-    both.risk_down[:] = 2 * doubled.cdf(-0.005)
-    world = happened(1, np.array([6e-3]))
-    found = [with_derived(said, world).risk_sigma[0] for said in (narrow, both, wide)]
-    assert found[1] == pytest.approx(found[2], rel=1e-4)
-    assert found[0] < found[1]

@@ -53,7 +53,7 @@ def ewma_of(where: Range) -> Forecasts:
     unit = np.quantile(data.labels.y[known] / data.ewma[known], CANONICAL_LEVELS)
     sigma = data.ewma[where.first :]
     said = Forecasts.silent(len(sigma))
-    said.quantiles[:] = sigma[:, None] * unit
+    said.quantiles[:], said.sigma[:] = sigma[:, None] * unit, sigma
     said.p_up[:] = 1.0 - float(QuantileTable.of(CANONICAL_LEVELS, unit).cdf(0.0)[0])
     said.risk_down[:] = fit_logistic(data.ewma, data.down, known).chance(sigma)
     return said

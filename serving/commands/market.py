@@ -229,12 +229,7 @@ def _tell_why(body: dict[str, Any]) -> None:
         )  # fmt: skip
     votes.add_row("_fusion", "", "", "", "", _logit(pulls.get("_fusion")), "")
     out.print(votes)
-    for name, reason in body["signal"]["absent"].items():
-        out.print(f"absent: {name} ({reason})", markup=False)
-    margins = Table("threshold", "margin (≥ 0 passes)", box=None)
-    for name, margin in body["margins"].items():
-        margins.add_row(name, _margin(name, margin))
-    out.print(margins)
+    _tell_margins(body)
     for answer in body["debate"]:
         out.print(_answer(answer), markup=False)
     if body["waterfall"]:
@@ -253,6 +248,22 @@ def _tell_why(body: dict[str, Any]) -> None:
     if body["declined"]:
         trade = body["declined"]
         out.print(f"declined: {trade['side']}, {trade['net_bps']:+.1f} bp net", markup=False)
+
+
+def _tell_margins(body: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    for name, reason in body["signal"]["absent"].items():
+        out.print(f"absent: {name} ({reason})", markup=False)
+    if (dissent := body["strongest_dissent"]) is not None:
+        chance = _percent(dissent["direction_probability"])
+        out.print(f"strongest dissent: {dissent['agent']} {chance}", markup=False)
+    if body["break_even_prob"] is not None:
+        out.print(f"break-even probability: {_percent(body['break_even_prob'])}")
+    margins = Table("threshold", "margin (≥ 0 passes)", box=None)
+    for name, margin in body["margins"].items():
+        margins.add_row(name, _margin(name, margin))
+    out.print(margins)
 
 
 def _tell_replay(body: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from domain.times import parse_iso
 from serving.cli import run
 from serving.routes import router
 from serving.settings import FLAT, load_settings, profiles
+from serving.settings.groups import AGENTS
 from serving.settings.names import from_environment
 from sim.worlds import DEMO, GeneratedWorld
 from tests.acceptance.running import ROOT, Running, conclave, start
@@ -215,15 +216,17 @@ def test_readme_when_its_commands_on_real_bars_run_then_they_work(bars: Path) ->
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Running]:
-    """The demo market in one process, a bar a second."""
-    running = start(tmp_path / "var", ["--local", "--speed", "300"])
+    """The demo market in one process, a bar a second, with everybody whom `make run` starts."""
+    everybody = {"CONCLAVE_MODELS__AGENTS": ",".join(AGENTS)}
+    running = start(tmp_path / "var", ["--local", "--speed", "300"], everybody)
     try:
-        yield running.ready()
+        yield running.ready(400.0)
     finally:
         running.stop(signal.SIGINT)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_readme_when_the_demo_runs_then_it_prints_what_the_readme_shows(demo: Running) -> None:
     head, _, *market = shown("up")
     demo.until(60, lambda: "T01:30Z" in demo.output.read_text(), "market at 01:30")

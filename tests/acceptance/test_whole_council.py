@@ -31,7 +31,9 @@ def test_up_when_started_then_all_seven_agents_answer(whole):
         return body if not body["absent"] else None
 
     body = whole.until(120.0, signal, "signal with all agents")
-    assert set(body["weights"]) == set(AGENTS)
+    with whole.client() as client:
+        why = client.get(f"/v1/signals/{body['id']}/why").json()
+    assert {vote["agent"] for vote in why["votes"]} == set(AGENTS)
     assert body["degraded"] is False
 
 

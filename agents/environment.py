@@ -35,10 +35,19 @@ def training_environment() -> dict[str, str]:
     }
 
 
+def cpu_features() -> list[str]:
+    """Return what the processor can do, sorted: the last bits of a number depend on it."""
+    return sorted((_cpuinfo("flags", "Features") or platform.processor()).split())
+
+
 def _cpu() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*names: str) -> str:
+    """The first processor's value of a field; empty where Linux does not tell."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(names)), "")

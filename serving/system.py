@@ -13,11 +13,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from agents.environment import cpu_features
 from domain.canonical import short_hash
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 BUILD_FILE = "BUILD_COMMIT"  # written when an image is built, where there is no git
-_CPUINFO = Path("/proc/cpuinfo")
 _GIT_SECONDS = 5.0
 _CODE = (".", ":(exclude)docs/trials.csv")  # a look that was logged changes no code
 
@@ -44,17 +44,7 @@ def set_defaults(**names: str) -> None:
 def platform_name() -> str:
     """Return what the last bits of a computed number depend on: interpreter, NumPy, processor."""
     version, machine = platform.python_version(), platform.machine()
-    return f"python {version}, numpy {np.__version__}, {machine} {short_hash(_cpu_flags(), 8)}"
-
-
-def _cpu_flags() -> list[str]:
-    """The processor's features, sorted; its name where they are not told."""
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    named = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
-    return sorted(next(named, platform.processor()).split())
+    return f"python {version}, numpy {np.__version__}, {machine} {short_hash(cpu_features(), 8)}"
 
 
 def git_commit(root: Path = REPO_ROOT) -> str:

@@ -217,3 +217,19 @@ class Decision:
 DEGRADING = frozenset(
     {"deadline", "failed", "unreachable", "invalid", "stale", "overloaded", "no_model"}
 )
+
+
+def strongest_dissent(p_up: float, contributions: Mapping[str, float]) -> str | None:
+    """Return the agent that pulls hardest away from the side that ``p_up`` favours, if any does.
+
+    Parameters
+    ----------
+    contributions : logits that add up to that of ``p_up``; what begins with ``_`` is no agent.
+    """
+    side = 1.0 if p_up >= 0.5 else -1.0
+    against = {
+        agent: -side * pull
+        for agent, pull in contributions.items()
+        if not agent.startswith("_") and side * pull < 0.0
+    }
+    return max(sorted(against), key=lambda agent: against[agent]) if against else None

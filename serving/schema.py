@@ -13,7 +13,7 @@ from consensus.abstention import declined
 from consensus.whatif import flips, waterfall
 from domain.canonical import plain
 from domain.cards import AgentCard
-from domain.decision import Decision
+from domain.decision import Decision, strongest_dissent
 from domain.market import parse_symbol
 from domain.opinion import Opinion, Outcome
 from domain.times import LAST_MS, iso
@@ -183,14 +183,8 @@ def signal_of(decision: Decision) -> Signal:
 
 def why_of(decision: Decision, opinions: list[Opinion], outcome: Outcome | None) -> dict[str, Any]:
     """Explain a decision in full: votes, weights, costs, margins, what came of it."""
-    pull = {name: abs(value) for name, value in decision.contributions.items() if name != "_fusion"}
-    side = (decision.prob_up or 0.5) >= 0.5
-    against = [
-        opinion
-        for opinion in opinions
-        if (p := opinion.direction_probability()) is not None and (p >= 0.5) != side
-    ]
-    dissent = max(against, key=lambda o: pull.get(o.agent, 0.0), default=None)
+    against = strongest_dissent(decision.prob_up or 0.5, decision.contributions)
+    dissent = next((opinion for opinion in opinions if opinion.agent == against), None)
     body: dict[str, Any] = plain(
         {
             "signal": signal_of(decision).model_dump(),

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from agents.debaters.provider import ProviderError
-from domain.decision import Consensus
+from domain.decision import Consensus, strongest_dissent
 from domain.market import MarketState
 
 VERSION = 1  # of the question: another one is another model version
@@ -61,21 +61,10 @@ def question(state: MarketState, view: Consensus) -> str:
             for opinion in view.opinions
             if opinion.agent in view.weights
         ],
-        "strongest_dissent": dissenter(view),
+        "strongest_dissent": strongest_dissent(view.p_up, view.contributions),
         "returns_bps": returns,
     }
     return json.dumps(body, separators=(",", ":"), allow_nan=False)
-
-
-def dissenter(view: Consensus) -> str | None:
-    """Return who pulls hardest away from the side that the pool favours; None if nobody does."""
-    side = 1.0 if view.p_up >= 0.5 else -1.0
-    against = {
-        agent: -side * pull
-        for agent, pull in view.contributions.items()
-        if not agent.startswith("_") and side * pull < 0.0
-    }
-    return max(sorted(against), key=lambda agent: against[agent]) if against else None
 
 
 def read(text: str) -> Argument:

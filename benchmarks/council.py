@@ -35,7 +35,16 @@ from benchmarks.scores import (
     with_errors,
 )
 from consensus.kernel import Folded, fold
-from consensus.kernel.state import BRIER, DEBATED, POOLS
+from consensus.kernel.state import BRIER, DEBATED
+from consensus.pooling import (
+    BOA_POOL,
+    BRIER_POOL,
+    CONSTANT,
+    EQUAL_POOL,
+    RECALIBRATED,
+    STACKED,
+)
+from consensus.pooling import DEBATED as DEBATED_POOL
 from data.files import read_bars
 from serving.bootstrap import council_settings, decision_rules
 from serving.evaluating import Panel, panel_for, trained_until
@@ -154,8 +163,8 @@ def bound_table(every: Sequence[Played]) -> list[Cells]:
     for one in every:
         up, said = one.seen.truth.up, one.folded.candidates
         use = one.use & np.isfinite(said).any(axis=1)
-        names = [*_POOL_NAMES, *sorted(one.seen.agents)]
-        spoke = np.isfinite(said[use]).all(axis=0)  # whoever slept is compared where it spoke
+        names = [*_POOLS, *sorted(one.seen.agents)]
+        spoke = np.isfinite(said[use]).all(axis=0)  # the others are no rivals here
         losses = ((said[use] - up[use, None]) ** 2).sum(axis=0)
         at = int(np.nanargmin(np.where(spoke, losses, np.nan)))
         own = float(((one.folded.p_up[use] - up[use]) ** 2).sum())
@@ -167,8 +176,7 @@ def bound_table(every: Sequence[Played]) -> list[Cells]:
     return made
 
 
-_POOL_NAMES = ("equal", "brier", "bernstein", "stacked", "recalibrated", "debated", "constant")
-assert len(_POOL_NAMES) == POOLS
+_POOLS = (EQUAL_POOL, BRIER_POOL, BOA_POOL, STACKED, RECALIBRATED, DEBATED_POOL, CONSTANT)
 
 
 def debate_table(every: Sequence[Played]) -> list[Cells]:
@@ -204,6 +212,7 @@ def target_table(one: Played) -> list[Cells]:
     for title, must, stretch, value, digits in _targets(own, others):
         low, high = must
         held = "holds" if low <= value <= high else "**missed**"
+        held = "" if math.isinf(low) and math.isinf(high) else held
         held = "stretch" if stretch[0] <= value <= stretch[1] else held
         made.append(
             (title, _span(must, digits), _span(stretch, digits), f"{value:.{digits}f}", held)

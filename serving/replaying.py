@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
+from consensus.council import Council
 from consensus.replay import ELSEWHERE, Differences, differences, unlearned
 from domain.canonical import plain
 from domain.decision import Decision
@@ -15,8 +16,6 @@ from domain.times import iso
 from sim.opinions import Progress
 from storage.ledger import SqlLedger
 from storage.queries import Reader
-
-COUNCIL = "council"
 
 
 def replayed(
@@ -39,7 +38,7 @@ def replayed(
     if found is None:
         return None
     seq, decision = found
-    if decision.strategy != COUNCIL:
+    if decision.strategy != Council.name:
         raise CheckFailed(
             f"decision {decision.id}", "only the council's can be repeated", decision.strategy
         )

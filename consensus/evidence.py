@@ -24,6 +24,8 @@ _STEPS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500, 1000)  # ten-thousan
 GRID: Floats = np.array([*(-m for m in reversed(_STEPS)), 0, *_STEPS]) * 1e-4
 ZERO = len(_STEPS)  # index of m = 0
 CAP = 0.5  # of a bet: d − m lies within ±1.1, so no purse is ever lost
+LEAST: Floats = np.array([[0.0], [-CAP]])  # bet of those on more than m, and on less
+MOST: Floats = np.array([[CAP], [0.0]])
 LARGEST = 700.0  # of a logarithm, before e^x overflows
 PRIOR = 1e-3  # Σ(d − m)² before anything was seen
 
@@ -52,9 +54,8 @@ class Evidence:
         n, total, squares = stats[rows].T[:, :, None]
         sum_over = total - n * GRID  # Σ(d − m)
         bet = sum_over / (squares + PRIOR - (total + sum_over) * GRID)
-        bet, over = np.minimum(np.maximum(bet, -CAP), CAP), seen[:, 1:2] - GRID
-        logs[rows, 0] += np.log1p(np.maximum(bet, 0.0) * over)
-        logs[rows, 1] += np.log1p(np.minimum(bet, 0.0) * over)
+        bets = np.minimum(np.maximum(bet[:, None], LEAST), MOST)
+        logs[rows] += np.log1p(bets * (seen[:, 1:2] - GRID)[:, None])
         stats[rows] += seen
 
     def n(self, agent: str) -> int:

@@ -12,7 +12,7 @@ from consensus.debate import Case, debate
 from consensus.explain import contributions
 from consensus.intervals import distribution
 from consensus.learnt import Learnt
-from consensus.pooling import aggregate, calibrated, candidate_pools, candidates_of, log_pool
+from consensus.pooling import aggregate, calibrated, candidate_pools, candidates_of
 from consensus.publish import publish
 from consensus.rounds import DOWN, LEVELS, UP, WIDTH, P, Said
 from consensus.scoring import HALF, Fold
@@ -68,9 +68,9 @@ def fuse(
     everybody = {a for a in losses if admission.absent.get(a) not in SEATLESS}
     seats = weights if p.keys() == everybody else weigh(everybody)
     debated = debate(p, weights, case or Case(), settings.debate_step)
-    after = log_pool(debated.p, weights)
     pooled = _pooled(awake, learnt)
-    candidates = candidate_pools(p, weights, learnt, pooled.p_up or HALF, after, settings.clip)
+    bernstein = pooled.p_up or HALF
+    candidates = candidate_pools(p, weights, learnt, bernstein, debated.p, settings.clip)
     if settings.sole:
         candidates = candidates_of(p)
     p_up, shares = publish(candidates, learnt.mixture)

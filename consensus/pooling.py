@@ -58,10 +58,9 @@ def aggregate(rows: Floats, weights: Floats) -> Floats:
     -------
     (d,), each between the least and the greatest of its column.
     """
-    said = ~np.isnan(rows)
-    low, high = np.where(said, rows, np.inf).min(axis=0), np.where(said, rows, -np.inf).max(axis=0)
-    pooled = np.where(said, weights * rows, 0.0).sum(axis=0)
-    return np.where(low <= high, np.minimum(np.maximum(pooled, low), high), np.nan)
+    low, high = np.fmin.reduce(rows), np.fmax.reduce(rows)  # of those who spoke; NaN if none
+    pooled = np.where(np.isnan(rows), 0.0, weights * rows).sum(axis=0)
+    return np.asarray(np.minimum(np.maximum(pooled, low), high))
 
 
 def risk_logit(risk: float) -> float:
@@ -79,7 +78,7 @@ def calibrated(risk: float | None, line: Line) -> float | None:
 
 def candidate_pools(
     p: Mapping[str, float], weights: Mapping[str, float], learnt: Learnt, bernstein: float,
-    debated: float, clip: tuple[float, float],
+    debated: Mapping[str, float], clip: tuple[float, float],
 ) -> dict[str, float]:  # fmt: skip
     """Return every candidate for the published p, by name.
 
@@ -88,7 +87,7 @@ def candidate_pools(
     p : awake member → admitted p.
     weights : their Brier weights, summing to 1.
     learnt : what has been learned up to now. ``bernstein`` : the Bernstein pool.
-    debated : the Brier log pool after the debate.
+    debated : awake member → p after the debate.
     clip : range of a candidate.
     """
     brier = log_pool(p, weights)
@@ -100,7 +99,7 @@ def candidate_pools(
         BOA_POOL: bernstein,
         STACKED: sigmoid(stacked),
         RECALIBRATED: sigmoid(intercept + slope * logit(brier)),
-        DEBATED: debated,
+        DEBATED: brier if debated == p else log_pool(debated, weights),
         CONSTANT: learnt.base,
         **candidates_of(p),
     }

@@ -93,23 +93,24 @@ def test_log_pool_when_two_are_symmetric_then_it_is_one_half():
     assert log_pool({"a": 0.9, "b": 0.1}, {"a": 0.5, "b": 0.5}) == pytest.approx(0.5, abs=1e-15)
 
 
-def said(p, weights, **learnt):
+def said(p, weights, debated=None, **learnt):
     usual = {"losses": {}, "stack": dict.fromkeys(p, 0.5)}
-    return candidate_pools(p, weights, Learnt(**(usual | learnt)), 0.52, 0.51, (0.02, 0.98))
+    after = debated or p
+    return candidate_pools(p, weights, Learnt(**(usual | learnt)), 0.52, after, (0.02, 0.98))
 
 
 def test_candidates_when_made_then_every_pool_is_what_its_name_says():
     p = {"a": 0.7, "b": 0.4}
-    candidates = said(
-        p, {"a": 0.9, "b": 0.1}, stack={"a": 1.0, "b": -0.5}, platt=(0.1, 0.5), base=0.48,
-    )  # fmt: skip
+    debated, weights = {"a": 0.6, "b": 0.45}, {"a": 0.9, "b": 0.1}
+    candidates = said(p, weights, debated, stack={"a": 1.0, "b": -0.5}, platt=(0.1, 0.5), base=0.48)
     assert candidates[BOA_POOL] == 0.52
     assert logit(candidates[STACKED]) == pytest.approx(logit(0.7) - 0.5 * logit(0.4))
     assert logit(candidates[RECALIBRATED]) == pytest.approx(
         0.1 + 0.5 * logit(candidates[BRIER_POOL])
     )
     assert candidates[CONSTANT] == 0.48
-    assert candidates[DEBATED] == 0.51
+    assert candidates[DEBATED] == log_pool(debated, weights)
+    assert said(p, weights)[DEBATED] == candidates[BRIER_POOL]
     assert agents_of(candidates) == p
     assert logit(candidates[EQUAL_POOL]) == pytest.approx(logit(0.7) / 2 + logit(0.4) / 2)
     assert logit(candidates[BRIER_POOL]) == pytest.approx(0.9 * logit(0.7) + 0.1 * logit(0.4))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from domain.errors import UsageError
-from domain.market import Instrument, Market, market_of, parse_symbol
+from domain.market import Instrument, MarginTier, Market, market_of, parse_symbol
 
 TAKER_BPS: dict[Market, float] = {"spot": 10.0, "perp": 5.0}
 MAKER_BPS: dict[Market, float] = {"spot": 10.0, "perp": 2.0}
@@ -38,6 +38,22 @@ _SPOT = {
 }
 _TABLES = {"spot": _SPOT, "perp": _PERP}
 _OTHER = ("0.0001", "0.1", "10000000", "5")
+
+# up to a notional: (notional, maintenance rate, largest leverage, deducted amount)
+_BTC_TIERS = (
+    ("300000", "0.004", 150, "0"),
+    ("800000", "0.005", 100, "300"),
+    ("3000000", "0.0065", 75, "1500"),
+    ("12000000", "0.01", 50, "12000"),
+    ("70000000", "0.02", 25, "132000"),
+    ("100000000", "0.025", 20, "482000"),
+)
+_OTHER_TIERS = (
+    # stricter than any pair of the tables has: what is not known must not look cheap
+    ("50000", "0.01", 50, "0"),
+    ("250000", "0.025", 20, "750"),
+    ("1000000", "0.05", 10, "7000"),
+)
 
 
 def instrument_for(symbol: str, price: float | None = None) -> Instrument:
@@ -68,6 +84,15 @@ def instrument_for(symbol: str, price: float | None = None) -> Instrument:
         min_notional=min_notional,
         taker_bps=TAKER_BPS[market],
         maker_bps=MAKER_BPS[market],
+        tiers=() if market == "spot" else _tiers(base),
+    )
+
+
+def _tiers(base: str) -> tuple[MarginTier, ...]:
+    rows = _BTC_TIERS if base == "BTC" else _OTHER_TIERS
+    return tuple(
+        MarginTier(Decimal(up_to), Decimal(rate), most, Decimal(deducted))
+        for up_to, rate, most, deducted in rows
     )
 
 

@@ -46,6 +46,8 @@ class Reason(StrEnum):
     BELOW_MIN_NOTIONAL = "below_min_notional"
     BREAKER = "breaker"
     KILLED = "killed"
+    UNFILLED = "unfilled"  # an entry that its bar could not fill, or not fill whole
+    INSUFFICIENT_MARGIN = "insufficient_margin"
     DATA_GAP = "data_gap"  # too few contiguous bars since a gap to form an opinion
     WARM_UP = "warm_up"  # history opined and scored before the first live bar; never traded
 

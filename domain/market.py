@@ -271,8 +271,32 @@ class MarketState:
 
 
 @dataclass(frozen=True, slots=True)
+class MarginTier:
+    """What a venue asks of positions up to a notional.
+
+    Attributes
+    ----------
+    up_to : largest notional of the tier, quote units.
+    rate : of maintenance margin, fraction of the notional.
+    max_leverage : largest leverage.
+    deducted : from rate × notional, quote units, so that the margin has no jump between tiers.
+    """
+
+    up_to: Decimal
+    rate: Decimal
+    max_leverage: int
+    deducted: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Instrument:
-    """A tradable symbol with its venue filters (quote units, base units, fractions)."""
+    """A tradable symbol with its venue filters (quote units, base units, fractions).
+
+    Attributes
+    ----------
+    tiers : of maintenance margin, by notional; empty on spot.
+    liquidation_bps : fee of a liquidation, basis points of its notional.
+    """
 
     symbol: str
     tick: Decimal
@@ -282,6 +306,8 @@ class Instrument:
     min_notional: Decimal
     taker_bps: float
     maker_bps: float
+    tiers: tuple[MarginTier, ...] = ()
+    liquidation_bps: float = 120.0
 
     @property
     def market(self) -> Market:

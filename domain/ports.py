@@ -124,8 +124,8 @@ class Broker(Protocol):
         """Book the funding stamps up to the bar's open, before anything fills in it."""
         ...
 
-    def on_bar(self, bar: Bar) -> list[Fill]:
-        """Let the market move by one bar and return what was filled in it, in order."""
+    def on_bar(self, bar: Bar) -> list[Fill | Refusal]:
+        """Let the market move by one bar; return what was filled, and refused, in order."""
         ...
 
     def open_orders(self) -> list[Order]:

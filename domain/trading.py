@@ -123,7 +123,7 @@ class Posting:
 
     entry: str  # id of what caused it, e.g. a fill's
     account: str  # e.g. "paper"
-    book: str  # cash, position, market, fee, funding, realised, capital
+    book: str  # cash, position, market, fee, liquidation, funding, realised, capital
     asset: str  # USDT, or a symbol for contracts
     amount: Decimal
     at: int

@@ -196,9 +196,9 @@ class Account:
             return None
         del self._open[fill.symbol]
         self.trades += 1
-        self._orders = {k: o for k, o in self._orders.items() if o.symbol != fill.symbol
-                        or o.created_at >= fill.at}  # fmt: skip
         position = held.position
+        self._orders = {k: o for k, o in self._orders.items() if o.symbol != fill.symbol
+                        or o.created_at > position.opened_at}  # fmt: skip
         return ClosedTrade(
             fill.symbol, "LONG" if fill.side.sign < 0 else "SHORT", held.bought,
             position.opened_at, fill.at, position.entry_price, held.proceeds / held.left,

@@ -1,8 +1,8 @@
 """Double entry: what each fill, funding payment and deposit moves between the books.
 
 Per entry and asset the amounts sum to zero. In the currency: ``cash`` against ``fee``,
-``funding``, ``realised``, ``capital`` and, on spot, ``position`` (at cost). In contracts:
-``position`` against ``market``.
+``liquidation``, ``funding``, ``realised``, ``capital`` and, on spot, ``position`` (at cost). In
+contracts: ``position`` against ``market``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from domain.canonical import short_hash
+from domain.decision import ExitReason
 from domain.market import market_of
 from domain.trading import ZERO, Fill, Posting, Side
 
@@ -41,7 +42,8 @@ def of_fill(fill: Fill, currency: str) -> list[Posting]:
         notional = fill.price * fill.qty
         cost = notional if fill.side is Side.BUY else fill.realised - notional
         cash -= cost
-    amounts = {"cash": cash, "fee": fill.fee, "realised": -fill.realised, "position": cost}
+    charge = "liquidation" if fill.intent == ExitReason.LIQUIDATION else "fee"
+    amounts = {"cash": cash, charge: fill.fee, "realised": -fill.realised, "position": cost}
     memo = f"{fill.symbol} {fill.intent}"
     return [
         *_lines(fill.id, fill.account, currency, fill.at, memo, amounts),

@@ -9,7 +9,7 @@ from decimal import Decimal
 from domain.errors import CheckFailed
 from domain.market import Bar, Instrument
 from domain.ports import Broker
-from domain.trading import Order, OrderType, Side
+from domain.trading import Fill, Order, OrderType, Side
 
 _STEP = 300_000
 
@@ -19,7 +19,7 @@ def check_broker(make: Callable[[], Broker], instrument: Instrument, price: floa
 
     Parameters
     ----------
-    make : returns a fresh broker without orders, that trades ``instrument``.
+    make : returns a fresh broker without orders, with money, that trades ``instrument``.
     price : a realistic price, quote units.
 
     Raises
@@ -70,9 +70,12 @@ def _fills_later(broker: Broker, _: Broker, scene: _Scene) -> None:
     )
     fills = broker.on_bar(scene.bar(3))
     _demand(len(fills) == 1, "fills a market order in the next bar", fills)
-    _demand(fills[0].price > fills[0].reference, "makes a buyer pay spread and slippage")
-    gap = abs(fills[0].price - fills[0].reference) * fills[0].qty
-    _demand(fills[0].spread + fills[0].slippage == gap, "accounts for every part of the price", gap)
+    fill = fills[0]
+    _demand(isinstance(fill, Fill), "refuses nothing that is within the filters", fill)
+    assert isinstance(fill, Fill)
+    _demand(fill.price > fill.reference, "makes a buyer pay spread and slippage")
+    gap = abs(fill.price - fill.reference) * fill.qty
+    _demand(fill.spread + fill.slippage == gap, "accounts for every part of the price", gap)
     _demand(broker.on_bar(scene.bar(3)) == [], "does nothing on a bar it has seen")
     _demand(broker.open_orders() == [], "keeps no order that is filled")
 

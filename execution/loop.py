@@ -22,6 +22,7 @@ from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
     ClosedTrade,
     EquityMark,
+    Fill,
     ModeChange,
     Order,
     Portfolio,
@@ -197,14 +198,15 @@ class TradingLoop:
             if late and order.intent == "entry":
                 age = f"{(bar.open_ms - order.created_at) // 1000} s"
                 self._withdraw(
-                    records, order, bar.open_ms, Reason.STALE_DATA, "fills in the next bar", age
+                    records, order, bar.open_ms, Reason.UNFILLED, "fills in the next bar", age
                 )
         for line in self._broker.funding(bar):
             self._take(records, line)
-        for fill in self._broker.on_bar(bar):
-            trade = self._take(records, fill)
-            for line in books.of_fill(fill, self.settings.currency):
-                self._take(records, line)
+        for row in self._broker.on_bar(bar):
+            trade = self._take(records, row)
+            if isinstance(row, Fill):
+                for line in books.of_fill(row, self.settings.currency):
+                    self._take(records, line)
             if trade is not None:
                 self._take(records, trade)
 

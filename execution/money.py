@@ -6,6 +6,7 @@ from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Dec
 
 CENT = Decimal("0.00000001")  # what a venue books at the finest
 BPS = Decimal(10_000)
+_MILLIONTH = Decimal("0.000001")
 
 
 def dec(value: float) -> Decimal:
@@ -19,14 +20,14 @@ def money(amount: Decimal) -> Decimal:
 
 
 def to_tick(price: Decimal, tick: Decimal, side: int = 0) -> Decimal:
-    """Put a price on the tick.
+    """Put a price on the tick; one within half a millionth of a tick of it is there already.
 
     Parameters
     ----------
     side : +1 rounds up (against a buyer), −1 down (against a seller), 0 to the nearest.
     """
     how = {1: ROUND_CEILING, -1: ROUND_FLOOR, 0: ROUND_HALF_EVEN}[side]
-    return (price / tick).to_integral_value(rounding=how) * tick
+    return (price / tick).quantize(_MILLIONTH).to_integral_value(rounding=how) * tick
 
 
 def to_step(qty: Decimal, step: Decimal) -> Decimal:

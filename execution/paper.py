@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from domain.canonical import short_hash
-from domain.decision import Reason
-from domain.errors import UsageError
-from domain.market import Bar, Instrument
+from domain.decision import ExitReason, Reason
+from domain.errors import SettingError, UsageError
+from domain.market import Bar, BookSnapshot, Instrument
+from domain.ports import BookSource
 from domain.trading import (
+    ZERO,
     Fill,
     Order,
     OrderType,
@@ -18,21 +22,64 @@ from domain.trading import (
     Position,
     Posting,
     Refusal,
+    Side,
 )
 from execution import books
 from execution.account import Account
-from execution.fills import CostModel, Execution, limit_fill, market_fill, stop_fill
+from execution.draws import Latency, key_of, uniform
+from execution.fills import (
+    CostModel,
+    Execution,
+    book_fills,
+    limit_fill,
+    liquidation_fill,
+    market_fill,
+    stop_fill,
+)
+from execution.filters import broken_rule
 from execution.funding import FundingRate, base_rate, payment, stamps_between
-from execution.money import dec
+from execution.margin import liquidation_price, maintenance
+from execution.money import dec, to_tick
+
+BOOK_AGE_MS = 5_000  # a book that is older says nothing about what an order would meet
+ATTEMPTS, AGAIN_MS = (
+    5,
+    1_000,
+)  # what is left of an order is quoted again, so often and so much later
+RECENT, BUSY = 288, 0.95  # bars that latency is compared with, and the share that is calm
+
+
+@dataclass(frozen=True, slots=True)
+class Venue:
+    """What the simulated exchange is like, beyond its costs.
+
+    Attributes
+    ----------
+    leverage : of isolated positions, ≥ 1.
+    latency : of every order.
+    seed : of all draws.
+    books : who remembers order books; None = bars alone.
+    """
+
+    leverage: Decimal = Decimal(1)
+    latency: Latency = field(default_factory=Latency)
+    seed: int = 0
+    books: BookSource | None = None
+
+    def __post_init__(self) -> None:
+        if self.leverage < 1:
+            raise SettingError("leverage", "must be at least 1", self.leverage)
 
 
 class PaperBroker:
     """Implements :class:`domain.ports.Broker` on closed bars.
 
-    Market orders fill at the open of the first bar that opens at or after their creation, exits
-    before entries. Stops and targets wait for their entry, work from the bar in which it filled,
-    the stop first, and leave with the position. A position is entered only when flat. On a spot
-    market nothing is sold that is not held.
+    Market orders fill in the first bar that opens at or after their creation, exits before entries:
+    from the book that was there when they arrived, else at the open. What is left of an exit goes
+    on in the next bar, what is left of an entry is the loop's to withdraw. Stops and targets wait
+    for their entry, work from the bar in which it filled, the stop first, and leave with the
+    position. A position is entered only when flat and margined by itself (isolated); where its
+    margin is used up it is liquidated. On a spot market nothing is sold that is not held.
 
     Parameters
     ----------
@@ -40,6 +87,9 @@ class PaperBroker:
     costs : cost model by symbol; the default is each instrument's fees with 1 bp of spread and
         1 bp of slippage.
     funding : rate per symbol and stamp, for perpetuals.
+    venue : leverage, latency, books, seed.
+    finer : returns the shorter bars inside a bar, in order, to tell which of stop, target and
+        liquidation came first; where they do not tell, the worst one did.
     """
 
     def __init__(
@@ -50,15 +100,22 @@ class PaperBroker:
         account: str = "paper",
         currency: str = "USDT",
         funding: FundingRate = base_rate,
+        venue: Venue | None = None,
+        finer: Callable[[Bar], Sequence[Bar]] | None = None,
     ) -> None:
         self._instruments = dict(instruments)
         self._costs = {s: CostModel.of(i) for s, i in instruments.items()} | dict(costs or {})
         self._account = Account(account, currency)
         self._funding = funding
+        self._venue = venue or Venue()
+        self._finer = finer
         self._working: dict[str, Order] = {}
+        self._parts: dict[str, tuple[int, Decimal]] = {}  # of working orders: fills, quantity
         self._seen: set[str] = set()
         self._last: dict[str, Bar] = {}
         self._funded_to: dict[str, int] = {}
+        self._reach = {symbol: deque[float](maxlen=RECENT) for symbol in self._instruments}
+        self._levels: dict[str, tuple[Decimal, Decimal, Decimal | None]] = {}
 
     def submit(self, order: Order) -> Refusal | None:
         """Accept an order, or say which venue rule it breaks; a known id changes nothing.
@@ -69,16 +126,20 @@ class PaperBroker:
         """
         if order.id in self._seen:
             return None
-        refusal = self._refuse(order)
-        if refusal is None:
-            self._seen.add(order.id)
-            self._working[order.id] = order
-            self._account.fold(order)
-        return refusal
+        instrument = self._instrument(order.symbol)
+        last = self._last.get(order.symbol)
+        broken = broken_rule(order, instrument, last, self._venue.leverage)
+        if broken is not None:
+            return _refusal(order, order.created_at, broken.code, broken.rule, broken.value)
+        self._seen.add(order.id)
+        self._working[order.id] = order
+        self._account.fold(order)
+        return None
 
     def cancel(self, order_id: str) -> None:
         """Withdraw a working order, and the brackets of an entry; unknown ids are ignored."""
         order = self._working.pop(order_id, None)
+        self._parts.pop(order_id, None)
         if order is not None and order.intent == "entry":
             self._drop_brackets(order.symbol)
 
@@ -101,21 +162,20 @@ class PaperBroker:
             self._account.fold(line)
         return lines
 
-    def on_bar(self, bar: Bar) -> list[Fill]:
+    def on_bar(self, bar: Bar) -> list[Fill | Refusal]:
         """Let the market move by one bar; a bar already seen changes nothing."""
         self._instrument(bar.symbol)
         last = self._last.get(bar.symbol)
         if last is not None and bar.open_ms <= last.open_ms:
             return []
-        self._last[bar.symbol] = bar
-        if not self._working:
-            return []
-        fills = self._market_fills(bar)
-        bracket = self._bracket_fill(bar)
-        if bracket is not None:
-            fills.append(bracket)
-        self._drop_brackets(bar.symbol)
-        return fills
+        said: list[Fill | Refusal] = []
+        if self._working or self._account.position(bar.symbol) is not None:
+            said += self._market_fills(bar)
+            for part in (bar,) if self._finer is None else self._finer(bar) or (bar,):
+                said += self._inside(part)
+            self._drop_brackets(bar.symbol)
+        self._saw(bar)
+        return said
 
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first."""
@@ -143,23 +203,22 @@ class PaperBroker:
                 self._restore_refusal(record)
             elif isinstance(record, Fill):
                 self._account.fold(record)
-                self._working.pop(record.order_id, None)
+                self._filled(record)
                 self._drop_brackets(record.symbol)
             else:
                 self._account.fold(record)
 
     def _restore_bar(self, bar: Bar) -> None:
-        # Whatever could trade at this open did (its fill is the next row) or had nothing to close.
+        # Whatever could trade in it did (its fills are the next rows) or had nothing to close.
         if bar.symbol not in self._instruments:
             return
-        ready = self._ready(bar)
-        held = self._account.position(bar.symbol) is not None
-        closes = held and any(order.reduce_only for order in ready)
-        for order in ready:
-            if not held if order.reduce_only else held and not closes:
-                self._working.pop(order.id)
-        self._last[bar.symbol] = bar
+        held = self._account.position(bar.symbol)
+        for order in self._ready(bar):
+            if order.reduce_only and (held is None or held.qty * order.side.sign > 0):
+                self._done(order)
+        self._drop_brackets(bar.symbol)
         self._funded_to[bar.symbol] = bar.open_ms
+        self._saw(bar)
 
     def _restore_refusal(self, refusal: Refusal) -> None:
         for order in list(self._working.values()):
@@ -167,21 +226,17 @@ class PaperBroker:
             if same and order.account == refusal.account:
                 self.cancel(order.id)
 
+    def _saw(self, bar: Bar) -> None:
+        self._last[bar.symbol] = bar
+        self._reach[bar.symbol].append((bar.high - bar.low) / bar.open)
+
     def _instrument(self, symbol: str) -> Instrument:
         if symbol not in self._instruments:
             known = ", ".join(sorted(self._instruments))
             raise UsageError("symbol", "must be one the broker trades", symbol, f"It has {known}.")
         return self._instruments[symbol]
 
-    def _refuse(self, order: Order) -> Refusal | None:
-        instrument = self._instrument(order.symbol)
-        code, rule = _broken_rule(order, instrument, self._last.get(order.symbol))
-        if code is None:
-            return None
-        return Refusal(
-            order.account, order.symbol, order.created_at, code, rule, str(order.qty),
-            order.intent, order.decision_id,
-        )  # fmt: skip
+    # Market orders
 
     def _ready(self, bar: Bar) -> list[Order]:
         ready = [
@@ -193,43 +248,150 @@ class PaperBroker:
         ]
         return sorted(ready, key=lambda order: not order.reduce_only)
 
-    def _market_fills(self, bar: Bar) -> list[Fill]:
-        fills = []
+    def _market_fills(self, bar: Bar) -> Iterator[Fill | Refusal]:
+        since = bar.open_ms  # an entry never trades before the exit that makes room for it
         for order in self._ready(bar):
-            del self._working[order.id]
             held = self._account.position(bar.symbol)
-            qty = order.qty
+            left = order.qty - self._parts.get(order.id, (0, ZERO))[1]
             if order.reduce_only:
                 if held is None or held.qty * order.side.sign > 0:
+                    self._done(order)
                     continue
-                qty = min(qty, abs(held.qty))
-            elif held is not None:
+                left = min(left, abs(held.qty))
+            elif held is not None and held.decision_id != order.decision_id:
+                rule, value = "a position is entered only when flat", f"{held.qty:f} is held"
+                yield self._refused(order, since, Reason.UNFILLED, rule, value)
                 continue
-            instrument, costs = self._instruments[bar.symbol], self._costs[bar.symbol]
-            fills.append(
-                self._book(order, qty, market_fill(order.side, qty, bar, costs, instrument))
-            )
-        return fills
+            for done in self._executions(order, left, bar, since):
+                if not order.reduce_only and (short := self._short_of(order, done)):
+                    yield self._refused(order, done.at, Reason.INSUFFICIENT_MARGIN, *short)
+                    break
+                since = done.at
+                yield self._book(order, done)
 
-    def _bracket_fill(self, bar: Bar) -> Fill | None:
+    def _executions(self, order: Order, left: Decimal, bar: Bar, since: int) -> Iterator[Execution]:
+        costs = self._costs[bar.symbol]
+        instrument, looked = self._instruments[bar.symbol], 0
+        arrived = at = max(since, bar.open_ms + self._wait(order, bar, 0))
+        for attempt in range(1, ATTEMPTS + 1):
+            book = self._book_at(bar.symbol, at)
+            if book is None or at >= bar.close_ms:
+                break
+            levels = book.asks if order.side is Side.BUY else book.bids
+            if book.at > looked:  # else nobody has offered anything new
+                for done in book_fills(order.side, left, levels, book.mid, at, costs, instrument):
+                    left -= done.qty
+                    yield done
+            looked = book.at
+            if left <= 0:
+                return
+            at += AGAIN_MS + self._wait(order, bar, attempt)
+        if not looked:
+            wait = arrived - bar.open_ms
+            done_by_bar = market_fill(order.side, left, bar, costs, instrument, wait)
+            if done_by_bar is not None:
+                yield done_by_bar
+
+    def _wait(self, order: Order, bar: Bar, attempt: int) -> int:
+        recent = self._reach[bar.symbol]
+        busy = False
+        if recent:
+            calm = sorted(recent)[int(BUSY * (len(recent) - 1))]
+            busy = recent[-1] > calm
+        key = key_of(order.symbol, order.intent)
+        draw = uniform(self._venue.seed, key, order.created_at, attempt)
+        return self._venue.latency.ms(draw, busy=busy)
+
+    def _book_at(self, symbol: str, at: int) -> BookSnapshot | None:
+        if self._venue.books is None:
+            return None
+        book = self._venue.books.look(symbol, at).book
+        if book is None or not book.two_sided or at - book.at > BOOK_AGE_MS:
+            return None
+        return book
+
+    def _short_of(self, order: Order, done: Execution) -> tuple[str, str] | None:
+        """What an entry would need beyond what is free, as rule and value; None if it is there."""
+        account, leverage = self._account, self._venue.leverage
+        marks = {symbol: dec(bar.close) for symbol, bar in self._last.items()}
+        if self._instruments[order.symbol].market == "spot":
+            free, needed = account.cash, done.price * done.qty + done.fee
+        else:
+            tied = sum((abs(p.qty) * p.entry_price for p in account.positions()), ZERO) / leverage
+            free = account.equity(marks) - tied
+            needed = done.price * done.qty / leverage + done.fee
+        if needed <= free:
+            return None
+        return f"needs {needed:.2f} of free margin", f"{free:.2f}"
+
+    # Stops, targets and liquidations
+
+    def _inside(self, bar: Bar) -> Iterator[Fill]:
         position = self._account.position(bar.symbol)
         if position is None:
-            return None
+            return
+        brackets = self._brackets(position)
+        stop = next((o for o in brackets if o.type is OrderType.STOP), None)
+        level = self._liquidation_level(position)
+        sign = 1 if position.qty > 0 else -1
+        if level is not None:
+            trigger = None if stop is None else stop.trigger
+            nearer = trigger is not None and (trigger - level) * sign > 0
+            gapped = (level - dec(bar.open)) * sign >= 0
+            if (gapped or not nearer) and (taken := self._liquidated(position, level, bar)):
+                yield taken
+                return
+        for order in brackets:
+            done = self._bracket_fill(order, position, bar)
+            if done is not None:
+                yield self._book(order, done)
+                return
+
+    def _bracket_fill(self, order: Order, position: Position, bar: Bar) -> Execution | None:
         instrument, costs = self._instruments[bar.symbol], self._costs[bar.symbol]
         qty = abs(position.qty)
-        for order in self._brackets(position):
-            done = None
-            if order.type is OrderType.STOP and order.trigger is not None:
-                done = stop_fill(order.side, qty, order.trigger, bar, costs, instrument)
-            elif order.price is not None:
-                rested = position.opened_at < bar.open_ms
-                done = limit_fill(
-                    order.side, qty, order.price, bar, costs, instrument, rested=rested
-                )
-            if done is not None:
-                del self._working[order.id]
-                return self._book(order, qty, done)
-        return None
+        if order.type is OrderType.STOP and order.trigger is not None:
+            return stop_fill(order.side, qty, order.trigger, bar, costs, instrument)
+        if order.price is None:
+            return None
+        draw = 1.0
+        if order.price == dec(bar.high if order.side is Side.SELL else bar.low):
+            key = key_of(order.symbol, order.intent)
+            draw = uniform(self._venue.seed, key, bar.open_ms, 0)
+        rested = position.opened_at < bar.open_ms
+        return limit_fill(
+            order.side, qty, order.price, bar, costs, instrument, rested=rested, draw=draw
+        )
+
+    def _liquidation_level(self, position: Position) -> Decimal | None:
+        """Where a position is liquidated, on the tick nearer to its entry; None = nowhere."""
+        symbol, qty, entry = position.symbol, position.qty, position.entry_price
+        instrument = self._instruments[symbol]
+        if instrument.market == "spot" or not instrument.tiers:
+            return None
+        known = self._levels.get(symbol)
+        if known is None or known[:2] != (qty, entry):
+            wallet = abs(qty) * entry / self._venue.leverage
+            price = liquidation_price(qty, entry, wallet, instrument.tiers)
+            towards = 1 if qty > 0 else -1
+            level = None if price is None else to_tick(price, instrument.tick, towards)
+            known = self._levels[symbol] = (qty, entry, level)
+        return known[2]
+
+    def _liquidated(self, position: Position, level: Decimal, bar: Bar) -> Fill | None:
+        instrument = self._instruments[bar.symbol]
+        side, qty = Side.SELL if position.qty > 0 else Side.BUY, abs(position.qty)
+        margin = max(maintenance(instrument.tiers, qty * level), ZERO)
+        done = liquidation_fill(side, qty, level, margin, bar, instrument)
+        if done is None:
+            return None
+        account, intent = self._account.name, ExitReason.LIQUIDATION.value
+        order = Order(
+            "autoclose-" + short_hash([account, bar.symbol, bar.open_ms], 24), account, bar.symbol,
+            side, qty, OrderType.MARKET, bar.open_ms, position.decision_id, intent,
+            reduce_only=True,
+        )  # fmt: skip
+        return self._book(order, done)
 
     def _brackets(self, position: Position) -> list[Order]:
         mine = [
@@ -246,39 +408,49 @@ class PaperBroker:
         position = self._account.position(symbol)
         alive = {position.decision_id} if position is not None else set()
         alive |= {o.decision_id for o in self._working.values() if o.intent == "entry"}
-        self._working = {
-            key: order
-            for key, order in self._working.items()
-            if order.type is OrderType.MARKET
-            or order.symbol != symbol
-            or order.decision_id in alive
-        }
+        for order in list(self._working.values()):
+            if (
+                order.type is not OrderType.MARKET
+                and order.symbol == symbol
+                and order.decision_id not in alive
+            ):
+                self._done(order)
 
-    def _book(self, order: Order, qty: Decimal, done: Execution) -> Fill:
+    # One way in for every fill, live and on restore
+
+    def _book(self, order: Order, done: Execution) -> Fill:
+        count = self._parts.get(order.id, (0, ZERO))[0]
         fill = Fill(
-            short_hash([order.id, 0]), order.id, order.account, order.symbol, order.side, qty,
-            done.price, done.at, done.fee, done.spread, done.slippage, done.reference, done.maker,
-            order.intent,
-            self._account.realises(order.symbol, order.side.sign, qty, done.price),
+            short_hash([order.id, count]), order.id, order.account, order.symbol, order.side,
+            done.qty, done.price, done.at, done.fee, done.spread, done.slippage, done.reference,
+            done.maker, order.intent,
+            self._account.realises(order.symbol, order.side.sign, done.qty, done.price),
         )  # fmt: skip
         self._account.fold(fill)
+        self._filled(fill)
         return fill
 
+    def _filled(self, fill: Fill) -> None:
+        order = self._working.get(fill.order_id)
+        if order is None:
+            return
+        count, qty = self._parts.get(order.id, (0, ZERO))
+        flat = order.reduce_only and self._account.position(order.symbol) is None
+        if flat or qty + fill.qty >= order.qty:
+            self._done(order)
+        else:
+            self._parts[order.id] = (count + 1, qty + fill.qty)
 
-def _broken_rule(
-    order: Order, instrument: Instrument, last: Bar | None
-) -> tuple[Reason | None, str]:
-    if order.qty < instrument.min_qty or order.qty > instrument.max_qty:
-        return Reason.RISK_VETO, f"quantity between {instrument.min_qty} and {instrument.max_qty}"
-    if order.qty % instrument.step != 0:
-        return Reason.RISK_VETO, f"quantity a multiple of {instrument.step}"
-    if any(p is not None and p % instrument.tick != 0 for p in (order.price, order.trigger)):
-        return Reason.RISK_VETO, f"price a multiple of {instrument.tick}"
-    if order.reduce_only:
-        return None, ""
-    if instrument.market == "spot" and order.side.sign < 0:
-        return Reason.SHORT_NOT_POSSIBLE, "spot sells only what it holds"
-    price = order.price or (dec(last.close) if last is not None else None)
-    if price is not None and order.qty * price < instrument.min_notional:
-        return Reason.BELOW_MIN_NOTIONAL, f"notional at least {instrument.min_notional}"
-    return None, ""
+    def _done(self, order: Order) -> None:
+        self._working.pop(order.id, None)
+        self._parts.pop(order.id, None)
+
+    def _refused(self, order: Order, at: int, code: Reason, rule: str, value: str) -> Refusal:
+        self.cancel(order.id)
+        return _refusal(order, at, code, rule, value)
+
+
+def _refusal(order: Order, at: int, code: Reason, rule: str, value: str) -> Refusal:
+    return Refusal(
+        order.account, order.symbol, at, code, rule, value, order.intent, order.decision_id
+    )

@@ -14,6 +14,7 @@ from domain.market import BarFrame, Instrument, MarketState, market_of, symbol_o
 from domain.opinion import Opinion
 from domain.ports import Agent, Clock, OpinionSource, Strategy
 from domain.times import iso, timeframe_ms
+from execution.fills import CostModel
 from execution.funding import FundingRate
 from serving.bootstrap import (
     Market,
@@ -278,6 +279,15 @@ def _in_sample(agents: Mapping[str, Agent], traded: BarFrame) -> dict[str, str]:
     return {"in sample": f"{', '.join(silent)}: trained on these bars, so silent about them"}
 
 
+def _size_matters(costs: CostModel) -> str:
+    more = []
+    if costs.impact:
+        more.append(f"impact {costs.impact:g} × the bar's range × √(share of its volume)")
+    if costs.participation is not None:
+        more.append(f"at most {costs.participation:.0%} of a bar's volume")
+    return "".join(f", {words}" for words in more)
+
+
 def _conventions(
     settings: Settings, bars: BarsFile, executed: BarsFile, market: Market, funding: str
 ) -> dict[str, str]:
@@ -293,7 +303,7 @@ def _conventions(
         "execution": f"{symbol}{ignored}",
         "fees": f"taker {costs.taker_bps:g} bp a side",
         "fills": f"next open, half of {costs.spread_bps:g} bp spread and {costs.slippage_bps:g} bp "
-        "slippage a side worse",
+        f"slippage a side worse{_size_matters(costs)}",
         "funding": funding,
         "before": "agents know the bars before the range; other strategies start with it",
         "start": f"flat with {settings.execution.initial_cash:,.0f} USDT",

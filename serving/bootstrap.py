@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,12 @@ from domain.errors import UsageError
 from domain.market import BarFrame, Instrument, MarketState, symbol_on
 from domain.ports import Agent, BookSource, MarketSource, Needs, Strategy
 from domain.times import timeframe_ms
-from execution.fills import CostModel
+from execution.draws import Latency
+from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate, no_funding, rates_of
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
-from execution.paper import PaperBroker
+from execution.paper import PaperBroker, Venue
 from execution.risk import RiskLimits
 from execution.sizing import SizingSettings
 from execution.strategies import EmaCross
@@ -177,13 +178,36 @@ def market_for(
     execution = settings.execution
     costs = {}
     for route, instrument in instruments.items():
-        model = CostModel.of(instrument, execution.spread_bps, execution.slippage_bps)
-        if execution.fees_bps is not None:
-            model = CostModel(
-                execution.fees_bps, execution.fees_bps, execution.spread_bps, execution.slippage_bps
-            )
-        costs[route] = model
+        fees = execution.fees_bps
+        if fees is not None:
+            instrument = replace(instrument, taker_bps=fees, maker_bps=fees)
+        costs[route] = CostModel.of(instrument, frictions(settings))
     return Market(routes, instruments, costs, execution.funding)
+
+
+def frictions(settings: Settings) -> Frictions:
+    """Translate settings into what trading costs beside fees."""
+    execution = settings.execution
+    return Frictions(
+        spread_bps=execution.spread_bps,
+        slippage_bps=execution.slippage_bps,
+        impact=execution.impact,
+        participation=execution.participation,
+        queue_share=execution.queue_share,
+    )
+
+
+def venue(settings: Settings) -> Venue:
+    """Translate settings into the exchange that the paper broker stands for."""
+    execution = settings.execution
+    return Venue(
+        leverage=Decimal(str(execution.leverage)),
+        latency=Latency(
+            execution.latency, execution.latency_median_ms, execution.latency_p99_ms,
+            execution.latency_busy,
+        ),
+        seed=execution.fill_seed,
+    )  # fmt: skip
 
 
 # Strategy and loop
@@ -283,8 +307,8 @@ def backtest_rules(settings: Settings, profile: str, commit: str) -> BacktestRul
         initial_cash=Decimal(str(execution.initial_cash)),
         account=ACCOUNT,
         currency=CURRENCY,
-        spread_bps=execution.spread_bps,
-        slippage_bps=execution.slippage_bps,
+        frictions=frictions(settings),
+        venue=venue(settings),
         git_commit=commit,
     )
 
@@ -400,6 +424,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         PaperBroker(
             market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
             funding=feed.funding if settings.execution.funding else no_funding,
+            venue=venue(settings),
         ),
         ledger,
         market.instruments,

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from domain.canonical import canonical_json
-from domain.decision import Action, Decision
+from domain.decision import Action, Decision, ExitReason
 from domain.errors import DataRefused
 from domain.market import Bar, BarFrame, FeatureFrame, Instrument, MarketState
 from domain.opinion import Opinion
 from domain.ports import Gate, Ledger, OpinionSource, Strategy
 from domain.times import iso
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill, Posting
-from execution.fills import CostModel
+from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
-from execution.paper import PaperBroker
+from execution.paper import PaperBroker, Venue
 from execution.risk import EXERCISE, RiskLimits
 from execution.sizing import SizingSettings
 from sim.metrics import (
@@ -48,8 +48,9 @@ class BacktestRules:
     Attributes
     ----------
     profile : its name, for the report.
-    spread_bps, slippage_bps : of the cost model; fees come from the instrument.
-    seed : of the bootstrap, the only thing that is drawn.
+    frictions : of the cost model; fees come from the instrument.
+    venue : leverage, latency and the seed of what the fill engine draws.
+    seed : of the bootstrap.
     """
 
     profile: str = "strict"
@@ -59,8 +60,8 @@ class BacktestRules:
     initial_cash: Decimal = Decimal(10_000)
     account: str = "paper"
     currency: str = "USDT"
-    spread_bps: float = 1.0
-    slippage_bps: float = 1.0
+    frictions: Frictions = field(default_factory=Frictions)
+    venue: Venue = field(default_factory=Venue)
     source: str = "replay"
     git_commit: str = ""
     seed: int = 0
@@ -291,14 +292,14 @@ def _loop(
     gate: Gate | None,
     ledger: Ledger,
 ) -> TradingLoop:
-    costs = CostModel.of(instrument, rules.spread_bps, rules.slippage_bps)
+    costs = CostModel.of(instrument, rules.frictions)
     broker = PaperBroker(
         {instrument.symbol: instrument}, {instrument.symbol: costs},
-        account=rules.account, currency=rules.currency, funding=funding,
+        account=rules.account, currency=rules.currency, funding=funding, venue=rules.venue,
     )  # fmt: skip
     settings = LoopSettings(
         {symbol: instrument.symbol}, rules.horizon_bars, rules.account, rules.currency,
-        rules.initial_cash, {instrument.symbol: rules.spread_bps}, rules.source, rules.git_commit,
+        rules.initial_cash, {instrument.symbol: costs.spread_bps}, rules.source, rules.git_commit,
     )  # fmt: skip
     return TradingLoop(
         strategy, broker, ledger, {instrument.symbol: instrument}, settings,
@@ -322,13 +323,14 @@ def _run(loop: TradingLoop, ledger: Ledger, rules: BacktestRules, first: Bar, la
 
 
 def _costs(run: Run, ledger: Ledger) -> dict[str, float]:
+    liquidated = [fill for fill in run.fills if fill.intent == ExitReason.LIQUIDATION]
     funding = sum((p.amount for _, p in ledger.records(Posting) if p.book == "funding"), ZERO)
     return {
-        "fees": float(sum((fill.fee for fill in run.fills), ZERO)),
+        "fees": float(sum((fill.fee for fill in run.fills if fill not in liquidated), ZERO)),
         "slippage": float(sum((fill.slippage for fill in run.fills), ZERO)),
         "spread": float(sum((fill.spread for fill in run.fills), ZERO)),
         "funding": float(funding),
-        "liquidation": 0.0,
+        "liquidation": float(sum((fill.fee for fill in liquidated), ZERO)),
     }
 
 

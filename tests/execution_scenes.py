@@ -14,9 +14,11 @@ from domain.market import Bar, BarFrame, Instrument, MarketState
 from domain.opinion import Opinion
 from domain.ports import Ledger, Strategy
 from domain.trading import ClosedTrade
+from execution.draws import Latency
+from execution.fills import CostModel, Frictions
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
-from execution.paper import PaperBroker
+from execution.paper import PaperBroker, Venue
 from execution.risk import RiskLimits
 from execution.sizing import SizingSettings
 from sim.backtest import plain_states
@@ -103,12 +105,19 @@ def loop_over(
     **settings: Any,
 ) -> TradingLoop:
     """A fresh loop with a fresh paper broker over a ledger."""
-    broker = PaperBroker({instrument.symbol: instrument})
+    broker = plain_broker({instrument.symbol: instrument})
     routes = {forecast or instrument.symbol: instrument.symbol}
     return TradingLoop(
         strategy, broker, ledger, {instrument.symbol: instrument},
         replace(LoopSettings(routes), **settings), limits=limits, sizing=sizing,
     )  # fmt: skip
+
+
+def plain_broker(instruments: Mapping[str, Instrument]) -> PaperBroker:
+    """A broker whose fills can be worked out by hand: at the open, whatever the size."""
+    free = Frictions(impact=0.0, participation=None)
+    costs = {symbol: CostModel.of(one, free) for symbol, one in instruments.items()}
+    return PaperBroker(instruments, costs, venue=Venue(latency=Latency("none")))
 
 
 def play(loop: TradingLoop, bars: Sequence[Bar]) -> list[Decision]:

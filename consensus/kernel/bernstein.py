@@ -8,9 +8,9 @@ import numpy as np
 
 from consensus.boa import TINY
 from consensus.conformal import LEVELS
-from consensus.kernel.jit import jit
 from consensus.kernel.state import FIRST, QUANTILES, Flags, Floats
 from consensus.rounds import DOWN, UP, WIDTH, P
+from data.jit import jit
 
 
 @jit

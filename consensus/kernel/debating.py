@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from consensus import debate as rules
-from consensus.kernel.jit import jit
 from consensus.kernel.numbers import logit, sigmoid
 from consensus.kernel.state import Flags, Floats, Ints
+from data.jit import jit
 
 NOTHING, JUMP, CONFLICT, THIN_BOOK = range(4)
 _CODES: dict[object, int] = {rules.jump: JUMP, rules.conflict: CONFLICT, rules.thin_book: THIN_BOOK}

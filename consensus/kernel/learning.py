@@ -9,7 +9,6 @@ import numpy as np
 from consensus.conformal import BOUND, LEVELS
 from consensus.evidence import ALPHA, CAP, GRID, LARGEST, PRIOR, ZERO
 from consensus.kernel import bernstein, pools
-from consensus.kernel.jit import jit
 from consensus.kernel.numbers import logit, risk_logit, sigmoid
 from consensus.kernel.state import (
     BRIER,
@@ -24,6 +23,7 @@ from consensus.kernel.state import (
     Told,
 )
 from consensus.rounds import DOWN, P
+from data.jit import jit
 from domain.opinion import ADVERSE_MOVE
 
 _PASSED = 1.0 / ALPHA

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from consensus.kernel.jit import jit
 from consensus.pooling import LEAST
 from consensus.recalibration import LARGEST
+from data.jit import jit
 
 
 @jit

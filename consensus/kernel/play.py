@@ -9,7 +9,6 @@ import numpy as np
 from consensus.kernel.bernstein import aggregate
 from consensus.kernel.debating import debate, roles
 from consensus.kernel.distribution import moments
-from consensus.kernel.jit import jit
 from consensus.kernel.learning import resolve
 from consensus.kernel.numbers import logit, risk_logit, sigmoid
 from consensus.kernel.pools import brier_weights, log_pool, mix
@@ -37,6 +36,7 @@ from consensus.kernel.state import (
 )
 from consensus.rounds import DOWN, P
 from consensus.settings import UNINFORMED, CouncilSettings
+from data.jit import jit
 
 
 def fold(panel: Panel, settings: CouncilSettings) -> Folded:

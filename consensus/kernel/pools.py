@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from consensus.kernel.jit import jit
 from consensus.kernel.numbers import logit
 from consensus.kernel.state import Flags, Floats
 from consensus.noharm import ETA
+from data.jit import jit
 
 
 @jit

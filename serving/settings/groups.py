@@ -274,6 +274,26 @@ class ExecutionSettings(Group):
     )
     spread_bps: float = Field(1.0, ge=0, le=1000, description="modelled full spread, basis points")
     slippage_bps: float = Field(1.0, ge=0, le=1000, description="slippage a side, basis points")
+    impact: float = Field(
+        0.5, ge=0, le=10,
+        description="how far an order moves the price: times the bar's range and the root of its "
+        "share of the volume; 0 = not at all",
+    )  # fmt: skip
+    participation: Positive | None = Field(
+        0.1, le=1, description="largest share of a bar's volume that an order may take; none = any"
+    )
+    queue_share: float = Field(
+        0.25, ge=0, le=1, description="chance that a limit is filled which the market only touches"
+    )
+    latency: Literal["lognormal", "uniform", "none"] = Field(
+        "lognormal", description="how long orders are on their way: lognormal, uniform (50-200 ms) "
+        "or none",
+    )  # fmt: skip
+    latency_median_ms: Positive = Field(120.0, description="median of the lognormal, ms")
+    latency_p99_ms: Positive = Field(800.0, description="its 99 % quantile, ms")
+    latency_busy: float = Field(3.0, ge=1, description="longer by this in the busiest 5 % of bars")
+    leverage: float = Field(1.0, ge=1, le=150, description="leverage of isolated positions")
+    fill_seed: int = Field(0, ge=0, description="seed of all that the fill engine draws")
     initial_cash: Positive = Field(10_000.0, description="paper account at its start, USDT")
     on_shutdown: Literal["keep", "flatten"] = Field(
         "keep", description="what happens to positions when the system stops: keep or flatten"

@@ -1,16 +1,25 @@
 """Every broker keeps the same laws, and the checker notices one that does not."""
 
+from decimal import Decimal
+
 import pytest
 
 from domain.errors import CheckFailed
+from execution import books
 from execution.checks import check_broker
 from execution.paper import PaperBroker
 from tests.execution_scenes import PERP, SPOT
 
 
+def funded(kind, instrument):
+    broker = kind({instrument.symbol: instrument})
+    PaperBroker.restore(broker, books.opening("paper", "USDT", Decimal(10_000), 0))
+    return broker
+
+
 @pytest.mark.parametrize("instrument", [PERP, SPOT], ids=["perp", "spot"])
 def test_paper_broker_when_checked_then_it_keeps_every_law(instrument):
-    check_broker(lambda: PaperBroker({instrument.symbol: instrument}), instrument, 50_000.0)
+    check_broker(lambda: funded(PaperBroker, instrument), instrument, 50_000.0)
 
 
 class Eager(PaperBroker):
@@ -41,4 +50,4 @@ class Forgetful(PaperBroker):
 )
 def test_check_broker_when_a_law_is_broken_then_it_is_named(broker, law):
     with pytest.raises(CheckFailed, match=law):
-        check_broker(lambda: broker({PERP.symbol: PERP}), PERP, 50_000.0)
+        check_broker(lambda: funded(broker, PERP), PERP, 50_000.0)

@@ -42,9 +42,9 @@ def golden():
 def test_backtest_when_exercised_on_seeded_bars_then_money_is_pinned(golden):
     result, _ = golden
     assert len(result.closed) == 179
-    assert str(result.final_equity.quantize(Decimal("0.01"))) == "9908.14"
+    assert str(result.final_equity.quantize(Decimal("0.01"))) == "9879.46"
     assert (
-        result.trades_sha256 == "caae8fa437de4373defcdc6a36c3ba08159387072d4eb25b78af0ff3b635c1d6"
+        result.trades_sha256 == "d7e4dd228f80e772486d05d6c98a851e40ee2866a6a86fe68e17f5e0c8d3a6ce"
     )
 
 
@@ -54,6 +54,10 @@ def recursive_ema(closes, span):
         value += 2 / (span + 1) * (close - value)
         out.append(value)
     return np.array(out)
+
+
+def on_tick(price, side):
+    return 0.1 * (np.ceil(price / 0.1 - 1e-6) if side > 0 else np.floor(price / 0.1 + 1e-6))
 
 
 def simple_equity(frame):
@@ -67,12 +71,16 @@ def simple_equity(frame):
         if held * want > 0:
             continue
         lots = np.floor(500 / frame.close[i - 1] / 0.001 + 1e-9)
-        grid = opened * (1 + want * 1.5e-4) / 0.1
-        price = 0.1 * (np.ceil(grid - 1e-6) if want > 0 else np.floor(grid + 1e-6))
+        reach = (frame.high[i] - frame.low[i]) / opened
+        left, entered = (
+            opened * (1 + want * (1.5e-4 + 0.5 * reach * np.sqrt(qty / frame.volume[i])))
+            for qty in (abs(held), lots * 0.001)
+        )
+        price = on_tick(left, want)
         cash += held * (price - entry) - abs(held) * price * 5e-4
         trades += held != 0
-        held, entry = want * lots * 0.001, price
-        cash -= abs(held) * price * 5e-4
+        held, entry = want * lots * 0.001, on_tick(entered, want)
+        cash -= abs(held) * entry * 5e-4
     return cash + held * (frame.close[-1] - entry), trades
 
 
@@ -186,7 +194,7 @@ def test_backtest_when_exercised_on_2025_then_money_is_pinned():
         funding=rates_of(paid.ts, paid.rate),
     )  # fmt: skip
     assert len(result.closed) == 4_773
-    assert str(result.final_equity.quantize(Decimal("0.01"))) == "7132.92"
+    assert str(result.final_equity.quantize(Decimal("0.01"))) == "7122.40"
     assert (
-        result.trades_sha256 == "e72694d17fcf52e1eeec855fcd857c74f917f0325da5c3851ab00d2f8f2f51bd"
+        result.trades_sha256 == "f0292a8340fc50c9bc24ac65b21b7a03052a3f1697b52ede804922fe213bd48b"
     )

@@ -11,7 +11,6 @@ from domain.opinion import Opinion, Outcome
 from domain.trading import EquityMark, Fill, ModeChange, Order, Posting, Refusal, RiskMode
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
-from execution.paper import PaperBroker
 from execution.rows import in_order
 from execution.strategies import EmaCross
 from storage.memory import MemoryLedger
@@ -26,6 +25,7 @@ from tests.execution_scenes import (
     bar,
     flat,
     loop_over,
+    plain_broker,
     play,
     states_of,
     walk,
@@ -210,9 +210,9 @@ def test_entry_when_the_account_is_six_percent_down_then_half_the_size_is_left(s
     assert [fill.qty for fill in entries] == [Decimal("0.1"), Decimal(qty)]
 
 
-def test_entry_when_the_next_bar_is_missing_then_it_is_withdrawn_as_stale():
+def test_entry_when_the_next_bar_is_missing_then_it_is_withdrawn_unfilled():
     ledger, trades, _ = trades_of({0: "LONG"}, [flat(0), flat(5), flat(6)])
-    assert refusals(ledger) == ["stale_data"]
+    assert refusals(ledger) == ["unfilled"]
     assert not list(ledger.records(Fill))
     assert not trades
 
@@ -376,7 +376,7 @@ class Judge:
 )
 def test_gate_when_it_judges_then_it_shrinks_vetoes_or_turns(verdict, action, qty):
     ledger = MemoryLedger()
-    broker = PaperBroker({PERP.symbol: PERP})
+    broker = plain_broker({PERP.symbol: PERP})
     settings = LoopSettings({PERP.symbol: PERP.symbol})
     loop = TradingLoop(
         Script({0: "LONG"}), broker, ledger, {PERP.symbol: PERP}, settings,
@@ -396,7 +396,7 @@ def test_account_when_two_symbols_trade_then_one_mark_and_both_exposures_count()
     ledger = MemoryLedger()
     limits = replace(NO_LIMITS, max_total_exposure=0.07)
     loop = TradingLoop(
-        Script({0: "LONG"}), PaperBroker(both), ledger, both,
+        Script({0: "LONG"}), plain_broker(both), ledger, both,
         LoopSettings({symbol: symbol for symbol in both}), limits=limits, sizing=FIXED,
     )  # fmt: skip
     states = [states_of(flats(3, symbol)) for symbol in both]

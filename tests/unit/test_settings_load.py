@@ -249,7 +249,8 @@ def test_profile_when_oracle_then_one_coin_a_flip_costs_five_basis_points_a_side
     s = load("oracle")
 
     assert (s.execution.fixed_quantity, s.execution.fees_bps) == (1.0, 5.0)
-    assert (s.execution.spread_bps, s.execution.slippage_bps) == (0.0, 0.0)
+    assert (s.execution.spread_bps, s.execution.slippage_bps, s.execution.impact) == (0.0, 0.0, 0.0)
+    assert (s.execution.participation, s.execution.latency) == (None, "none")
     assert (s.execution.funding, s.execution.stop_atr) == (False, None)
     assert not any((s.risk.drawdown_reduction, s.risk.total_stop, s.risk.daily_breaker))
     assert (s.risk.max_exposure_symbol, s.risk.max_exposure_total) == (None, None)

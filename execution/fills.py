@@ -25,6 +25,9 @@ from domain.market import Bar, Instrument
 from domain.trading import ZERO, Side
 from execution.money import BPS, dec, money, to_step, to_tick
 
+BEYOND = 100.0  # times a bar's volume: of more nobody knows what it would do to the price
+_NEAR = Decimal("0.0000005")  # of a step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frictions:
@@ -76,13 +79,14 @@ class CostModel(Frictions):
         if self.impact == 0.0 or bar.volume <= 0.0:
             return 0.0
         reach = (bar.high - bar.low) / bar.open
-        return self.impact * reach * math.sqrt(float(qty) / bar.volume) * 1e4
+        return self.impact * reach * math.sqrt(min(float(qty) / bar.volume, BEYOND)) * 1e4
 
     def most(self, qty: Decimal, volume: float, step: Decimal) -> Decimal:
         """Return how much of an order a bar can fill, on the step."""
         if self.participation is None:
             return qty
-        return min(qty, to_step(dec(self.participation * volume), step))
+        near = step * _NEAR  # binary fractions never cost a step
+        return min(qty, to_step(dec(self.participation * volume) + near, step))
 
 
 @dataclass(frozen=True, slots=True)

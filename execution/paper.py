@@ -141,7 +141,7 @@ class PaperBroker:
         order = self._working.pop(order_id, None)
         self._parts.pop(order_id, None)
         if order is not None and order.intent == "entry":
-            self._drop_brackets(order.symbol)
+            self._tidy(order.symbol)
 
     def funding(self, bar: Bar) -> list[Posting]:
         """Book the funding stamps up to the bar's open, before anything fills in it."""
@@ -173,8 +173,8 @@ class PaperBroker:
             said += self._market_fills(bar)
             for part in (bar,) if self._finer is None else self._finer(bar) or (bar,):
                 said += self._inside(part)
-            self._drop_brackets(bar.symbol)
         self._saw(bar)
+        self._tidy(bar.symbol)
         return said
 
     def open_orders(self) -> list[Order]:
@@ -204,7 +204,7 @@ class PaperBroker:
             elif isinstance(record, Fill):
                 self._account.fold(record)
                 self._filled(record)
-                self._drop_brackets(record.symbol)
+                self._tidy(record.symbol)
             else:
                 self._account.fold(record)
 
@@ -216,7 +216,7 @@ class PaperBroker:
         for order in self._ready(bar):
             if order.reduce_only and (held is None or held.qty * order.side.sign > 0):
                 self._done(order)
-        self._drop_brackets(bar.symbol)
+        self._tidy(bar.symbol)
         self._funded_to[bar.symbol] = bar.open_ms
         self._saw(bar)
 
@@ -403,16 +403,20 @@ class PaperBroker:
         ]
         return sorted(mine, key=lambda order: order.type is not OrderType.STOP)
 
-    def _drop_brackets(self, symbol: str) -> None:
-        # A bracket lives while its position is open or its entry still works.
-        position = self._account.position(symbol)
+    def _tidy(self, symbol: str) -> None:
+        # A bracket lives while its position is open or its entry still works; an exit that could
+        # have traded in the last bar, while there is something to close.
+        position, last = self._account.position(symbol), self._last.get(symbol)
         alive = {position.decision_id} if position is not None else set()
         alive |= {o.decision_id for o in self._working.values() if o.intent == "entry"}
+        idle = last.open_ms if last is not None and position is None else -1
         for order in list(self._working.values()):
+            if order.symbol != symbol or not order.reduce_only:
+                continue
             if (
-                order.type is not OrderType.MARKET
-                and order.symbol == symbol
-                and order.decision_id not in alive
+                order.created_at <= idle
+                if order.type is OrderType.MARKET
+                else order.decision_id not in alive
             ):
                 self._done(order)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from data.instruments import instrument_for
@@ -267,7 +267,7 @@ steps = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None)
+@settings(deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(steps, st.integers(1, 20), st.integers(0, 3))
 def test_broker_when_anything_happens_then_books_balance_and_a_restart_changes_nothing(
     told, leverage, cut

@@ -7,6 +7,6 @@ decides imports it.
 """
 
 from execution.kernel.play import play
-from execution.kernel.state import Bars, Played, Rules, Wishes, bars_of, rules_of
+from execution.kernel.state import Bars, Played, Rules, Wishes, bars_of, rules_of, tiers_of
 
-__all__ = ["Bars", "Played", "Rules", "Wishes", "bars_of", "play", "rules_of"]
+__all__ = ["Bars", "Played", "Rules", "Wishes", "bars_of", "play", "rules_of", "tiers_of"]

@@ -14,7 +14,7 @@ from execution.kernel.pricing import (
     taken_at,
     uniform,
 )
-from execution.kernel.state import Bars, Floats, Rules
+from execution.kernel.state import Floats, Moment, Rules
 
 # Where an account's numbers are, (FIELDS,)
 CASH, LOTS, COST, ENTRY, STOP, TARGET, LEVEL, DUE = range(8)
@@ -34,8 +34,8 @@ def equity(account: Floats, rules: Rules, price: float) -> float:
 
 @jit
 def _pay(
-    account: Floats, rules: Rules, side: float, lots: float, ticks: float, reference: float,
-    half: float, fee_rate: float,
+    account: Floats, tiers: Floats, rules: Rules, side: float, lots: float, ticks: float,
+    reference: float, half: float, fee_rate: float,
 ) -> None:  # fmt: skip
     """Carry a fill out: ``reference`` in ticks, ``half`` spread in ticks, fee as a fraction."""
     unit = rules.step * rules.tick
@@ -46,12 +46,12 @@ def _pay(
     account[FEES] += fee
     account[SPREAD] += spread
     account[SLIPPAGE] += paid - spread
-    _move(account, rules, side, lots, ticks, fee)
+    _move(account, tiers, rules, side, lots, ticks, fee)
 
 
 @jit
 def _move(
-    account: Floats, rules: Rules, side: float, lots: float, ticks: float, fee: float
+    account: Floats, tiers: Floats, rules: Rules, side: float, lots: float, ticks: float, fee: float
 ) -> None:
     unit = rules.step * rules.tick
     notional = lots * ticks * unit
@@ -78,120 +78,152 @@ def _move(
             account[COST] = 0.0
             account[ENTRY] = 0.0
     if account[LOTS] != 0.0:
-        account[LEVEL] = liquidation_level(rules, account[LOTS], account[ENTRY])
+        account[LEVEL] = liquidation_level(rules, tiers, account[LOTS], account[ENTRY])
 
 
 @jit
-def absorb(account: Floats, bars: Bars, t: int, rules: Rules) -> None:
-    """Let bar t pass over an account: funding, orders on their way, stop, target, liquidation."""
-    opened = bars.open_ms[t]
+def absorb(account: Floats, tiers: Floats, bar: Moment, rules: Rules) -> None:
+    """Let a bar pass over an account: funding, orders on their way, stop, target, liquidation."""
+    opened = bar.open_ms
     if account[LOTS] != 0.0:
         if account[LEAVE] == 0.0 and 0.0 < account[DUE] <= opened:
             account[LEAVE] = abs(account[LOTS])
-        due = bars.funding[t] * account[LOTS] * rules.step
+        due = bar.funding * account[LOTS] * rules.step
         account[CASH] -= due
         account[FUNDING] += due
     if account[ENTER] > 0.0 and opened - account[SENT] >= rules.bar_ms:
         account[ENTER] = 0.0
     if account[LEAVE] == 0.0 and account[ENTER] == 0.0 and account[LOTS] == 0.0:
         return
-    reference = bars.open[t] / rules.tick
-    reach = (bars.high[t] - bars.low[t]) / bars.open[t]
+    reference = bar.open / rules.tick
+    reach = (bar.high - bar.low) / bar.open
     if account[LEAVE] > 0.0:
-        _leave(account, bars, t, rules, reference, reach)
+        _leave(account, tiers, bar, rules, reference, reach)
     if account[ENTER] > 0.0:
-        _enter(account, bars, t, rules, reference, reach)
+        _enter(account, tiers, bar, rules, reference, reach)
     if account[LOTS] != 0.0:
-        _inside(account, bars, t, rules, reach)
+        _inside(account, tiers, bar, rules, reach)
 
 
 @jit
 def _leave(
-    account: Floats, bars: Bars, t: int, rules: Rules, reference: float, reach: float
+    account: Floats, tiers: Floats, bar: Moment, rules: Rules, reference: float, reach: float
 ) -> None:
     left = min(account[LEAVE], abs(account[LOTS]))
-    part = most(rules, left, bars.volume[t])
+    part = most(rules, left, bar.volume)
     if left == 0.0:
         account[LEAVE] = 0.0
     if part <= 0.0:
         return
     side = -1.0 if account[LOTS] > 0.0 else 1.0
-    ticks = taken_at(rules, side, reference, impact(rules, part, reach, bars.volume[t]))
-    _pay(account, rules, side, part, ticks, reference, reference * rules.half_spread, rules.taker)
+    ticks = taken_at(rules, side, reference, impact(rules, part, reach, bar.volume))
+    _pay(
+        account,
+        tiers,
+        rules,
+        side,
+        part,
+        ticks,
+        reference,
+        reference * rules.half_spread,
+        rules.taker,
+    )
     account[LEAVE] = left - part
 
 
 @jit
 def _enter(
-    account: Floats, bars: Bars, t: int, rules: Rules, reference: float, reach: float
+    account: Floats, tiers: Floats, bar: Moment, rules: Rules, reference: float, reach: float
 ) -> None:
     side = account[SIDE]
     if account[LOTS] != 0.0:  # what was there before is not gone yet
         account[ENTER] = 0.0
         return
-    part = most(rules, account[ENTER], bars.volume[t])
+    part = most(rules, account[ENTER], bar.volume)
     if part <= 0.0:
         return
-    ticks = taken_at(rules, side, reference, impact(rules, part, reach, bars.volume[t]))
+    ticks = taken_at(rules, side, reference, impact(rules, part, reach, bar.volume))
     notional = part * ticks * rules.step * rules.tick
     needed = notional if rules.spot else notional / rules.leverage
     if needed + notional * rules.taker > account[CASH]:
         account[ENTER] = 0.0
         return
     account[STOP], account[TARGET] = account[ENTER_STOP], account[ENTER_TARGET]
-    account[AGE] = t
-    _pay(account, rules, side, part, ticks, reference, reference * rules.half_spread, rules.taker)
+    account[AGE] = bar.t
+    _pay(
+        account,
+        tiers,
+        rules,
+        side,
+        part,
+        ticks,
+        reference,
+        reference * rules.half_spread,
+        rules.taker,
+    )
     account[ENTER] -= part
 
 
 @jit
-def _inside(account: Floats, bars: Bars, t: int, rules: Rules, reach: float) -> None:
+def _inside(account: Floats, tiers: Floats, bar: Moment, rules: Rules, reach: float) -> None:
     sign = 1.0 if account[LOTS] > 0.0 else -1.0
-    opened, size = bars.open[t] / rules.tick, abs(account[LOTS])
-    worst = (bars.low[t] if sign > 0.0 else bars.high[t]) / rules.tick
+    opened, size = bar.open / rules.tick, abs(account[LOTS])
+    worst = (bar.low if sign > 0.0 else bar.high) / rules.tick
     level, stop, target = account[LEVEL], account[STOP], account[TARGET]
     if not math.isnan(level):
         nearer = not math.isnan(stop) and (stop - level) * sign > 0.0
         gapped = (level - opened) * sign >= -1e-6
         if (gapped or not nearer) and (gapped or (level - worst) * sign >= -1e-6):
-            _liquidate(account, rules, sign, size, level, opened, gapped)
+            _liquidate(account, tiers, rules, sign, size, level, opened, gapped)
             return
     if not math.isnan(stop) and (stop - worst) * sign >= -1e-6:
         from_ = opened if (stop - opened) * sign >= -1e-6 else stop
-        ticks = taken_at(rules, -sign, from_, impact(rules, size, reach, bars.volume[t]))
-        _pay(account, rules, -sign, size, ticks, from_, from_ * rules.half_spread, rules.taker)
+        ticks = taken_at(rules, -sign, from_, impact(rules, size, reach, bar.volume))
+        _pay(
+            account, tiers, rules, -sign, size, ticks, from_, from_ * rules.half_spread, rules.taker
+        )
         return
     if not math.isnan(target):
-        _take_profit(account, bars, t, rules, sign, size, target, opened)
+        _take_profit(account, tiers, bar, rules, sign, size, target, opened)
 
 
 @jit
 def _take_profit(
-    account: Floats, bars: Bars, t: int, rules: Rules, sign: float, size: float, target: float,
-    opened: float,
+    account: Floats, tiers: Floats, bar: Moment, rules: Rules, sign: float, size: float,
+    target: float, opened: float,
 ) -> None:  # fmt: skip
-    part = most(rules, size, bars.volume[t])
+    part = most(rules, size, bar.volume)
     if part <= 0.0:
         return
-    if account[AGE] >= t and (opened - target) * sign >= -1e-6:  # it meets the market at once
+    if account[AGE] >= bar.t and (opened - target) * sign >= -1e-6:  # it meets the market at once
         ticks = taken_at(rules, -sign, opened, 0.0)
         ticks = max(ticks * sign, target * sign) * sign
-        _pay(account, rules, -sign, part, ticks, opened, opened * rules.half_spread, rules.taker)
+        _pay(
+            account,
+            tiers,
+            rules,
+            -sign,
+            part,
+            ticks,
+            opened,
+            opened * rules.half_spread,
+            rules.taker,
+        )
         return
-    best = (bars.high[t] if sign > 0.0 else bars.low[t]) / rules.tick
+    best = (bar.high if sign > 0.0 else bar.low) / rules.tick
     beyond = (best - target) * sign
     touched = abs(beyond) <= 1e-6
-    if beyond > 1e-6 or (touched and uniform(rules.draw, bars.open_ms[t], 0) < rules.queue_share):
-        _pay(account, rules, -sign, part, target, target, 0.0, rules.maker)
+    if beyond > 1e-6 or (touched and uniform(rules.draw, bar.open_ms, 0) < rules.queue_share):
+        _pay(account, tiers, rules, -sign, part, target, target, 0.0, rules.maker)
 
 
 @jit
 def _liquidate(
-    account: Floats, rules: Rules, sign: float, size: float, level: float, opened: float,
-    gapped: bool,
+    account: Floats, tiers: Floats, rules: Rules, sign: float, size: float, level: float,
+    opened: float, gapped: bool,
 ) -> None:  # fmt: skip
     unit = rules.step * rules.tick
-    margin = max(maintenance(rules, size * level * unit), 0.0)
+    margin = max(maintenance(tiers, size * level * unit), 0.0)
     ticks, left = level, margin
     if gapped:
         worst = level - sign * margin / (size * unit)
@@ -199,7 +231,7 @@ def _liquidate(
         left = margin - (level - ticks) * sign * size * unit
     fee = max(min(size * ticks * unit * rules.liquidation, left), 0.0)
     account[LIQUIDATION] += fee
-    _move(account, rules, -sign, size, ticks, fee)
+    _move(account, tiers, rules, -sign, size, ticks, fee)
 
 
 @jit

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.jit import jit
 from execution.fills import BEYOND
-from execution.kernel.state import Rules
+from execution.kernel.state import Floats, Rules
 
 _A, _B, _C = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _11, _27, _30, _31 = (np.uint64(x) for x in (11, 27, 30, 31))
@@ -65,30 +65,32 @@ def taken_at(rules: Rules, side: float, reference: float, moved: float) -> float
 
 
 @jit
-def liquidation_level(rules: Rules, lots: float, entry: float) -> float:
+def liquidation_level(rules: Rules, tiers: Floats, lots: float, entry: float) -> float:
     """Return where a position is liquidated, in ticks nearer to its entry; NaN for nowhere.
 
     Parameters
     ----------
     lots : signed. ``entry`` : average price, quote units.
     """
-    if rules.spot or len(rules.rate) == 0:
+    up_to, rate, deducted = tiers
+    if len(rate) == 0:
         return math.nan
     qty = lots * rules.step
     size = abs(qty)
     wallet = size * entry / rules.leverage
     price = 0.0
-    for k in range(len(rules.rate)):
-        price = (wallet + rules.deducted[k] - qty * entry) / (size * rules.rate[k] - qty)
-        if size * price <= rules.up_to[k]:
+    for k in range(len(rate)):
+        price = (wallet + deducted[k] - qty * entry) / (size * rate[k] - qty)
+        if size * price <= up_to[k]:
             break
     return math.nan if price <= 1e-12 * entry else on_tick(price / rules.tick, lots)
 
 
 @jit
-def maintenance(rules: Rules, notional: float) -> float:
+def maintenance(tiers: Floats, notional: float) -> float:
     """Return the margin below which a position of this notional is liquidated, quote units."""
+    up_to, rate, deducted = tiers
     k = 0
-    while k < len(rules.rate) - 1 and notional > rules.up_to[k]:
+    while k < len(rate) - 1 and notional > up_to[k]:
         k += 1
-    return float(notional * rules.rate[k] - rules.deducted[k])
+    return float(notional * rate[k] - deducted[k])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,10 @@ Ints = NDArray[np.int64]
 
 
 class Rules(NamedTuple):
-    """Venue, costs and horizon in plain numbers; fees, spread and slippage as fractions."""
+    """Venue, costs and horizon in plain numbers; fees, spread and slippage as fractions.
+
+    Numbers only: an array in it would be counted as used and unused with every call.
+    """
 
     tick: float  # quote units
     step: float  # base units of a lot
@@ -35,9 +37,6 @@ class Rules(NamedTuple):
     queue_share: float
     leverage: float
     liquidation: float
-    up_to: Floats  # of the margin tiers, as are the next two; empty = never liquidated
-    rate: Floats
-    deducted: Floats
     draw: np.uint64  # of a touched target, before its instant
     bar_ms: int
     horizon_ms: int
@@ -53,6 +52,19 @@ class Bars(NamedTuple):
     close: Floats
     volume: Floats
     funding: Floats
+
+
+class Moment(NamedTuple):
+    """One row of :class:`Bars`, and its number ``t``."""
+
+    t: int
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    funding: float
 
 
 class Wishes(NamedTuple):
@@ -96,22 +108,22 @@ def rules_of(
 ) -> Rules:
     """Translate the reference's settings."""
     step_ms = timeframe_ms(timeframe)
-    tiers = () if instrument.market == "spot" else instrument.tiers
-
-    def column(values: list[Decimal]) -> Floats:
-        return np.array([float(value) for value in values])
-
     return Rules(
         float(instrument.tick), float(instrument.step), instrument.market == "spot",
         costs.taker_bps / 1e4, costs.maker_bps / 1e4, costs.spread_bps / 2e4,
         costs.slippage_bps / 1e4, costs.impact,
         math.inf if costs.participation is None else costs.participation, costs.queue_share,
         float(venue.leverage), instrument.liquidation_bps / 1e4,
-        column([tier.up_to for tier in tiers]), column([tier.rate for tier in tiers]),
-        column([tier.deducted for tier in tiers]),
         np.uint64(mixed(venue.seed & (2**64 - 1)) ^ key_of(instrument.symbol, "target")),
         step_ms, horizon_bars * step_ms,
     )  # fmt: skip
+
+
+def tiers_of(instrument: Instrument) -> Floats:
+    """Return the margin tiers, (3, n): up to a notional, rate, deducted; n = 0 on spot."""
+    tiers = () if instrument.market == "spot" else instrument.tiers
+    columns = [[float(x) for x in (tier.up_to, tier.rate, tier.deducted)] for tier in tiers]
+    return np.ascontiguousarray(np.array(columns).reshape(len(tiers), 3).T)
 
 
 def bars_of(frame: BarFrame, rate: FundingRate = base_rate, *, funded: bool = True) -> Bars:

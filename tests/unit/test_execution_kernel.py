@@ -114,7 +114,8 @@ def compare_scripted(frame, says, rows, lots, instrument, costs, venue, cash=10_
     ledger, held = by_reference(frame, rows, lots, instrument, costs, venue, cash)
     rules = kernel.rules_of(instrument, costs, venue, "5m", HORIZON)
     bars = kernel.bars_of(frame, funded=instrument.market == "perp")
-    played = kernel.play(bars, wishes_of(says, len(frame), lots, instrument), rules, cash)
+    wishes = wishes_of(says, len(frame), lots, instrument)
+    played = kernel.play(bars, wishes, rules, kernel.tiers_of(instrument), cash)
     agree(played, ledger, held)
 
 
@@ -164,4 +165,5 @@ def test_play_when_bars_are_violent_then_every_kind_of_fill_was_there():
     assert kinds >= {"entry", "stop", "target", "opposite", "horizon", "liquidation"}
     rules = kernel.rules_of(PERP, costs, venue, "5m", HORIZON)
     wishes = wishes_of(says, len(frame), 10, PERP)
-    agree(kernel.play(kernel.bars_of(frame), wishes, rules, 100_000), ledger, held)
+    played = kernel.play(kernel.bars_of(frame), wishes, rules, kernel.tiers_of(PERP), 100_000)
+    agree(played, ledger, held)

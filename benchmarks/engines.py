@@ -97,12 +97,13 @@ def by_loop(frame: BarFrame, instrument: Instrument) -> Result:
 def by_kernel(
     frame: BarFrame, instrument: Instrument, costs: CostModel, rate: FundingRate, repeats: int
 ) -> tuple[Floats, float]:
-    """Run the compiled engine, averages included; return equity at each close and CPU seconds."""
+    """Run the compiled engine, averages and funding included; return equity and CPU seconds."""
     rules = rules_of(instrument, costs, Venue(), "5m", HORIZON)
     lots, tiers = float(1 / instrument.step), tiers_of(instrument)
-    bars, n = bars_of(frame, rate), len(frame)
+    n = len(frame)
 
     def once() -> Floats:
+        bars = bars_of(frame, rate)
         gap = average(frame.close, FAST) - average(frame.close, SLOW)
         side = np.sign(gap).astype(np.int8)
         side[: SLOW - 1] = 0

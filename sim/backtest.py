@@ -323,14 +323,16 @@ def _run(loop: TradingLoop, ledger: Ledger, rules: BacktestRules, first: Bar, la
 
 
 def _costs(run: Run, ledger: Ledger) -> dict[str, float]:
-    liquidated = [fill for fill in run.fills if fill.intent == ExitReason.LIQUIDATION]
+    fees = {True: ZERO, False: ZERO}  # by whether it was a liquidation
+    for fill in run.fills:
+        fees[fill.intent == ExitReason.LIQUIDATION] += fill.fee
     funding = sum((p.amount for _, p in ledger.records(Posting) if p.book == "funding"), ZERO)
     return {
-        "fees": float(sum((fill.fee for fill in run.fills if fill not in liquidated), ZERO)),
+        "fees": float(fees[False]),
         "slippage": float(sum((fill.slippage for fill in run.fills), ZERO)),
         "spread": float(sum((fill.spread for fill in run.fills), ZERO)),
         "funding": float(funding),
-        "liquidation": float(sum((fill.fee for fill in liquidated), ZERO)),
+        "liquidation": float(fees[True]),
     }
 
 

@@ -134,10 +134,11 @@ def bars_of(frame: BarFrame, rate: FundingRate = base_rate, *, funded: bool = Tr
     funded : whether the market pays funding (a perpetual).
     """
     funding = np.zeros(len(frame))
-    for t in range(1, len(frame) if funded else 0):
-        opened, before = int(frame.ts[t]), int(frame.ts[t - 1])
-        for stamp in stamps_between(before, opened):
-            mark = frame.open[t] if stamp == opened else frame.close[t - 1]
-            funding[t] += float(mark) * rate(frame.symbol, stamp)
+    if funded and len(frame):
+        stamps = np.array([*stamps_between(int(frame.ts[0]), int(frame.ts[-1]))], dtype=np.int64)
+        at = np.searchsorted(frame.ts, stamps)  # the first bar that opens at the stamp or later
+        mark = np.where(frame.ts[at] == stamps, frame.open[at], frame.close[at - 1])
+        rates = [rate(frame.symbol, stamp) for stamp in stamps.tolist()]
+        np.add.at(funding, at, mark * np.array(rates, dtype=np.float64))
     columns = (frame.open, frame.high, frame.low, frame.close, frame.volume)
     return Bars(frame.ts, *columns, funding)

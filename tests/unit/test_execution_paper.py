@@ -13,9 +13,22 @@ from domain.trading import ZERO, ClosedTrade, Fill, Order, OrderType, Refusal, S
 from execution import books
 from execution.draws import Latency
 from execution.fills import CostModel, Frictions
+from execution.loop import TradingLoop
+from execution.messages import LoopSettings
 from execution.paper import PaperBroker, Venue
 from storage.memory import MemoryLedger
-from tests.execution_scenes import NO_LIMITS, PERP, SPOT, START, STEP, Script, bar, flat, loop_over
+from tests.execution_scenes import (
+    FIXED,
+    NO_LIMITS,
+    PERP,
+    SPOT,
+    START,
+    STEP,
+    Script,
+    bar,
+    flat,
+    play,
+)
 
 BTC = instrument_for(PERP.symbol)
 FREE = Frictions(spread_bps=0.0, slippage_bps=0.0, impact=0.0)
@@ -73,13 +86,12 @@ def entered_of(broker):
 
 def test_entry_when_the_bar_cannot_fill_it_then_the_loop_withdraws_what_is_left():
     ledger = MemoryLedger()
-    loop = loop_over(ledger, Script({0: "LONG"}), limits=NO_LIMITS)
-    loop._broker = PaperBroker({PERP.symbol: PERP}, venue=Venue(latency=NOW))
-    from tests.execution_scenes import states_of
-
-    bars = [flat(0), replace(flat(1), volume=0.05), flat(2), flat(3)]
-    for state in states_of(bars):
-        loop.step(state, [], {}, state.as_of)
+    broker = PaperBroker({PERP.symbol: PERP}, venue=Venue(latency=NOW))
+    loop = TradingLoop(
+        Script({0: "LONG"}), broker, ledger, {PERP.symbol: PERP},
+        LoopSettings({PERP.symbol: PERP.symbol}), limits=NO_LIMITS, sizing=FIXED,
+    )  # fmt: skip
+    play(loop, [flat(0), replace(flat(1), volume=0.05), flat(2), flat(3)])
     (fill,) = (row for _, row in ledger.records(Fill))
     assert fill.qty == Decimal("0.005")
     (refusal,) = (row for _, row in ledger.records(Refusal))
@@ -131,14 +143,14 @@ def test_entry_when_another_position_is_open_then_it_is_refused_not_forgotten():
 
 
 @pytest.mark.parametrize(
-    ("low", "price", "fee"),
+    ("low", "price"),
     [
-        (45_400.0, None, None),
-        (45_100.0, "45180.8", "1.80"),  # at the level; the fee would be 54 but 1.8 is left
-        (44_000.0, "45180.8", "1.80"),
+        (45_400.0, None),
+        (45_100.0, "45180.8"),
+        (44_000.0, "45180.8"),
     ],
 )
-def test_position_when_its_margin_is_used_up_then_it_is_liquidated_for_no_more(low, price, fee):
+def test_position_when_its_margin_is_used_up_then_it_is_liquidated_for_no_more(low, price):
     broker = broker_of(leverage=Decimal(10))
     broker.on_bar(flat(0))
     broker.submit(order(1, "0.1"))
@@ -149,13 +161,12 @@ def test_position_when_its_margin_is_used_up_then_it_is_liquidated_for_no_more(l
         return
     (fill,) = said
     assert (fill.intent, fill.price) == ("liquidation", Decimal(price))
-    assert f"{fill.fee:.2f}" == "18.07"  # what is left of the margin there: .4 % of 4 518
+    assert f"{fill.fee:.2f}" == "18.07"  # 1.2 % would be 54; .4 % of 4 518 is what is left
     lines = books.of_fill(fill, "USDT")
     assert {line.book: line.amount for line in lines}["liquidation"] == fill.fee
     assert not books.unbalanced(lines)
     lost = 10_000 - broker.portfolio(0).equity
     assert lost == pytest.approx(Decimal("502.5"), abs=Decimal("0.01"))  # margin and entry fee
-    del fee
 
 
 def test_position_when_the_stop_is_nearer_then_it_goes_before_the_liquidation():

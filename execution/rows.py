@@ -10,15 +10,16 @@ from typing import Any
 from domain.decision import Decision
 from domain.errors import LedgerError
 from domain.market import Bar
+from domain.operations import OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Ledger
 from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Posting, Refusal
 
 KINDS: tuple[type[Any], ...] = (
     Bar, Opinion, Outcome, Decision, Order, Fill, Refusal, Posting, ClosedTrade, EquityMark,
-    ModeChange,
+    ModeChange, RiskEvent, OperatorReport, Reflection,
 )  # fmt: skip
-"""Everything the loop writes."""
+"""Everything the loop writes, or learns from."""
 
 
 def in_order(ledger: Ledger, after: int = 0) -> Iterator[tuple[int, Any]]:

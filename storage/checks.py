@@ -12,6 +12,7 @@ from typing import Any
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import CheckFailed, DuplicateRecord, LedgerError, UsageError
 from domain.market import Bar
+from domain.operations import OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Ledger
 from domain.quantiles import Quantiles
@@ -98,6 +99,9 @@ def examples(step: int = 0) -> list[Any]:
         Refusal("paper", _SPOT, as_of, "short_not_possible", "spot", "0", "entry", decision.id),
         EquityMark("paper", as_of, Decimal("9999.95"), Decimal("10000.00"), Decimal("1E+4")),
         ModeChange("paper", as_of, RiskMode.HALTED, "risk", "daily loss"),
+        RiskEvent("paper", as_of, "external", "news", "warning", "me", {"score": 0.1 + 0.2}),
+        OperatorReport("paper", as_of, "hrv", 41.3, "watch", "after lunch"),
+        Reflection("paper", _PERP, decision.id, as_of, "me", "Too early.", ("fomo", "ü"), True),
     ]
 
 

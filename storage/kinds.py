@@ -21,6 +21,7 @@ from domain.canonical import canonical_json
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import ChainBroken, LedgerError, UsageError
 from domain.market import Bar
+from domain.operations import OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.quantiles import Quantiles
 from domain.trading import (
@@ -195,12 +196,13 @@ def _load_tuple(text: str) -> tuple[str, ...]:
 
 _MAPPINGS = (
     "evidence", "weights", "contributions", "explanations", "absent", "margins", "inputs",
-    "model_versions",
+    "model_versions", "body",
 )  # fmt: skip
 _SPECIAL: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "quantiles": (_quantiles, _load_quantiles),
     "gate": (canonical_json, _load_gate),
     "reasons": (canonical_json, _load_tuple),
+    "tags": (canonical_json, _load_tuple),
     **dict.fromkeys(_MAPPINGS, (canonical_json, json.loads)),
 }
 
@@ -260,6 +262,9 @@ ALL: tuple[Kind, ...] = (
     _kind("refusal", Refusal, schema.refusals, _key),
     _kind("equity_mark", EquityMark, schema.equity_marks, _key),
     _kind("mode_change", ModeChange, schema.mode_changes, _key, enums={"mode": RiskMode}),
+    _kind("risk_event", RiskEvent, schema.risk_events, _key),
+    _kind("operator_report", OperatorReport, schema.operator_reports, _key),
+    _kind("reflection", Reflection, schema.reflections, _key),
 )  # fmt: skip
 BY_TYPE: dict[type, Kind] = {kind.type: kind for kind in ALL}
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in ALL}

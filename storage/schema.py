@@ -212,6 +212,26 @@ mode_changes = _ledger(
     _text("account"), _int("at"), _text("mode"), _text("by"), _text("why"),
 )  # fmt: skip
 
+risk_events = _ledger(
+    "risk_events",
+    _text("account"), _int("at"), _text("kind"), _text("subject"), _text("level"), _text("by"),
+    _text("body"),
+    index=("account", "at"),
+)  # fmt: skip
+
+operator_reports = _ledger(
+    "operator_reports",
+    _text("account"), _int("at"), _text("source"), _real("value"), _text("by"), _text("note"),
+)  # fmt: skip
+
+reflections = _ledger(
+    "reflections",
+    _text("account"), _text("symbol"), _text("decision_id"), _int("at"), _text("author"),
+    _text("text"), _text("tags"), Column("draft", Boolean, nullable=False),
+    Column("followed_plan", Boolean, nullable=True),
+    index=("decision_id",),
+)  # fmt: skip
+
 events = Table(
     "events", metadata, _id(), _text("world"), _text("key"), _text("kind"), _int("at"),
     _text("level"), _json("body"),
@@ -269,6 +289,6 @@ audit = Table(
 
 TYPED: tuple[Table, ...] = (
     bars, opinions, outcomes, decisions, orders, fills, postings, trades, refusals, equity_marks,
-    mode_changes,
+    mode_changes, risk_events, operator_reports, reflections,
 )  # fmt: skip
 INSERT_ONLY: tuple[Table, ...] = (chain, *TYPED, events)

@@ -21,6 +21,7 @@ from storage.schema import INSERT_ONLY
 from storage.snapshots import SqlSnapshots
 
 PER_STEP = len(examples(0))  # bar 1, opinions 2-3, outcome 4, decision 5, order 6, fill 7, …
+SECOND, DECIDED = PER_STEP + 1, PER_STEP + 5  # bar and decision of the second step
 
 
 @pytest.fixture
@@ -67,7 +68,9 @@ def test_verify_when_the_ledger_is_empty_then_it_is_fine(tmp_path: Path) -> None
 
 
 CASES: dict[str, tuple[int, str, list[str]]] = {
-    "a price altered": (14, "hash", ["UPDATE bars SET close = close + 1e-9 WHERE seq = 14"]),
+    "a price altered": (
+        SECOND, "hash", [f"UPDATE bars SET close = close + 1e-9 WHERE seq = {SECOND}"],
+    ),
     "a probability altered": (2, "hash", ["UPDATE opinions SET p_up = 0.9 WHERE seq = 2"]),
     "a null filled": (3, "hash", ["UPDATE opinions SET p_up = 0.5 WHERE seq = 3"]),
     "a value made null": (2, "hash", ["UPDATE opinions SET p_up = NULL WHERE seq = 2"]),
@@ -81,11 +84,15 @@ CASES: dict[str, tuple[int, str, list[str]]] = {
     "a hash altered": (6, "hash", [f"UPDATE chain SET hash = '{'a' * 64}' WHERE seq = 6"]),
     "a kind altered": (6, "missing from", ["UPDATE chain SET kind = 'fill' WHERE seq = 6"]),
     "an unknown kind": (6, "unknown kind", ["UPDATE chain SET kind = 'wish' WHERE seq = 6"]),
-    "a typed row gone": (18, "missing from decisions", ["DELETE FROM decisions WHERE seq = 18"]),
-    "a link gone": (18, "missing from the chain", ["DELETE FROM chain WHERE seq = 18"]),
+    "a typed row gone": (
+        DECIDED, "missing from decisions", [f"DELETE FROM decisions WHERE seq = {DECIDED}"],
+    ),
+    "a link gone": (
+        DECIDED, "missing from the chain", [f"DELETE FROM chain WHERE seq = {DECIDED}"],
+    ),
     "a record gone": (
-        18, "missing from the chain",
-        ["DELETE FROM chain WHERE seq = 18", "DELETE FROM decisions WHERE seq = 18"],
+        DECIDED, "missing from the chain",
+        [f"DELETE FROM {table} WHERE seq = {DECIDED}" for table in ("chain", "decisions")],
     ),
     "the first record gone": (
         1, "missing from the chain",
@@ -98,8 +105,8 @@ CASES: dict[str, tuple[int, str, list[str]]] = {
         1, "hash",
         [
             "UPDATE bars SET seq = 1000 WHERE seq = 1",
-            "UPDATE bars SET seq = 1 WHERE seq = 14",
-            "UPDATE bars SET seq = 14 WHERE seq = 1000",
+            f"UPDATE bars SET seq = 1 WHERE seq = {SECOND}",
+            f"UPDATE bars SET seq = {SECOND} WHERE seq = 1000",
         ],
     ),
     "two numbers swapped throughout": (
@@ -143,7 +150,7 @@ def test_verify_when_the_end_is_cut_off_cleanly_then_a_snapshot_of_it_tells(
     SqlSnapshots(engine, "binance").save("council", "BTC/USDT", 3 * PER_STEP, {})
     last = 3 * PER_STEP
     tamper(
-        engine, f"DELETE FROM mode_changes WHERE seq = {last}",
+        engine, f"DELETE FROM reflections WHERE seq = {last}",
         f"DELETE FROM chain WHERE seq = {last}",
     )  # fmt: skip
     assert SqlLedger(engine, "binance").verify().first_bad_seq == last
@@ -199,7 +206,7 @@ def test_records_when_a_row_can_no_longer_be_read_then_the_error_names_it(engine
     from domain.decision import Decision
     from domain.errors import ChainBroken
 
-    tamper(engine, "UPDATE decisions SET action = 'MAYBE' WHERE seq = 18")
+    tamper(engine, f"UPDATE decisions SET action = 'MAYBE' WHERE seq = {DECIDED}")
     read: Callable[[], object] = lambda: list(SqlLedger(engine, "binance").records(Decision))  # noqa: E731
-    with pytest.raises(ChainBroken, match="row 18"):
+    with pytest.raises(ChainBroken, match=f"row {DECIDED}"):
         read()

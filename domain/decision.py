@@ -201,18 +201,17 @@ class Decision:
         return short_hash(sorted(self.model_versions.items()), 12)
 
     @property
+    def identity(self) -> tuple[str | int | bool, ...]:
+        """The same question to the same models is the same decision."""
+        return (
+            self.symbol, self.timeframe, self.strategy, self.as_of, self.model_version,
+            self.origin == "on_demand",
+        )  # fmt: skip
+
+    @property
     def id(self) -> str:
-        """The same question to the same models has the same id."""
-        return short_hash(
-            [
-                self.symbol,
-                self.timeframe,
-                self.strategy,
-                self.as_of,
-                self.model_version,
-                self.origin == "on_demand",
-            ]
-        )
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 # Reasons in ``absent`` that mean a part failed, as against an agent that has nothing to say.

@@ -67,6 +67,11 @@ class Bar:
     volume: float
 
     @property
+    def identity(self) -> tuple[str, str, int]:
+        """One bar per symbol, timeframe and open."""
+        return self.symbol, self.timeframe, self.open_ms
+
+    @property
     def close_ms(self) -> int:
         """The instant at which the bar is known."""
         return self.open_ms + timeframe_ms(self.timeframe)

@@ -31,9 +31,14 @@ class RiskEvent:
     body: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """One event per account, instant, kind and subject."""
-        return short_hash([self.account, self.at, self.kind, self.subject])
+        return self.account, self.at, self.kind, self.subject
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,14 @@ class OperatorReport:
     note: str = ""
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """One report per account, instant and source."""
-        return short_hash([self.account, self.at, self.source])
+        return self.account, self.at, self.source
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,11 @@ class Reflection:
     followed_plan: bool | None = None
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """One reflection per trade, instant and author."""
-        return short_hash([self.account, self.symbol, self.decision_id, self.at, self.author])
+        return self.account, self.symbol, self.decision_id, self.at, self.author
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)

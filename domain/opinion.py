@@ -49,18 +49,17 @@ class Opinion:
         return 0.0 if self.p_up is None else abs(2.0 * self.p_up - 1.0)
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """What makes an opinion the same opinion: a repeat is dropped at the ledger."""
-        return short_hash(
-            [
-                self.symbol,
-                self.timeframe,
-                self.as_of,
-                self.horizon_bars,
-                self.agent,
-                self.model_version,
-            ]
-        )
+        return (
+            self.symbol, self.timeframe, self.as_of, self.horizon_bars, self.agent,
+            self.model_version,
+        )  # fmt: skip
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
     @property
     def finite(self) -> bool:
@@ -105,9 +104,14 @@ class Outcome:
         return self.log_return > 0.0
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """One outcome per symbol, timeframe, instant and horizon."""
-        return short_hash([self.symbol, self.timeframe, self.as_of, self.horizon_bars])
+        return self.symbol, self.timeframe, self.as_of, self.horizon_bars
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 def outcome_of(

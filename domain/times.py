@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from domain.errors import UsageError
 
@@ -15,6 +16,7 @@ _DATE = re.compile(r"([0-9]{8}(T[0-9]{4,6}Z?)?)?")
 _UNITS = {"m": MINUTE_MS, "h": 60 * MINUTE_MS, "d": DAY_MS}
 
 
+@lru_cache(maxsize=64)
 def timeframe_ms(timeframe: str) -> int:
     """Return the length of a bar in milliseconds: ``"5m"`` → 300 000.
 

@@ -110,11 +110,14 @@ class Refusal:
     decision_id: str
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """One refusal per decision, intent and code."""
-        return short_hash(
-            [self.account, self.symbol, self.at, self.code, self.intent, self.decision_id]
-        )
+        return self.account, self.symbol, self.at, self.code, self.intent, self.decision_id
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +133,14 @@ class Posting:
     memo: str = ""
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str, ...]:
         """One line per entry, book and asset."""
-        return short_hash([self.entry, self.account, self.book, self.asset])
+        return self.entry, self.account, self.book, self.asset
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +184,14 @@ class ClosedTrade:
     decision_id: str = ""
 
     @property
-    def id(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """One trade per account, symbol, opening and closing instant."""
-        return short_hash(
-            [self.account, self.symbol, self.opened_at, self.closed_at, self.decision_id]
-        )
+        return self.account, self.symbol, self.opened_at, self.closed_at, self.decision_id
+
+    @property
+    def id(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +224,14 @@ class EquityMark:
     high_water: Decimal
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str, int]:
         """One mark per account and instant."""
-        return short_hash([self.account, self.at])
+        return self.account, self.at
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +245,14 @@ class ModeChange:
     why: str
 
     @property
-    def key(self) -> str:
+    def identity(self) -> tuple[str | int, ...]:
         """One change per instant, mode and cause."""
-        return short_hash([self.account, self.at, self.mode, self.by, self.why])
+        return self.account, self.at, self.mode, self.by, self.why
+
+    @property
+    def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ The loop folds what it is about to append, a restart folds what is stored: the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from domain.decision import Decision
 from domain.errors import LedgerError
 from domain.market import market_of
+from domain.records import changed
 from domain.times import timeframe_ms
 from domain.trading import (
     ZERO,
@@ -25,6 +26,8 @@ from domain.trading import (
     Posting,
 )
 from execution.money import money
+
+_OWN = (Fill, Order, Posting, EquityMark)  # of one account each
 
 
 @dataclass(slots=True)
@@ -108,16 +111,19 @@ class Account:
         ------
         LedgerError : for a fill that would turn a position through zero.
         """
-        if isinstance(record, Fill) and record.account == self.name:
-            return self._fill(record)
-        if isinstance(record, Order) and record.account == self.name:
-            self._orders[record.id] = record
-        elif isinstance(record, Posting) and record.account == self.name:
-            self._posting(record)
-        elif isinstance(record, EquityMark) and record.account == self.name:
-            self.high_water = max(self.high_water, record.high_water)
-        elif isinstance(record, Decision):
+        kind = type(record)
+        if kind is Decision:
             self._decision(record)
+        elif kind not in _OWN or record.account != self.name:
+            return None
+        elif kind is Fill:
+            return self._fill(record)
+        elif kind is Order:
+            self._orders[record.id] = record
+        elif kind is Posting:
+            self._posting(record)
+        else:
+            self.high_water = max(self.high_water, record.high_water)
         return None
 
     def _decision(self, decision: Decision) -> None:
@@ -129,7 +135,7 @@ class Account:
         self._due[symbol] = due
         held = self._open.get(symbol)
         if held is not None and held.position.qty * decision.action.sign > 0:
-            held.position = replace(held.position, horizon_due=due)
+            held.position = changed(held.position, horizon_due=due)
 
     def _posting(self, line: Posting) -> None:
         # Money that moves with a fill arrives with the fill.
@@ -143,7 +149,7 @@ class Account:
         held = self._open.get(line.memo.split(" ")[0])
         if held is not None:
             paid = held.position.funding + line.amount
-            held.position = replace(held.position, funding=paid)
+            held.position = changed(held.position, funding=paid)
 
     def _fill(self, fill: Fill) -> ClosedTrade | None:
         self.cash += fill.realised - fill.fee
@@ -163,7 +169,7 @@ class Account:
             old = held.position
             cost = old.entry_price * abs(old.qty) + fill.price * fill.qty
             held.position = _paid(
-                replace(old, qty=old.qty + signed, entry_price=cost / (abs(old.qty) + fill.qty)),
+                changed(old, qty=old.qty + signed, entry_price=cost / (abs(old.qty) + fill.qty)),
                 fill,
             )
             held.bought += fill.qty
@@ -187,7 +193,7 @@ class Account:
             raise LedgerError(
                 "fill", "must not turn a position through zero", str(left), "Close it first."
             )
-        held.position = _paid(replace(held.position, qty=left), fill)
+        held.position = _paid(changed(held.position, qty=left), fill)
         held.cost += fill.price * signed + fill.realised
         held.left += fill.qty
         held.proceeds += fill.price * fill.qty
@@ -209,7 +215,7 @@ class Account:
 
 
 def _paid(position: Position, fill: Fill) -> Position:
-    return replace(
+    return changed(
         position,
         fee=position.fee + fill.fee,
         spread=position.spread + fill.spread,

@@ -247,11 +247,11 @@ class TradingLoop:
         draft = self._draft(state, opinions, absent, now, origin)
         records: list[Any] = list(opinions)
         orders: list[Order] = []
-        if origin == "bar":
-            orders += self._mark(records, state.as_of)
         plan = Plan(draft, (), ())
         if origin == "bar":
-            plan = self._plan(draft, state, {order.symbol for order in orders})
+            account = self.portfolio(state.as_of)
+            orders += self._mark(records, account)
+            plan = self._plan(draft, state, account, {order.symbol for order in orders})
         orders += plan.orders
         for refusal in plan.refusals:
             self._take(records, refusal)
@@ -275,7 +275,8 @@ class TradingLoop:
             if known.id == draft.id:
                 return known
         last = state.as_of == self.absorbed_up_to(state.symbol)
-        decision = self._plan(draft, state, set()).decision if last else draft
+        account = self.portfolio(state.as_of)
+        decision = self._plan(draft, state, account, set()).decision if last else draft
         records: list[Any] = [opinion for opinion in opinions if opinion.key not in said]
         self._take(records, decision)
         self._commit(records)
@@ -343,30 +344,32 @@ class TradingLoop:
         draft = self._strategy.generate_signal(prepared, now)
         return stamped(draft, origin, self.settings)
 
-    def _mark(self, records: list[Any], at: int) -> list[Order]:
+    def _mark(self, records: list[Any], now: Portfolio) -> list[Order]:
         # One mark per instant: with several symbols the first to decide makes it.
-        if at <= self._equity_at:
+        if now.at <= self._equity_at:
             return []
-        now = self.portfolio(at)
-        mark = EquityMark(now.account, at, now.cash, now.equity, now.high_water)
+        mark = EquityMark(now.account, now.at, now.cash, now.equity, now.high_water)
         self._take(records, mark)
         if not self._risk.must_halt:
             return []
         limit = self._risk.limits.total_stop
         why = f"equity is {self._risk.fall:.2%} below its high-water mark, limit {limit:.2%}"
-        change = ModeChange(now.account, at, RiskMode.HALTED, "risk", why)
+        change = ModeChange(now.account, now.at, RiskMode.HALTED, "risk", why)
         return self._shut(records, change, ExitReason.RISK)
 
-    def _plan(self, draft: Decision, state: MarketState, leaving: set[str]) -> Plan:
+    def _plan(
+        self, draft: Decision, state: MarketState, account: Portfolio, leaving: set[str]
+    ) -> Plan:
         symbol = self._routes[state.symbol]
+        working = self._broker.open_orders()
         price = self._marks.get(symbol) if self._marked.get(symbol) == state.as_of else None
         scale = Decimal(1)
         if price is not None and symbol != state.symbol:
             scale = price / dec(state.bars.close[-1])
         situation = Situation(
-            self._instruments[symbol], self.portfolio(state.as_of), price, scale,
-            symbol in leaving or closing(self._broker.open_orders(), symbol),
-            pending_elsewhere(self._broker.open_orders(), symbol, self._marks),
+            self._instruments[symbol], account, price, scale,
+            symbol in leaving or closing(working, symbol),
+            pending_elsewhere(working, symbol, self._marks),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
 
@@ -477,7 +480,7 @@ class TradingLoop:
     def _teach(self, rows: Sequence[tuple[int, Any]]) -> None:
         first = 0
         for i, (_, record) in enumerate(rows):
-            if isinstance(record, ClosedTrade):
+            if type(record) is ClosedTrade:
                 self._strategy.observe(rows[first : i + 1])
                 self._strategy.post_trade_update(record)
                 first = i + 1
@@ -489,8 +492,7 @@ class TradingLoop:
         for order in orders:
             self._take(records, order)
         self._commit(records)
-        refusals = [refusal for order in orders if (refusal := self._broker.submit(order))]
-        self._commit(list(refusals))
+        self._commit([refusal for order in orders if (refusal := self._broker.submit(order))])
 
     def _shut(
         self, records: list[Any], change: ModeChange, reason: ExitReason | None

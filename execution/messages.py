@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from domain.decision import Action, Decision, Origin, Reason
 from domain.errors import UsageError
 from domain.market import Bar, MarketState
 from domain.opinion import Opinion, Outcome
+from domain.records import changed
 from domain.times import iso
 from domain.trading import ClosedTrade, Fill, Posting, Refusal
 
@@ -53,25 +54,22 @@ class Absorbed:
 
 def absorbed(bar: Bar, records: Sequence[Any]) -> Absorbed:
     """Sort the rows of one append into an :class:`Absorbed`."""
-
-    def of(kind: type[Any]) -> tuple[Any, ...]:
-        return tuple(record for record in records if isinstance(record, kind))
-
-    outcomes = of(Outcome)
-    return Absorbed(
-        bar,
-        of(Fill),
-        of(ClosedTrade),
-        of(Posting),
-        of(Refusal),
-        outcomes[0] if outcomes else None,
+    rows: dict[type[Any], list[Any]] = {}
+    for record in records:
+        rows.setdefault(type(record), []).append(record)
+    fills, trades, postings, refusals = (
+        tuple(rows.get(kind, ())) for kind in (Fill, ClosedTrade, Posting, Refusal)
     )
+    outcome = rows[Outcome][0] if Outcome in rows else None
+    return Absorbed(bar, fills, trades, postings, refusals, outcome)
 
 
 def only_finite(
     opinions: Sequence[Opinion], absent: Mapping[str, str]
 ) -> tuple[list[Opinion], dict[str, str]]:
     """Leave out opinions with a NaN or infinity in them; their agents are absent, ``invalid``."""
+    if not opinions:
+        return [], dict(absent)
     good = [opinion for opinion in opinions if opinion.finite]
     bad = {opinion.agent: "invalid" for opinion in opinions if not opinion.finite}
     return good, {**absent, **bad}
@@ -79,11 +77,11 @@ def only_finite(
 
 def stamped(draft: Decision, origin: Origin, settings: LoopSettings) -> Decision:
     """Write origin, source and commit on a draft; warm-up never acts."""
-    draft = replace(draft, origin=origin, source=settings.source, git_commit=settings.git_commit)
+    draft = changed(draft, origin=origin, source=settings.source, git_commit=settings.git_commit)
     if origin != "warm_up":
         return draft
     reasons = (*draft.reasons, Reason.WARM_UP.value)
-    return replace(draft, action=Action.NO_TRADE, reasons=reasons)
+    return changed(draft, action=Action.NO_TRADE, reasons=reasons)
 
 
 def refuse_other_bar(state: MarketState, absorbed: int, *, earlier: bool) -> None:

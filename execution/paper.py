@@ -330,7 +330,7 @@ class PaperBroker:
         position = self._account.position(bar.symbol)
         if position is None:
             return
-        brackets = self._brackets(position)
+        brackets = self._brackets(position) if self._working else []
         stop = next((o for o in brackets if o.type is OrderType.STOP), None)
         level = self._liquidation_level(position)
         sign = 1 if position.qty > 0 else -1
@@ -406,6 +406,8 @@ class PaperBroker:
     def _tidy(self, symbol: str) -> None:
         # A bracket lives while its position is open or its entry still works; an exit that could
         # have traded in the last bar, while there is something to close.
+        if not self._working:
+            return
         position, last = self._account.position(symbol), self._last.get(symbol)
         alive = {position.decision_id} if position is not None else set()
         alive |= {o.decision_id for o in self._working.values() if o.intent == "entry"}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 
 from domain.decision import Action, Decision, ExitReason, GateVerdict, Reason
 from domain.market import Instrument, MarketState
 from domain.ports import Gate
+from domain.records import changed
 from domain.trading import ZERO, Order, Portfolio, Position, Refusal
 from execution.exits import Meaning, horizon_over, meaning
 from execution.orders import Desk, entry_orders, exit_order
@@ -102,13 +103,13 @@ class Planner:
         if self._gate is None or draft.action is Action.NO_TRADE:
             return draft, []
         verdict: GateVerdict = self._gate.judge(draft, state, portfolio)
-        decision = replace(draft, gate=verdict)
+        decision = changed(draft, gate=verdict)
         if verdict.action == "veto":
             no = _No(Reason.GATE_VETO, verdict.reason or "gate", f"{verdict.confidence:.3f}")
-            return replace(decision, action=Action.NO_TRADE), [no]
+            return changed(decision, action=Action.NO_TRADE), [no]
         if verdict.action == "override":
             other = Action.SHORT if draft.action is Action.LONG else Action.LONG
-            return replace(decision, action=other, stop=None, target=None), []
+            return changed(decision, action=other, stop=None, target=None), []
         return decision, []
 
     def _reviewed(
@@ -141,7 +142,7 @@ class Planner:
         symbol = now.instrument.symbol
         others = {s: p for s, p in now.portfolio.positions.items() if s != symbol}
         checks = self._risk.entry_checks(
-            replace(now.portfolio, positions=others), symbol, sized.notional,
+            changed(now.portfolio, positions=others), symbol, sized.notional,
             self._spreads.get(symbol, 0.0), state.book, now.pending,
         )  # fmt: skip
         noes = _noes(checks)
@@ -180,7 +181,7 @@ def _final(decision: Decision, checks: tuple[Check, ...], noes: list[_No]) -> De
     if not checks and not noes:
         return decision
     risk = {check.name: {"value": check.value, "limit": check.limit} for check in checks}
-    decision = replace(
+    decision = changed(
         decision,
         margins={**decision.margins, **{check.name: check.margin for check in checks}},
         inputs={**decision.inputs, "risk": risk},
@@ -188,7 +189,7 @@ def _final(decision: Decision, checks: tuple[Check, ...], noes: list[_No]) -> De
     if not noes:
         return decision
     why = "; ".join(f"{no.code.value}: {no.rule}, is {no.value}" for no in noes)
-    return replace(
+    return changed(
         decision,
         action=Action.NO_TRADE,
         reasons=(*decision.reasons, *(no.code.value for no in noes)),

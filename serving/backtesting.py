@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from domain.decision import Decision
 from domain.errors import DataRefused, UsageError
-from domain.market import BarFrame, Instrument, MarketState, market_of, symbol_on
-from domain.opinion import Opinion
+from domain.market import Bar, BarFrame, Instrument, MarketState, market_of, symbol_on
+from domain.opinion import Opinion, Outcome
 from domain.ports import Agent, Clock, OpinionSource, Strategy
 from domain.times import iso, timeframe_ms
 from execution.fills import CostModel
@@ -36,6 +36,7 @@ from storage.memory import MemoryLedger
 
 R = TypeVar("R")
 _ASKS_AGENTS = "council"
+_LET_GO = (Bar, Opinion, Outcome, Decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +205,9 @@ def _trials(made: int, known: Count, deflated: float | None) -> str:
 class MoneyLedger:
     """A :class:`domain.ports.Ledger` that numbers every row and keeps those about money.
 
-    Opinions and decisions, nearly all of a year's rows, are counted and let go: no report reads
-    them. The rest keeps the laws of :class:`storage.memory.MemoryLedger`. For one pass in one
-    process: a row sent twice gets a new number.
+    Bars, opinions, outcomes and decisions, nearly all of a year's rows, are counted and let go: no
+    report reads them. The rest keeps the laws of :class:`storage.memory.MemoryLedger`. For one
+    pass in one process: a row sent twice gets a new number.
     """
 
     def __init__(self) -> None:
@@ -215,7 +216,7 @@ class MoneyLedger:
 
     def append(self, records: Sequence[Any]) -> list[int]:
         """Number the records."""
-        self._kept.append([r for r in records if not isinstance(r, Opinion | Decision)])
+        self._kept.append([record for record in records if type(record) not in _LET_GO])
         first = self._head + 1
         self._head += len(records)
         return list(range(first, self._head + 1))

@@ -254,18 +254,19 @@ class _Tally:
         self.first: Bar | None = None
         self.last: Bar | None = None
         self.bars = 0
-        self._actions: Counter[str] = Counter()
+        self._actions: Counter[Action] = Counter()
         self._reasons: Counter[str] = Counter()
 
     def add(self, decision: Decision, bar: Bar) -> None:
         self.first = self.first or bar
         self.last = bar
         self.bars += 1
-        self._actions[decision.action.value] += 1
-        self._reasons.update(decision.reasons)
+        self._actions[decision.action] += 1
+        if decision.reasons:
+            self._reasons.update(decision.reasons)
 
     def as_json(self) -> dict[str, Any]:
-        counts = {action.value: self._actions[action.value] for action in Action}
+        counts = {action.value: self._actions[action] for action in Action}
         return {**counts, "reasons": dict(sorted(self._reasons.items()))}
 
 

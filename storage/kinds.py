@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Context, Decimal
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Double, Table
@@ -65,6 +66,7 @@ class Kind:
     type : the domain class.
     table : where its rows lie.
     key : what makes two records the same record within a world.
+    identity : what ``key`` is made of; cheaper to compare within one process.
     derived : columns computed from the record, beside its fields.
     numbers : the fields that hold floats or Decimals.
     """
@@ -73,9 +75,11 @@ class Kind:
     type: type
     table: Table
     key: Callable[[Any], str]
+    identity: Callable[[Any], Hashable]
     fields: tuple[Field, ...]
     derived: Mapping[str, Callable[[Any], Any]]
     numbers: tuple[str, ...]
+    values: Callable[[Any], tuple[Any, ...]]  # of ``numbers``
 
     def encode(self, record: Any) -> Row:
         """Return the record's row, without ``seq`` and ``world``.
@@ -96,14 +100,14 @@ class Kind:
 
     def refuse_nan(self, record: Any) -> None:
         """Raise LedgerError if a plain number of the record is NaN or infinite; cheap."""
-        for name in self.numbers:
-            value = getattr(record, name)
+        for i, value in enumerate(self.values(record)):
             try:
                 finite = value is None or math.isfinite(value)
             except (TypeError, ValueError):
                 finite = False
             if not finite:
-                raise LedgerError(f"{self.name}.{name}", "must be a finite number", str(value))
+                what = f"{self.name}.{self.numbers[i]}"
+                raise LedgerError(what, "must be a finite number", str(value))
 
     def decode(self, row: Mapping[Any, Any], seq: int) -> Any:
         """Rebuild the record of a row.
@@ -232,7 +236,14 @@ def _kind(
 ) -> Kind:
     columns = tuple(_field(table, f.name, (enums or {}).get(f.name)) for f in fields(of))
     numbers = tuple(c.name for c in columns if c.store in (_finite, decimal_text))
-    return Kind(name, of, table, key, columns, derived or {}, numbers)
+    identity = attrgetter("identity" if hasattr(of, "identity") else "id")
+    return Kind(name, of, table, key, identity, columns, derived or {}, numbers, _reader(numbers))
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda record: tuple(getattr(record, name) for name in names)
 
 
 def _bar_key(bar: Bar) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from domain.canonical import plain
@@ -14,6 +14,8 @@ from storage import kinds
 from storage.chaining import GENESIS
 
 R = TypeVar("R")
+Place = tuple[type, Hashable]
+"""Type and identity of a record."""
 
 
 class MemoryLedger:
@@ -25,8 +27,10 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._rows: list[Any] = []
-        self._seqs: dict[tuple[type, str], int] = {}
+        self._seqs: dict[Place, int] = {}
         self._by_type: dict[type, list[int]] = {}
+        self._keys: dict[tuple[type, str], int] = {}  # of the first rows, up to the last question
+        self._hashed = 0
         self._digest = GENESIS
 
     def append(self, records: Sequence[Any]) -> list[int]:
@@ -37,22 +41,24 @@ class MemoryLedger:
         DuplicateRecord : if a key is stored with other content.
         LedgerError : if a record has no place here, holds NaN, or an entry does not balance.
         """
-        places = [(type(record), kinds.kind_of(type(record)).key(record)) for record in records]
-        fresh: dict[tuple[type, str], Any] = {}
-        for place, record in zip(places, records, strict=True):
-            kinds.BY_TYPE[place[0]].refuse_nan(record)
-            stored = self._rows[self._seqs[place] - 1] if place in self._seqs else fresh.get(place)
+        places: list[Place] = []
+        fresh: dict[Place, Any] = {}
+        for record in records:
+            kind = kinds.kind_of(type(record))
+            kind.refuse_nan(record)
+            place = (kind.type, kind.identity(record))
+            places.append(place)
+            seq = self._seqs.get(place)
+            stored = fresh.get(place) if seq is None else self._rows[seq - 1]
             if stored is None:
                 fresh[place] = record
             elif stored is not record:
-                _refuse_other(place, stored, record)
+                _refuse_other(kind, stored, record)
         kinds.refuse_unbalanced(records)
         for place, record in fresh.items():
             self._rows.append(record)
-            self._seqs[place] = len(self._rows)
-            self._by_type.setdefault(place[0], []).append(len(self._rows))
-            text = f"{self._digest}\n{place[0].__name__}\n{place[1]}"
-            self._digest = hashlib.sha256(text.encode()).hexdigest()
+            seq = self._seqs[place] = len(self._rows)
+            self._by_type.setdefault(place[0], []).append(seq)
         return [self._seqs[place] for place in places]
 
     def records(self, kind: type[R], after: int = 0, **where: Any) -> Iterator[tuple[int, R]]:
@@ -70,12 +76,20 @@ class MemoryLedger:
 
     def find(self, kind: type[R], key: str) -> tuple[int, R] | None:
         """Return (number, record) of one type by its id or key, or None."""
-        seq = self._seqs.get((kind, key))
+        for i in range(len(self._keys), len(self._rows)):
+            of = kinds.BY_TYPE[type(self._rows[i])]
+            self._keys[of.type, of.key(self._rows[i])] = i + 1
+        seq = self._keys.get((kind, key))
         return None if seq is None else (seq, self._rows[seq - 1])
 
     def head(self) -> tuple[int, str]:
         """Return the newest number and a hash of the keys; (0, 64 zeros) when empty."""
-        return len(self._rows), self._digest
+        for record in self._rows[self._hashed :]:
+            of = type(record)
+            text = f"{self._digest}\n{of.__name__}\n{kinds.BY_TYPE[of].key(record)}"
+            self._digest = hashlib.sha256(text.encode()).hexdigest()
+        self._hashed = len(self._rows)
+        return self._hashed, self._digest
 
 
 class MemorySnapshots:
@@ -106,12 +120,11 @@ class MemoryOutbox:
         self.events.setdefault(key, event)
 
 
-def _refuse_other(place: tuple[type, str], stored: Any, record: Any) -> None:
-    kind = kinds.BY_TYPE[place[0]]
+def _refuse_other(kind: kinds.Kind, stored: Any, record: Any) -> None:
     before, now = kind.encode(stored), kind.encode(record)
     differing = sorted(name for name in now if now[name] != before[name])
     if differing:
         raise DuplicateRecord(
-            f"{kind.name} {place[1]}", "is stored with other content", differing,
+            f"{kind.name} {kind.key(record)}", "is stored with other content", differing,
             "What is written stays: append a new record instead.",
         )  # fmt: skip

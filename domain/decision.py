@@ -144,6 +144,9 @@ class GateVerdict:
     input_decision: Action | None = None
 
 
+NO_GATE = GateVerdict()
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A decision with everything needed to explain and to repeat it.
@@ -179,7 +182,7 @@ class Decision:
     margins: Mapping[str, float | None] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     model_versions: Mapping[str, str] = field(default_factory=dict)
-    gate: GateVerdict = field(default_factory=GateVerdict)
+    gate: GateVerdict = NO_GATE
     origin: Origin = "bar"
     source: str = "replay"
     state_seq: int = 0

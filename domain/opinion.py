@@ -64,12 +64,13 @@ class Opinion:
     @property
     def finite(self) -> bool:
         """Whether every number in it is one; an opinion that is not is never stored or pooled."""
-        numbers = [self.p_up, self.expected_return, self.risk_down, self.risk_up]
+        alone = (self.p_up, self.expected_return, self.risk_down, self.risk_up)
+        numbers = [number for number in alone if number is not None]
         if self.quantiles is not None:
-            numbers += [*self.quantiles.levels, *self.quantiles.values]
             if None in self.quantiles.values:
                 return False
-        return all(number is None or math.isfinite(number) for number in numbers)
+            numbers += [*self.quantiles.levels, *self.quantiles.values]
+        return all(map(math.isfinite, numbers))
 
     def direction_probability(self) -> float | None:
         """Return p_up, or 1 − F(0) of the quantiles, or None."""

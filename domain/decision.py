@@ -24,7 +24,10 @@ class Action(StrEnum):
     @property
     def sign(self) -> int:
         """+1, −1 or 0."""
-        return {"LONG": 1, "SHORT": -1, "NO_TRADE": 0}[self.value]
+        return _SIGNS[self._value_]
+
+
+_SIGNS = {"LONG": 1, "SHORT": -1, "NO_TRADE": 0}
 
 
 class Reason(StrEnum):
@@ -48,6 +51,8 @@ class Reason(StrEnum):
     KILLED = "killed"
     UNFILLED = "unfilled"  # an entry that its bar could not fill, or not fill whole
     INSUFFICIENT_MARGIN = "insufficient_margin"
+    IN_FLIGHT = "in_flight"  # nobody knows yet what became of an order of this symbol
+    NOT_PLACED = "not_placed"  # an order in flight that the broker turned out never to have had
     DATA_GAP = "data_gap"  # too few contiguous bars since a gap to form an opinion
     WARM_UP = "warm_up"  # history opined and scored before the first live bar; never traded
 

@@ -6,6 +6,7 @@ ConclaveError                 exit code, machine code and hint for whoever reads
 ├── SettingError          2   a setting is unknown, out of range or contradicts another
 ├── DataRefused           3   market data that must not be used
 ├── ServiceUnreachable    4   a process that should answer does not
+│   └── AmbiguousOutcome      nobody can say whether an order has arrived
 ├── LedgerError           1   the ledger said no
 │   ├── DuplicateRecord       the same key again with another content
 │   └── ChainBroken           a stored row no longer matches its hash
@@ -87,6 +88,12 @@ class ServiceUnreachable(ConclaveError):
     """A process that should answer does not."""
 
     code, exit_code = "service_unreachable", 4
+
+
+class AmbiguousOutcome(ServiceUnreachable):
+    """Nobody can say whether an order has arrived: ask after it, never send it again."""
+
+    code = "ambiguous"
 
 
 class LedgerError(ConclaveError):

@@ -9,7 +9,17 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from domain.decision import Consensus, Decision, GateVerdict
 from domain.market import Bar, BookView, MarketState
 from domain.opinion import Opinion
-from domain.trading import ClosedTrade, Event, Fill, Order, Portfolio, Posting, Refusal
+from domain.trading import (
+    ClosedTrade,
+    Event,
+    Fill,
+    Holdings,
+    Order,
+    OrderStatus,
+    Portfolio,
+    Posting,
+    Refusal,
+)
 
 R = TypeVar("R")
 
@@ -113,7 +123,25 @@ class Broker(Protocol):
     """Carries orders out. Every method is idempotent on the order id."""
 
     def submit(self, order: Order) -> Refusal | None:
-        """Accept an order, or say why not. It fills later, never at the price it was decided on."""
+        """Accept an order, or say why not. It fills later, never at the price it was decided on.
+
+        Raises
+        ------
+        AmbiguousOutcome : if nobody can say whether it was accepted.
+        """
+        ...
+
+    def status(self, order_id: str) -> OrderStatus:
+        """Return what became of an order; ``UNKNOWN`` only if it was certainly never accepted.
+
+        Raises
+        ------
+        ServiceUnreachable : if that cannot be found out now.
+        """
+        ...
+
+    def holdings(self) -> Holdings:
+        """Return what the account holds, to be compared with the ledger."""
         ...
 
     def cancel(self, order_id: str) -> None:

@@ -33,6 +33,14 @@ class OrderType(StrEnum):
     STOP = "stop"
 
 
+class OrderStatus(StrEnum):
+    """What a broker says of an order: on the book; filled or gone; never seen."""
+
+    WORKING = "working"
+    DONE = "done"
+    UNKNOWN = "unknown"
+
+
 class RiskMode(StrEnum):
     """What risk allows: everything; closing only; nothing new until armed; nothing at all."""
 
@@ -211,6 +219,20 @@ class Portfolio:
     def drawdown(self) -> Decimal:
         """1 − equity / high-water mark, in [0, 1]."""
         return max(ZERO, 1 - self.equity / self.high_water) if self.high_water > 0 else ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a broker says an account holds.
+
+    Attributes
+    ----------
+    cash : in the account's currency; None where the broker cannot say.
+    quantities : signed base units by symbol; flat ones may be left out.
+    """
+
+    cash: Decimal | None
+    quantities: Mapping[str, Decimal]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from domain.errors import CheckFailed
 from domain.market import Bar, Instrument
 from domain.ports import Broker
-from domain.trading import Fill, Order, OrderType, Side
+from domain.trading import Fill, Order, OrderStatus, OrderType, Side
 
 _STEP = 300_000
 
@@ -26,7 +26,15 @@ def check_broker(make: Callable[[], Broker], instrument: Instrument, price: floa
     ------
     CheckFailed : naming the law that is broken.
     """
-    for law in (_fills_later, _submits_once, _only_reduces, _cancels, _stops_first, _restores):
+    for law in (
+        _fills_later,
+        _submits_once,
+        _only_reduces,
+        _cancels,
+        _stops_first,
+        _restores,
+        _answers,
+    ):
         law(make(), make(), _Scene(instrument, price))
 
 
@@ -130,3 +138,20 @@ def _restores(broker: Broker, again: Broker, scene: _Scene) -> None:
     _demand(
         again.on_bar(scene.bar(3)) == expected, "fills after a restart as without one", expected
     )
+
+
+def _answers(broker: Broker, _: Broker, scene: _Scene) -> None:
+    broker.on_bar(scene.bar(1))
+    order = scene.order(2)
+    _demand(broker.status(order.id) is OrderStatus.UNKNOWN, "has never seen what was not sent")
+    broker.submit(order)
+    _demand(broker.status(order.id) is OrderStatus.WORKING, "knows what it works on")
+    _demand(not any(broker.holdings().quantities.values()), "holds nothing before a fill")
+    cash = broker.holdings().cash
+    fills = [fill for fill in broker.on_bar(scene.bar(2)) if isinstance(fill, Fill)]
+    _demand(broker.status(order.id) is OrderStatus.DONE, "knows what it has done")
+    held = broker.holdings()
+    bought = sum(fill.qty for fill in fills)
+    _demand(held.quantities[order.symbol] == bought, "holds what it bought", held.quantities)
+    if cash is not None and held.cash is not None:
+        _demand(held.cash < cash, "pays for what it bought", held.cash)

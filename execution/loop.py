@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
-from domain.errors import UsageError
+from domain.errors import LedgerError, ServiceUnreachable, UsageError
 from domain.market import Bar, Instrument, MarketState
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
@@ -31,6 +31,7 @@ from domain.trading import (
 )
 from execution import books
 from execution.account import Account
+from execution.dispatch import Dispatch
 from execution.exits import horizon_over
 from execution.history import History
 from execution.messages import (
@@ -90,6 +91,7 @@ class TradingLoop:
         self._routes = dict(settings.routes)
         self._traded = set(self._routes.values())
         self._desk = Desk(settings.account, strategy.name)
+        self._dispatch = Dispatch(broker, settings.account)
         self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
         self._risk = RiskState(limits or RiskLimits(), settings.account)
         self._planner = Planner(
@@ -159,6 +161,8 @@ class TradingLoop:
         orders: list[Order] = []
         if not self._account.funded:
             self._opening(records, bar.open_ms)
+        for row in self._dispatch.ask(bar.open_ms):
+            self._take(records, row)
         if executed is not None:
             if executed is not bar:
                 self._take(records, executed)
@@ -166,9 +170,11 @@ class TradingLoop:
         outcome = self._take(records, bar)
         for order in orders:
             self._take(records, order)
-            self._broker.submit(order)
+        for row in self._dispatch.send(orders):
+            self._take(records, row)
         if executed is not None:
             self._execute(records, executed)
+            self._reconcile(records, executed.close_ms)
         if isinstance(outcome, Outcome):
             records.append(outcome)
         self._commit(records)
@@ -209,6 +215,18 @@ class TradingLoop:
                     self._take(records, line)
             if trade is not None:
                 self._take(records, trade)
+
+    def _reconcile(self, records: list[Any], at: int) -> None:
+        # What ledger and broker disagree about stops entries, and closes nothing: it is not known
+        # what there is to close.
+        event = self._dispatch.compare(self._account, at)
+        if event is None:
+            return
+        self._take(records, event)
+        if event.level == "error" and self.mode in (RiskMode.ACTIVE, RiskMode.REDUCING):
+            why = f"broker and ledger differ: {event.subject}"
+            change = ModeChange(self.settings.account, at, RiskMode.HALTED, event.kind, why)
+            self._shut(records, change, None)
 
     # Phase B
 
@@ -369,7 +387,7 @@ class TradingLoop:
         situation = Situation(
             self._instruments[symbol], account, price, scale,
             symbol in leaving or closing(working, symbol),
-            pending_elsewhere(working, symbol, self._marks),
+            pending_elsewhere(working, symbol, self._marks), self._dispatch.in_flight(symbol),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
 
@@ -395,7 +413,13 @@ class TradingLoop:
         change = ModeChange(self.settings.account, at, mode, by, why)
         records: list[Any] = []
         reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
-        self._send(records, self._shut(records, change, reason))
+        orders = self._shut(records, change, reason)
+        try:
+            self._send(records, orders)
+        except (LedgerError, ServiceUnreachable):
+            # Nothing can be written down now; what makes the account safer goes out all the same.
+            self._dispatch.send(orders)
+            raise
         return change
 
     def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
@@ -432,6 +456,7 @@ class TradingLoop:
         for seq, record in in_order(self._store):
             count += 1
             self._broker.restore((record,))
+            self._dispatch.follow(record)
             self._enter(record)
             if seq > strategy_after:
                 lesson.append((seq, record))
@@ -440,6 +465,10 @@ class TradingLoop:
                 lesson = []
         self._teach(lesson)
         self._head = self._store.head()[0]
+        self._dispatch.resumed()
+        records: list[Any] = []
+        self._reconcile(records, max(self._marked.values(), default=0))
+        self._commit(records)
         return count
 
     # One way in for every row, live and on resume
@@ -492,7 +521,7 @@ class TradingLoop:
         for order in orders:
             self._take(records, order)
         self._commit(records)
-        self._commit([refusal for order in orders if (refusal := self._broker.submit(order))])
+        self._commit(list(self._dispatch.send(orders)))
 
     def _shut(
         self, records: list[Any], change: ModeChange, reason: ExitReason | None

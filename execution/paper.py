@@ -16,7 +16,9 @@ from domain.ports import BookSource
 from domain.trading import (
     ZERO,
     Fill,
+    Holdings,
     Order,
+    OrderStatus,
     OrderType,
     Portfolio,
     Position,
@@ -180,6 +182,17 @@ class PaperBroker:
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first."""
         return list(self._working.values())
+
+    def status(self, order_id: str) -> OrderStatus:
+        """Return whether an order works, is done, or was never accepted."""
+        if order_id in self._working:
+            return OrderStatus.WORKING
+        return OrderStatus.DONE if order_id in self._seen else OrderStatus.UNKNOWN
+
+    def holdings(self) -> Holdings:
+        """Return cash and signed quantities as the broker's own books have them."""
+        held = {position.symbol: position.qty for position in self._account.positions()}
+        return Holdings(self._account.cash, held)
 
     def position(self, symbol: str) -> Position | None:
         """Return the open position of a symbol."""

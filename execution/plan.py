@@ -30,6 +30,7 @@ class Situation:
     price : close of the execution bar at ``as_of``, quote units; None if it is missing.
     closing : whether an exit already works.
     pending : notional of other symbols' entries on their way, quote units.
+    in_flight : whether nobody knows what became of an order of this symbol.
     """
 
     instrument: Instrument
@@ -38,6 +39,7 @@ class Situation:
     scale: Decimal  # execution price / forecast price
     closing: bool
     pending: Decimal = ZERO
+    in_flight: bool = False
 
     @property
     def position(self) -> Position | None:
@@ -124,6 +126,9 @@ class Planner:
             return checks, nothing, _noes(checks)
         if what not in _ENTERS:
             return (), nothing, []
+        if now.in_flight:
+            rule = "every order of the symbol has a known end"
+            return (), nothing, [_No(Reason.IN_FLIGHT, rule, "one has none")]
         if now.price is None:
             rule = "needs the execution bar that closes at as_of"
             return (), nothing, [_No(Reason.STALE_DATA, rule, "missing")]

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from domain.errors import CheckFailed
+from domain.trading import OrderStatus
 from execution import books
 from execution.checks import check_broker
 from execution.paper import PaperBroker
@@ -44,10 +45,21 @@ class Forgetful(PaperBroker):
         del records
 
 
+class Vague(PaperBroker):
+    """Cannot tell an order it has done from one it never had."""
+
+    def status(self, order_id):
+        known = super().status(order_id)
+        return OrderStatus.UNKNOWN if known is OrderStatus.DONE else known
+
+
 @pytest.mark.parametrize(
     ("broker", "law"),
-    [(Eager, "opened before"), (Twice, "never fills one id twice"), (Forgetful, "restores")],
-)
+    [
+        (Eager, "opened before"), (Twice, "never fills one id twice"), (Forgetful, "restores"),
+        (Vague, "knows what it has done"),
+    ],
+)  # fmt: skip
 def test_check_broker_when_a_law_is_broken_then_it_is_named(broker, law):
     with pytest.raises(CheckFailed, match=law):
         check_broker(lambda: funded(broker, PERP), PERP, 50_000.0)

@@ -1,0 +1,135 @@
+"""Orders on their way out, and whether broker and ledger still agree.
+
+An order is on the ledger before it is sent. Where nobody can say whether it arrived, it stays in
+flight and is asked after by its id, never sent again; what the broker has never had is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from domain.decision import Reason
+from domain.errors import AmbiguousOutcome, ServiceUnreachable
+from domain.operations import Level, RiskEvent
+from domain.ports import Broker
+from domain.trading import ZERO, ClosedTrade, Fill, Order, OrderStatus, Refusal
+from execution.account import Account
+
+EPSILON = Decimal("0.00000001")  # of a quantity or of money: what a venue books at the finest
+IN_FLIGHT, RECONCILIATION = "in_flight", "reconciliation"  # kinds of risk event
+_BY = "loop"
+
+
+class Dispatch:
+    """Sends orders once, follows what became of them, and compares holdings.
+
+    Parameters
+    ----------
+    broker : the port; every order goes through here.
+    account : whose orders these are.
+    """
+
+    def __init__(self, broker: Broker, account: str) -> None:
+        self._broker, self._account = broker, account
+        self._in_flight: dict[str, Order] = {}
+        self._sent: dict[str, Order] = {}  # while a restart reads: orders without an end yet
+        self._apart: Mapping[str, Any] = {}  # the last difference written down
+
+    def in_flight(self, symbol: str) -> bool:
+        """Return whether nobody knows what became of an order of this symbol."""
+        return any(order.symbol == symbol for order in self._in_flight.values())
+
+    def send(self, orders: Iterable[Order]) -> list[Refusal | RiskEvent]:
+        """Submit orders that are on the ledger; return what is to be written down about them."""
+        rows: list[Refusal | RiskEvent] = []
+        for order in orders:
+            try:
+                refusal = self._broker.submit(order)
+            except AmbiguousOutcome as error:
+                self._in_flight[order.id] = order
+                rows.append(self._event(order, order.created_at, "sent", error.message))
+            else:
+                rows += [] if refusal is None else [refusal]
+        return rows
+
+    def ask(self, at: int) -> list[Refusal | RiskEvent]:
+        """Ask after what is in flight at ``at`` (ms); return what is now known of it."""
+        rows: list[Refusal | RiskEvent] = []
+        for order in list(self._in_flight.values()):
+            status = self._status(order)
+            if status is None:
+                continue
+            del self._in_flight[order.id]
+            if status is OrderStatus.UNKNOWN:
+                rule = "the broker must have it, or it was never placed"
+                rows.append(
+                    Refusal(
+                        order.account, order.symbol, at, Reason.NOT_PLACED, rule, status.value,
+                        order.intent, order.decision_id,
+                    )
+                )  # fmt: skip
+            else:
+                rows.append(self._event(order, at, status.value))
+        return rows
+
+    def compare(self, ledger: Account, at: int) -> RiskEvent | None:
+        """Return what broker and ledger disagree about, once until it changes; None if nothing."""
+        held = self._broker.holdings()
+        sides = {p.symbol: (p.qty, ZERO) for p in ledger.positions()}
+        for symbol, qty in held.quantities.items():
+            sides[symbol] = (sides.get(symbol, (ZERO, ZERO))[0], qty)
+        if held.cash is not None:
+            sides[ledger.currency] = (ledger.cash, held.cash)
+        apart = {
+            name: {"ledger": f"{ours:f}", "broker": f"{theirs:f}"}
+            for name, (ours, theirs) in sorted(sides.items())
+            if abs(ours - theirs) > EPSILON
+        }
+        if apart == self._apart:
+            return None
+        self._apart = apart
+        told = (f"{name} {both['ledger']} ≠ {both['broker']}" for name, both in apart.items())
+        subject = ", ".join(told) or "agree again"
+        level: Level = "error" if apart else "info"
+        return RiskEvent(self._account, at, RECONCILIATION, subject, level, _BY, apart)
+
+    # After a restart
+
+    def follow(self, record: Any) -> None:
+        """Take in one stored row, in the ledger's order."""
+        if isinstance(record, Order):
+            self._sent[record.id] = record
+        elif isinstance(record, Fill):
+            self._sent.pop(record.order_id, None)
+        elif isinstance(record, Refusal):
+            self._ended(lambda o: (o.decision_id, o.intent) == (record.decision_id, record.intent))
+        elif isinstance(record, ClosedTrade):
+            self._ended(lambda o: o.decision_id == record.decision_id)
+        elif isinstance(record, RiskEvent) and record.kind == RECONCILIATION:
+            self._apart = record.body
+
+    def resumed(self) -> None:
+        """Ask after every order without an end that the broker does not work on."""
+        working = {order.id for order in self._broker.open_orders()}
+        self._in_flight = {
+            order.id: order
+            for order in self._sent.values()
+            if order.id not in working and self._status(order) in (None, OrderStatus.UNKNOWN)
+        }
+        self._sent = {}
+
+    def _ended(self, ended: Callable[[Order], bool]) -> None:
+        self._sent = {key: order for key, order in self._sent.items() if not ended(order)}
+
+    def _status(self, order: Order) -> OrderStatus | None:
+        try:
+            return self._broker.status(order.id)
+        except (AmbiguousOutcome, ServiceUnreachable):
+            return None  # still nobody knows
+
+    def _event(self, order: Order, at: int, status: str, why: str = "") -> RiskEvent:
+        body = {"order": order.id, "symbol": order.symbol, "intent": order.intent, "why": why}
+        level: Level = "warning" if why else "info"
+        return RiskEvent(self._account, at, IN_FLIGHT, f"{order.id} {status}", level, _BY, body)

@@ -460,7 +460,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
             var_dir / KILL_FILE,
         ),
         ledger=ledger,
-        teller=Teller(EventLog(engine, plan.world)),
+        teller=Teller(EventLog(engine, plan.world), Proposals(engine)),
         reports=SignalReports(var_dir / "reports" / "signals"),
         pacer=Pacer(plan.speed),
         market_clock=MarketClock(wall=clock if feed.wall_clock else None),

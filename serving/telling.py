@@ -1,4 +1,4 @@
-"""What people are told: a projection of ledger rows, one event a row, told again after a crash."""
+"""What people are told, and asked: projections of ledger rows, told again after a crash."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 
 from domain.canonical import plain
 from domain.decision import Decision
+from domain.operations import RiskEvent
+from domain.times import iso
 from domain.trading import ClosedTrade, Event, Fill, ModeChange, Refusal
+from execution.dispatch import RECONCILIATION
 from serving.schema import fill_of, signal_of, trade_of
 from storage.events import EventLog
+from storage.proposals import Proposals
 
 
 def event_of(record: Any) -> tuple[str, Event] | None:
@@ -29,7 +33,26 @@ def event_of(record: Any) -> tuple[str, Event] | None:
         return f"refusal {record.key}", Event("risk", record.at, plain(record), "warning")
     if isinstance(record, ModeChange):
         return f"mode {record.key}", Event("risk", record.at, plain(record), "warning")
+    if isinstance(record, RiskEvent):
+        return f"risk_event {record.key}", Event("risk", record.at, plain(record), record.level)
     return None
+
+
+def proposal_of(record: Any) -> dict[str, Any] | None:
+    """Return the body of the proposal that a difference between broker and ledger opens."""
+    if not isinstance(record, RiskEvent) or record.kind != RECONCILIATION:
+        return None
+    if record.level != "error":
+        return None
+    return {
+        "key": f"{RECONCILIATION} {record.key}",
+        "account": record.account,
+        "at": iso(record.at),
+        "what": f"broker and ledger differ: {record.subject}",
+        "figures": plain(record.body),
+        "action": "Look up the account's orders at the broker. What traded there outside this "
+        "system, undo there; then allow trading again with conclave arm.",
+    }
 
 
 @dataclass(slots=True)
@@ -41,13 +64,18 @@ class Teller:
     """
 
     log: EventLog
+    proposals: Proposals
     _waiting: list[tuple[str, Event]] = field(default_factory=list)
+    _asking: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
     def hear(self, record: Any) -> None:
         """Take note of a row that was appended."""
         found = event_of(record)
         if found is not None:
             self._waiting.append(found)
+        question = proposal_of(record)
+        if question is not None:
+            self._asking.append((record.at, question))
 
     def hear_again(self, rows: Iterable[tuple[int, Any]]) -> None:
         """Take note of stored rows."""
@@ -60,3 +88,6 @@ class Teller:
             keys, events = zip(*self._waiting, strict=True)
             self.log.extend(events, keys)
             self._waiting.clear()
+        for at, question in self._asking:
+            self.proposals.put_once(RECONCILIATION, question, at)
+        self._asking.clear()

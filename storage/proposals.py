@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from domain.errors import NotFound, UsageError
 from storage.engine import read, write
@@ -36,13 +36,30 @@ class Proposals:
     def put(self, kind: str, body: Mapping[str, Any], at: int) -> int:
         """Propose something and return its id."""
         with write(self._engine) as connection:
-            number = next_id(connection, proposals)
-            row = {
-                "id": number, "kind": kind, "state": "open", "body": dict(body), "created_at": at,
-                "decided_at": None, "decided_by": "",
-            }  # fmt: skip
-            connection.execute(insert(proposals), row)
-            return number
+            return self._insert(connection, kind, body, at)
+
+    def _insert(self, connection: Connection, kind: str, body: Mapping[str, Any], at: int) -> int:
+        number = next_id(connection, proposals)
+        row = {
+            "id": number, "kind": kind, "state": "open", "body": dict(body), "created_at": at,
+            "decided_at": None, "decided_by": "",
+        }  # fmt: skip
+        connection.execute(insert(proposals), row)
+        return number
+
+    def put_once(self, kind: str, body: Mapping[str, Any], at: int) -> int:
+        """Propose something unless it was before, decided or not; return its id.
+
+        Parameters
+        ----------
+        body : its ``key`` tells whether it is the same.
+        """
+        with write(self._engine) as connection:
+            query = select(proposals.c.id, proposals.c.body).where(proposals.c.kind == kind)
+            for row in connection.execute(query):
+                if row.body.get("key") == body["key"]:
+                    return int(row.id)
+            return self._insert(connection, kind, body, at)
 
     def list(
         self, *, state: str | None = None, limit: int = 100, before_id: int | None = None

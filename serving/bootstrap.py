@@ -39,10 +39,11 @@ from execution.risk import RiskLimits
 from execution.sizing import SizingSettings
 from execution.strategies import EmaCross
 from serving.auth import token_of
-from serving.control import KILL_FILE, LEASE_TTL_MS, Control
+from serving.control import LEASE_TTL_MS, Control
 from serving.debating import debating
 from serving.desk import Desk, Progress
 from serving.folds import Fold
+from serving.killing import KILL_FILE
 from serving.market_clock import MarketClock
 from serving.market_files import load_bars
 from serving.monitoring import Monitor
@@ -339,6 +340,7 @@ def council_service(
         deadline_s=deadline(plan, settings),
         token=api_token(settings),
         clock=clock,
+        kill_file=settings.data.var_dir / KILL_FILE,
     )
 
 

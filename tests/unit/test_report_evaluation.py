@@ -20,8 +20,9 @@ from domain.canonical import plain
 from serving.commands.judging_tables import board_view
 from sim.reports.charts import axis, time_axis
 from sim.reports.evaluation import render
+from sim.reports.parts import Sentence
 from sim.reports.reading import comparison, evidence, evidence_of, with_error
-from sim.reports.words import Sentence, level_of, plain_words
+from sim.reports.words import level_of, plain_words
 from tests.unit.report_boards import full_board, null_board, old_board
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

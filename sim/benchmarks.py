@@ -61,7 +61,7 @@ def random_turnover(
         _drawn(price, hold, notional, min(_CHUNK, draws - done), rng)
         for done in range(0, draws, _CHUNK)
     ]
-    return np.concatenate(total) - float(cost.sum())
+    return np.asarray(np.concatenate(total) - float(cost.sum()), dtype=np.float64)
 
 
 def _drawn(
@@ -109,11 +109,13 @@ def against_random(run: Run, seed: int = 0, draws: int = DRAWS) -> dict[str, Any
 
 
 def _before_funding(trades: Sequence[ClosedTrade]) -> Floats:
-    return pnl_of(trades) + np.array([float(t.funding) for t in trades])
+    funding = np.array([float(trade.funding) for trade in trades], dtype=np.float64)
+    return np.asarray(pnl_of(trades) + funding)
 
 
 def _costs(trades: Sequence[ClosedTrade]) -> Floats:
-    return np.array([float(t.fee + t.spread + t.slippage) for t in trades])
+    paid = [float(trade.fee + trade.spread + trade.slippage) for trade in trades]
+    return np.array(paid, dtype=np.float64)
 
 
 def _bars_held(run: Run) -> Rows:

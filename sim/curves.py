@@ -17,8 +17,8 @@ from sim.metrics import MIN_DAYS, Run, daily_returns, day_ends, sharpe, underwat
 from sim.trade_metrics import grouped, pnl_of
 
 WINDOWS = (30, 90)  # days of a rolling Sharpe ratio
-MARKED = 30  # of the best, and of the worst trades
-ZOOMED = 24  # trades in a row that are drawn one by one
+MARKED = 15  # of the best, and of the worst trades
+ZOOMED = 16  # trades in a row that are drawn one by one
 _BUCKETS = 220
 _BARS_OF_HISTOGRAM = 31
 Rows = NDArray[np.int64]
@@ -30,6 +30,7 @@ def curves(run: Run, decided: Decided) -> dict[str, Any]:
     Series are mappings of equally long lists; ``day`` is in days since 1970, UTC.
     """
     return {
+        "initial": run.initial,
         "equity": _equity(run),
         "underwater": _underwater(run),
         "months": breakdown(run, "month"),

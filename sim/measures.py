@@ -33,6 +33,10 @@ class Measure:
     how: str
     over: Over
 
+    def counted(self, n: float) -> str:
+        """Return what n counts, in the singular for one."""
+        return self.over[:-1] if n == 1 else self.over
+
     def write(self, value: Metric) -> str:
         """Write a value with its unit and a true minus sign; a dash for None."""
         return "–" if value is None else self.bare(value) + (f" {self.unit}" if self.unit else "")

@@ -90,11 +90,11 @@ MEASURED: tuple[Target, ...] = (
     Target("At least 10 simulated orders filled", CORE, "orders_filled", "≥", 10.0, 1, "orders",
            ",.0f"),
     Target("Trade only at a probability of 0.60 for the side", PIPELINE, "weakest_prob", "≥", 0.60,
-           1, "decisions", ".3f", "of every LONG and SHORT, where the strategy gives one"),
+           1, "LONG or SHORT with a probability", ".3f", "the weakest of them"),
     Target("Trade only for an expected return of 0.2 %", PIPELINE, "weakest_return", "≥", 0.002, 1,
-           "decisions", ".2%", "of every LONG and SHORT, towards its side"),
+           "LONG or SHORT with an expected return", ".2%", "the weakest of them"),
     Target("Trade only at a risk score of at most 0.30", PIPELINE, "largest_risk", "≤", 0.30, 1,
-           "decisions", ".3f", "of every LONG and SHORT"),
+           "LONG or SHORT with a risk score", ".3f", "the largest of them"),
 )  # fmt: skip
 
 ELSEWHERE: tuple[Elsewhere, ...] = (
@@ -166,7 +166,7 @@ def _why(target: Target, seen: Value, met: bool | None, interval: list[float | N
     if met is None:
         if seen.n < target.needs:
             many = f"{seen.n:,} {target.of}, and {target.needs:,} are needed"
-            return f"not claimed: {many}" if seen.n else f"not measured: no {target.of} to judge by"
+            return f"not claimed: {many}" if seen.n else f"not measured: no {target.of}"
         return "not measured: the run gives no such number"
     assert seen.value is not None
     says = f"{_write(target, seen.value)} {'is' if met else 'is not'} {target.sign} "

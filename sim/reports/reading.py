@@ -109,6 +109,15 @@ def numbers(value: Any, *keys: str) -> list[float] | None:
     return None if None in found else [x for x in found if x is not None]
 
 
+def series(value: Any, x: str, y: str) -> list[tuple[float, float]]:
+    """Return the points of two equally long lists, without those that hold no number."""
+    return [
+        (point[0], point[1])
+        for a, b in zip(rows(value, x), rows(value, y), strict=False)
+        if (point := numbers({"x": a, "y": b}, "x", "y")) is not None
+    ]
+
+
 def word(value: Any, *keys: str) -> str:
     """Return the text or number under the keys, a dash where there is none."""
     found = dig(value, *keys)
@@ -126,6 +135,11 @@ def day(value: Any) -> float | None:
 def show(value: float | None, form: str = ".2f", unit: str = "") -> str:
     """Write a number with a true minus sign; a dash for None."""
     return DASH if value is None else format(value, form).replace("-", "−") + unit
+
+
+def usdt(value: float | None, form: str = ",.2f") -> str:
+    """Write an amount of money."""
+    return show(value, form, " USDT")
 
 
 def percent(value: float | None, digits: int = 1) -> str:

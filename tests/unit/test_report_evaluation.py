@@ -368,7 +368,8 @@ def test_axis_when_given_values_then_labels_are_the_ticks_own_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "first"), [(0.5, "01-01 01:26"), (7.0, "01-01"), (365.0, "2025-01"), (4000.0, "2025")]
+    ("days", "first"),
+    [(0.5, "01-01"), (0.01, "01-01"), (7.0, "01-01"), (365.0, "2025-01"), (4000.0, "2025")],
 )
 def test_time_axis_when_spans_differ_then_there_are_two_to_six_ticks(
     days: float, first: str

@@ -66,7 +66,7 @@ class Decided:
             known[:-ahead] = self.at[ahead:] - self.at[:-ahead] == ahead * self.step_ms
         rows = np.flatnonzero(known & np.isfinite(self.p_up))
         up = (self.close[rows + ahead] > self.close[rows]).astype(np.float64)
-        return self.p_up[rows], up, (self.at[rows] - self.at[0]) // self.step_ms
+        return self.p_up[rows], up, (self.at[rows] - self.at[:1]) // self.step_ms
 
     def calibration(self, seed: int = 7) -> dict[str, Any]:
         """Return how far the decisions' probabilities can be taken at their word.

@@ -75,7 +75,7 @@ GROUPS: tuple[tuple[str, tuple[Measure, ...]], ...] = (
                 "confidence that it is no luck of the trials", "days"),
         Measure("sortino", "Sortino", "+.2f", "", "downside deviation below 0, every day counted",
                 "days"),
-        Measure("calmar", "Calmar", "+.2f", "", "growth a year / largest drawdown", "days"),
+        Measure("calmar", "Calmar", "+,.2f", "", "growth a year / largest drawdown", "days"),
         Measure("max_drawdown", "largest drawdown", ".2%", "", "from the highest mark, every bar",
                 "bars"),
         Measure("avg_drawdown", "average drawdown", ".2%", "", "deepest point of each spell, "

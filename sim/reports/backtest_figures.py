@@ -21,9 +21,10 @@ from sim.reports.reading import (
     numbers,
     part,
     percent,
+    price,
     rows,
-    series,
     show,
+    timed,
     title,
     usdt,
     word,
@@ -39,8 +40,8 @@ def equity(board: Board) -> Card:
     """Draw equity and buy and hold on a log scale."""
     head = "Equity, log scale"
     found = part(board, "curves", "equity")
-    mine = [(x, y) for x, y in series(found, "day", "equity") if y > 0.0]
-    hold = [(x, y) for x, y in series(found, "day", "hold") if y > 0.0]
+    mine = [(x, y) for x, y in timed(found, "equity") if y > 0.0]
+    hold = [(x, y) for x, y in timed(found, "hold") if y > 0.0]
     if len(mine) < 2:
         return Card(head, missing=_NOT_KEPT)
     chart = Chart(time_axis([x for x, _ in mine]),
@@ -64,7 +65,7 @@ def _logged(points: Sequence[Point]) -> list[Point]:
 def underwater(board: Board) -> Card:
     """Draw the fall from the highest equity so far."""
     head = "Underwater: below the highest equity"
-    line = [(x, -y) for x, y in series(part(board, "curves", "underwater"), "day", "fall")]
+    line = [(x, -y) for x, y in timed(part(board, "curves", "underwater"), "fall")]
     if len(line) < 2:
         return Card(head, missing=_NOT_KEPT)
     values = [y for _, y in line]
@@ -159,7 +160,7 @@ def rolling(board: Board) -> Card:
     lines = [
         (days, style, line)
         for days, style in (("30", "c1"), ("90", "c2"))
-        if len(line := series(part(board, "curves", "rolling", days), "day", "sharpe")) > 1
+        if len(line := timed(part(board, "curves", "rolling", days), "sharpe")) > 1
     ]
     if not lines:
         return Card(head, missing="Not measured: no Sharpe ratio is given for less than 30 days.")
@@ -249,7 +250,7 @@ def chance(board: Board) -> Card:
 def on_price(board: Board) -> Card:
     """Draw the price with the best and the worst trades on it."""
     head = "Trades on the price"
-    line = series(part(board, "curves", "price"), "day", "price")
+    line = timed(part(board, "curves", "price"), "price")
     if len(line) < 2:
         return Card(head, missing=_NOT_KEPT)
     shown = [*rows(board, "curves", "best"), *rows(board, "curves", "worst")]
@@ -279,7 +280,7 @@ def zoomed(board: Board) -> Card:
     """Draw the last trades one by one, from entry to exit."""
     head = "The last trades, one by one"
     found = part(board, "curves", "zoom")
-    line = series(part(found, "price"), "day", "price")
+    line = timed(part(found, "price"), "price")
     trades = rows(found, "trades")
     if len(line) < 2 or not trades:
         return Card(head, missing="Nothing to show: no trade was closed.")
@@ -313,7 +314,7 @@ def _mark(chart: Chart, row: Any) -> None:
     pnl, up = number(row, "pnl"), word(row, "side") == "LONG"
     style = "good" if (pnl or 0.0) > 0.0 else "bad"
     told = f"{word(row, 'side')} {word(row, 'opened_at')[:16]} to {word(row, 'closed_at')[:16]}, "
-    told += f"{show(prices[0], ',.6g')} → {show(prices[1], ',.6g')}, {usdt(pnl, '+,.2f')}, "
+    told += f"{price(prices[0])} → {price(prices[1])}, {usdt(pnl, '+,.2f')}, "
     told += f"closed by {title(word(row, 'reason'))}"
     chart.dot(closed, prices[1], "c0 small", told)
     chart.triangle(opened, prices[0], style, told, up=up)

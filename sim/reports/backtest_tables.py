@@ -7,7 +7,7 @@ from typing import Any
 
 from sim.measures import GROUPS, Measure
 from sim.reports.parts import Card, Cell, Column, Line, Sentence, Strip, Table
-from sim.reports.reading import Board, dig, number, numbers, part, rows, show, title, word
+from sim.reports.reading import Board, dig, number, numbers, part, price, rows, show, title, word
 
 _LISTED = 5  # best and worst trades
 _RULES = ("forecast", "execution", "fees", "fills", "funding", "start", "before", "trials")
@@ -93,13 +93,13 @@ def _trades(found: Sequence[Any], caption: str) -> Table | None:
         Column("costs", "fees, spread, slippage and funding, USDT"),
         Column("closed at", "UTC"), Column("by", "why it was closed"),
     )  # fmt: skip
-    forms = {"pnl": "+,.2f", "return_pct": "+.2f", "entry": ",.6g", "exit": ",.6g",
-             "costs": ",.2f"}  # fmt: skip
+    money = {"pnl": "+,.2f", "return_pct": "+.2f"}
     lines = tuple(
         Line(
             _minute(row, "opened_at"),
-            (Cell(word(row, "side")), *_cells(row, forms), Cell(_minute(row, "closed_at")),
-             Cell(title(word(row, "reason")))),
+            (Cell(word(row, "side")), *_cells(row, money), Cell(price(number(row, "entry"))),
+             Cell(price(number(row, "exit"))), *_cells(row, {"costs": ",.2f"}),
+             Cell(_minute(row, "closed_at")), Cell(title(word(row, "reason")))),
         )
         for row in found
     )  # fmt: skip

@@ -162,11 +162,9 @@ def _luck(board: Board) -> Iterator[Sentence]:
 def _fall(board: Board) -> Iterator[Sentence]:
     deepest, days = numbers(board.get("metrics"), "max_drawdown", "max_drawdown_days") or (0.0, 0.0)
     if deepest > 0.0:
-        yield Sentence(
-            "known",
-            f"At its worst it was {percent(deepest, 2)} below its highest equity; the longest "
-            f"spell below a peak took {days:,.0f} days.",
-        )
+        said = f"At its worst it was {percent(deepest, 2)} below its highest equity"
+        said += f"; the longest spell below a peak took {days:,.0f} days." if days else "."
+        yield Sentence("known", said)
 
 
 def _targets(board: Board) -> Iterator[Sentence]:

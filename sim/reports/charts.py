@@ -18,6 +18,7 @@ _LEFT, _RIGHT, _TOP = 52.0, 14.0, 28.0
 _BOTTOM, _UNNAMED_BOTTOM = 40.0, 24.0
 _LETTER = 8.6  # width of a digit where letters are largest
 STRIP_WIDTH, _STRIP_PAD = 300.0, 9.0
+_ONE_BY_ONE = 2.0  # days, below which hours are ticked
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Point = tuple[float, float]
@@ -80,11 +81,16 @@ def amount(value: float) -> str:
 
 
 def time_axis(days: Sequence[float]) -> Axis:
-    """Return an axis of days since 1970; ticks on hours, days or months name themselves."""
+    """Return an axis of days since 1970 with ticks on hours, days or months.
+
+    Days and months name themselves; hours are named by the days that they lie in.
+    """
     lo, hi = min(days), max(days)
     if hi - lo < 1e-6:
         lo, hi = lo - 0.5, hi + 0.5
-    return Axis(lo, hi, tuple(_dates(lo, hi)), "")
+    dates = (_date(lo).strftime("%Y-%m-%d"), _date(hi).strftime("%Y-%m-%d"))
+    label = " to ".join(dict.fromkeys(dates)) if hi - lo < _ONE_BY_ONE else ""
+    return Axis(lo, hi, tuple(_dates(lo, hi)), label)
 
 
 class Chart:
@@ -290,7 +296,7 @@ def _dates(lo: float, hi: float) -> list[Tick]:
         return _months(
             lo, hi, next(m for m in (1, 2, 3, 6, 12, 24, 60, 240) if span / 30.4 / m <= 5)
         )
-    if span < 2.0:
+    if span < _ONE_BY_ONE:
         return _hours(lo, hi)
     step = next((s for s in (1, 2, 5, 7, 14) if span / s <= 5.5), 14)
     days = range(math.ceil(lo), math.floor(hi) + 1, step)

@@ -14,6 +14,7 @@ COUNCIL = "consensus"
 DASH = "–"
 YEAR_ROWS = 105_120  # decisions behind the resolutions of the reference table
 _HUGE = 1e100
+_DAYS = 2.9e6  # since 1970, that a calendar has
 PINBALL_NOISE = 0.24  # % against EWMA, two standard errors at YEAR_ROWS
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -109,12 +110,13 @@ def numbers(value: Any, *keys: str) -> list[float] | None:
     return None if None in found else [x for x in found if x is not None]
 
 
-def series(value: Any, x: str, y: str) -> list[tuple[float, float]]:
-    """Return the points of two equally long lists, without those that hold no number."""
+def timed(curve: Any, key: str) -> list[tuple[float, float]]:
+    """Return a curve's points (day, value), without those that hold no number or no date."""
     return [
         (point[0], point[1])
-        for a, b in zip(rows(value, x), rows(value, y), strict=False)
-        if (point := numbers({"x": a, "y": b}, "x", "y")) is not None
+        for at, value in zip(rows(curve, "day"), rows(curve, key), strict=False)
+        if (point := numbers({"at": at, "value": value}, "at", "value")) is not None
+        and 0.0 <= point[0] < _DAYS
     ]
 
 
@@ -140,6 +142,11 @@ def show(value: float | None, form: str = ".2f", unit: str = "") -> str:
 def usdt(value: float | None, form: str = ",.2f") -> str:
     """Write an amount of money."""
     return show(value, form, " USDT")
+
+
+def price(value: float | None) -> str:
+    """Write a price: one decimal from 1,000 on, six digits below."""
+    return show(value, ",.1f" if value is not None and abs(value) >= 1_000.0 else ",.6g")
 
 
 def percent(value: float | None, digits: int = 1) -> str:

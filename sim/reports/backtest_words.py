@@ -22,6 +22,7 @@ LEGEND = (
     "● known: a fact of this run, or beyond luck at 95 % · ◐ likely: beyond luck at 90 % · "
     "○ noise: not to be told from luck · ▲ warning."
 )
+_LOPSIDED = 0.9  # share of one side from which the market's drift is in the result
 _TOO_GOOD = 4.0  # a Sharpe ratio that real strategies of this kind do not have
 
 
@@ -97,7 +98,7 @@ def _idle(board: Board) -> Iterator[Sentence]:
 
 
 def _costs(board: Board) -> Iterator[Sentence]:
-    costs = {name: number(board, "costs", name) or 0.0 for name in part(board, "costs")}
+    costs = {name: number(board, "costs", name) or 0.0 for name in sorted(part(board, "costs"))}
     final, initial = number(board, "metrics", "equity_final"), number(board, "curves", "initial")
     paid = sum(costs.values())
     if not paid or final is None or initial is None:
@@ -118,16 +119,31 @@ def _chance(board: Board) -> Iterator[Sentence]:
         return
     said = f"Of {show(number(found, 'draws'), ',.0f')} traders who trade as often, as long and as "
     said += f"large at random instants, it beats {percent(share)}"
-    level: Level = "noise"
-    if share >= 0.975:
-        level, said = "known", f"{said}: its timing is beyond luck."
-    elif share >= 0.95:
-        level, said = "likely", f"{said}: its timing is probably beyond luck."
-    elif share <= 0.025:
-        level, said = "warning", f"{said}: its timing is worse than chance."
-    else:
-        said += ": its timing is not to be told from chance."
+    level, verdict = _timing(share)
+    said += f": its sides and timing are {verdict}."
+    if level in ("known", "likely") and (side := _one_sided(board)):
+        level = "noise"
+        said += f" But nearly all are {side}, so the market’s own drift counts as merit here; "
+        said += "compare with buying and holding."
     yield Sentence(level, said)
+
+
+def _timing(share: float) -> tuple[Level, str]:
+    if share >= 0.975:
+        return "known", "beyond luck"
+    if share >= 0.95:
+        return "likely", "probably beyond luck"
+    if share <= 0.025:
+        return "warning", "worse than chance"
+    return "noise", "not to be told from chance"
+
+
+def _one_sided(board: Board) -> str:
+    """The side of nearly all trades; nothing where both are taken."""
+    counts = {word(row, "name"): number(row, "trades") or 0.0
+              for row in rows(board, "curves", "by_side")}  # fmt: skip
+    most = max(sorted(counts), key=lambda side: counts[side], default="")
+    return most if most and counts[most] >= _LOPSIDED * sum(counts.values()) else ""
 
 
 def _sharpe(board: Board) -> Iterator[Sentence]:

@@ -362,7 +362,7 @@ def test_words_when_it_lost_then_the_loss_comes_first_with_its_numbers(
 
 @pytest.mark.parametrize(
     ("percentile", "level", "words"),
-    [(0.99, "known", "is beyond luck"), (0.96, "likely", "probably beyond luck"),
+    [(0.99, "known", "are beyond luck"), (0.96, "likely", "probably beyond luck"),
      (0.5, "noise", "not to be told from chance"), (0.01, "warning", "worse than chance")],
 )  # fmt: skip
 def test_words_when_chance_does_as_well_then_timing_is_noise(
@@ -372,6 +372,16 @@ def test_words_when_chance_does_as_well_then_timing_is_noise(
     line = said(made, "Of 500 traders")
     assert line.level == level
     assert words in line.text
+
+
+def test_words_when_only_one_side_was_taken_then_its_rank_is_the_markets_drift(
+    report: dict[str, Any],
+) -> None:
+    made = changed(report, ("benchmarks", "random_turnover", "percentile"), 0.99)
+    made["curves"]["by_side"] = [{"name": "LONG", "trades": 95}, {"name": "SHORT", "trades": 5}]
+    line = said(made, "Of 500 traders")
+    assert line.level == "noise"
+    assert "nearly all are LONG" in line.text
 
 
 def test_words_when_a_gain_may_be_luck_then_it_is_called_noise(report: dict[str, Any]) -> None:

@@ -149,7 +149,8 @@ def success(
         key = target.metric
         seen = found[key] if key in found else Value(metrics[key], n[key])
         # an account that never traded keeps every limit, and that says nothing
-        rows.append(_row(target, Value(None, 0) if idle else seen, intervals.get(key)))
+        row = _row(target, Value(None, 0) if idle else seen, intervals.get(key))
+        rows.append({**row, "why": "not measured: nothing was traded"} if idle else row)
     return [*rows, *(_elsewhere(target) for target in ELSEWHERE)]
 
 

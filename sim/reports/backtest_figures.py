@@ -69,6 +69,8 @@ def underwater(board: Board) -> Card:
     if len(line) < 2:
         return Card(head, missing=_NOT_KEPT)
     values = [y for _, y in line]
+    if min(values) >= 0.0:
+        return Card(head, "Equity was never below its highest mark.")
     y = axis([0.0, *values], "below the peak, %", unit=100.0)
     y = Axis(y.lo, 0.2 * y.hi, y.ticks, y.label)  # little room above 0: nothing is there
     chart = Chart(time_axis([x for x, _ in line]), y, 260.0)
@@ -163,7 +165,7 @@ def rolling(board: Board) -> Card:
         if len(line := timed(part(board, "curves", "rolling", days), "sharpe")) > 1
     ]
     if not lines:
-        return Card(head, missing="Not measured: no Sharpe ratio is given for less than 30 days.")
+        return Card(head, missing="Not measured: fewer than 30 days, or nothing ever moved.")
     everything = [point for *_, line in lines for point in line]
     chart = Chart(time_axis([x for x, _ in everything]),
                   axis([0.0, *(y for _, y in everything)], "Sharpe, a year"), 240.0)  # fmt: skip

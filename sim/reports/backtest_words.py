@@ -50,7 +50,7 @@ def _money(board: Board) -> Iterator[Sentence]:
     metrics = part(board, "metrics")
     made, final = number(metrics, "return_pct"), number(metrics, "equity_final")
     initial = number(board, "curves", "initial")
-    if made is None or final is None or initial is None:
+    if made is None or final is None or initial is None or not _traded(board):
         return
     change = final - initial
     said = (
@@ -61,7 +61,7 @@ def _money(board: Board) -> Iterator[Sentence]:
     held = number(metrics, "buy_hold_return_pct")
     if held is not None:
         said += f" Buying and holding came to {show(held, '+.2f')} %."
-    level: Level = "known" if _traded(board) else "noise"
+    level: Level = "known"
     if change < 0.0:
         level = "warning"
     elif (ends := _interval(board, "return_pct")) is not None and ends[0] <= 0.0 and change > 0.0:
@@ -90,10 +90,11 @@ def _idle(board: Board) -> Iterator[Sentence]:
             "trained on. Trade later bars to learn anything.",
         )
         return
+    held = number(board, "metrics", "buy_hold_return_pct")
     yield Sentence(
         "known",
         "Not one trade; the reasons stand below. On real bars NO_TRADE is nearly always the honest "
-        "answer.",
+        f"answer. Buying and holding came to {show(held, '+.2f')} %.",
     )
 
 
@@ -185,7 +186,7 @@ def _fall(board: Board) -> Iterator[Sentence]:
 
 def _targets(board: Board) -> Iterator[Sentence]:
     judged = [row for row in rows(board, "success") if isinstance(dig(row, "met"), bool)]
-    if not rows(board, "success"):
+    if not judged:
         return
     missed = [word(row, "target") for row in judged if not dig(row, "met")]
     said = (
@@ -193,4 +194,4 @@ def _targets(board: Board) -> Iterator[Sentence]:
     )
     said += f"of {len(judged)}"
     said += f". Missed: {'; '.join(missed)}." if missed else "."
-    yield Sentence("warning" if missed else "known" if judged else "noise", said)
+    yield Sentence("warning" if missed else "known", said)

@@ -20,6 +20,7 @@ from serving.commands.backtest_tables import backtest_view
 from serving.system import REPO_ROOT
 from serving.trials import COLUMNS, Count, Look
 from sim.backtest import BacktestResult
+from sim.benchmarks import benchmarks
 from sim.decided import Tally
 from sim.intervals import deflated_sharpe
 from sim.metrics import Run, measure
@@ -243,7 +244,7 @@ def traded(days: int = 40, deviation: float = 0.01) -> BacktestResult:
     return BacktestResult(
         {"symbol": "BTC/USDT", "timeframe": "5m", "start": "a", "end": "b", "bars": 9}, "ema",
         "strict", measure(run), {}, {"LONG": 1, "SHORT": 0, "NO_TRADE": 8, "reasons": {}}, (),
-        Decimal(1), {}, {}, 0.0, run, Tally(5, HOUR // 12).decided(),
+        Decimal(1), {}, benchmarks(run), 0.0, run, Tally(5, HOUR // 12).decided(),
     )  # fmt: skip
 
 
@@ -310,6 +311,6 @@ def test_backtest_view_when_deflated_then_one_sentence_says_what_it_means() -> N
         backtest_view(judged.result.as_json() | {"costs": {}}, {"trials": judged.trials})
     )
     words = " ".join(shown.getvalue().split())
-    assert f"deflated Sharpe {judged.result.metrics['deflated_sharpe']:.1%}" in words
+    assert f"deflated Sharpe {100 * judged.result.metrics['deflated_sharpe']:.1f} %" in words
     assert "trials trial log: not logged; deflated for this one trial only" in words
     assert "confidence the true Sharpe is above" in words

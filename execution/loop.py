@@ -17,6 +17,7 @@ from typing import Any
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import UsageError
 from domain.market import Bar, Instrument, MarketState
+from domain.operations import OperatorReport, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -33,6 +34,9 @@ from execution import books
 from execution.account import Account
 from execution.exits import horizon_over
 from execution.history import History
+from execution.kelly import Stake, TrackRecord
+from execution.levels import OFF, LevelSettings
+from execution.limits import Check, RiskLimits
 from execution.messages import (
     Absorbed,
     LoopSettings,
@@ -45,7 +49,7 @@ from execution.messages import (
 from execution.money import dec
 from execution.orders import Desk, closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
-from execution.risk import Check, RiskLimits, RiskState
+from execution.risk import RiskState
 from execution.rows import Buffered, in_order
 from execution.sizing import SizingSettings
 
@@ -61,6 +65,7 @@ class TradingLoop:
     strategy, broker, ledger, gate : the ports.
     instruments : every execution symbol's filters.
     limits, sizing : what risk allows, and how much.
+    levels : stop and target of decisions that come without; None = there are none.
 
     Raises
     ------
@@ -78,6 +83,7 @@ class TradingLoop:
         limits: RiskLimits | None = None,
         sizing: SizingSettings | None = None,
         gate: Gate | None = None,
+        levels: LevelSettings | None = None,
     ) -> None:
         for symbol in settings.routes.values():
             if symbol not in instruments:
@@ -91,10 +97,15 @@ class TradingLoop:
         self._traded = set(self._routes.values())
         self._desk = Desk(settings.account, strategy.name)
         self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
-        self._risk = RiskState(limits or RiskLimits(), settings.account)
-        self._planner = Planner(
-            self._risk, sizing or SizingSettings(), settings.spread_bps, self._desk, gate
+        self._risk = RiskState(limits or RiskLimits(), settings.account, self._traded)
+        sizing = sizing or SizingSettings()
+        self._record = TrackRecord(
+            sizing.kelly, settings.account, self._traded, sizing.risk_fraction
         )
+        self._planner = Planner(
+            self._risk, sizing, settings.spread_bps, self._desk, gate,
+            self._record if sizing.mode == "kelly" else None, levels or OFF,
+        )  # fmt: skip
         self._history = History(settings.horizon_bars)
         self._marks: dict[str, Decimal] = {}  # execution symbol → last close
         self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
@@ -130,9 +141,19 @@ class TradingLoop:
         """Return the account marked to the last closes."""
         return self._account.portfolio(at, self._marks)
 
+    @property
+    def risk(self) -> RiskState:
+        """What risk knows; to be read."""
+        return self._risk
+
     def risk_checks(self) -> tuple[Check, ...]:
-        """Return mode, daily loss and total stop with their margins."""
-        return self._risk.state_checks()
+        """Return every limit that needs no order, with its value now and its margin."""
+        held = self.portfolio(self._equity_at)
+        return (*self._risk.state_checks(), *self._risk.exposure_checks(held))
+
+    def stakes(self) -> dict[str, Stake]:
+        """Return what Kelly's rule would risk now, by execution symbol."""
+        return {symbol: self._record.stake(symbol) for symbol in sorted(self._traded)}
 
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first."""
@@ -185,11 +206,18 @@ class TradingLoop:
         # A decision at the due time sends this order itself; without one (a data gap, a desk that
         # was down) it goes out before the first bar that opens later, under the same id.
         position = self._account.position(bar.symbol)
-        if position is None or not horizon_over(position, bar.open_ms):
+        if position is None:
             return []
-        if closing(self._broker.open_orders(), bar.symbol):
+        waiting, due = self._account.waiting(bar.symbol), position.horizon_due
+        reason = ExitReason.HORIZON if horizon_over(position, bar.open_ms) else None
+        if waiting is not None:
+            if waiting.last == bar.open_ms:  # decided just now: the next close looks again
+                return []
+            if reason is None:
+                reason, due = waiting.reason, waiting.since
+        if reason is None or closing(self._broker.open_orders(), bar.symbol):
             return []
-        return [exit_order(self._desk, position, ExitReason.HORIZON, position.horizon_due)]
+        return [exit_order(self._desk, position, reason, due)]
 
     def _execute(self, records: list[Any], bar: Bar) -> None:
         step = bar.close_ms - bar.open_ms
@@ -350,12 +378,11 @@ class TradingLoop:
         now = self.portfolio(at)
         mark = EquityMark(now.account, at, now.cash, now.equity, now.high_water)
         self._take(records, mark)
-        if not self._risk.must_halt:
+        change = self._risk.due_change(at)
+        if change is None:
             return []
-        limit = self._risk.limits.total_stop
-        why = f"equity is {self._risk.fall:.2%} below its high-water mark, limit {limit:.2%}"
-        change = ModeChange(now.account, at, RiskMode.HALTED, "risk", why)
-        return self._shut(records, change, ExitReason.RISK)
+        halts = change.mode is RiskMode.HALTED
+        return self._shut(records, change, ExitReason.RISK if halts else None)
 
     def _plan(self, draft: Decision, state: MarketState, leaving: set[str]) -> Plan:
         symbol = self._routes[state.symbol]
@@ -367,6 +394,7 @@ class TradingLoop:
             self._instruments[symbol], self.portfolio(state.as_of), price, scale,
             symbol in leaving or closing(self._broker.open_orders(), symbol),
             pending_elsewhere(self._broker.open_orders(), symbol, self._marks),
+            self._account.waiting(symbol),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
 
@@ -394,6 +422,19 @@ class TradingLoop:
         reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
         self._send(records, self._shut(records, change, reason))
         return change
+
+    def report(self, report: OperatorReport) -> None:
+        """Take down how the operator is; it may pause entries from the next decision on."""
+        self._note(report)
+
+    def event(self, event: RiskEvent) -> None:
+        """Take down something that bears on risk."""
+        self._note(event)
+
+    def _note(self, record: OperatorReport | RiskEvent) -> None:
+        records: list[Any] = []
+        self._take(records, record)
+        self._commit(records)
 
     def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
         """Close every position at the market and return the orders."""
@@ -456,6 +497,7 @@ class TradingLoop:
         elif isinstance(record, EquityMark):
             self._equity_at = max(self._equity_at, record.at)
         self._risk.fold(record)
+        self._record.fold(record)
         return self._account.fold(record)
 
     def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:

@@ -35,7 +35,7 @@ from execution.funding import FundingRate, base_rate, no_funding, rates_of
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker, Venue
-from execution.risk import RiskLimits
+from execution.limits import RiskLimits
 from execution.sizing import SizingSettings
 from execution.strategies import EmaCross
 from serving.auth import token_of

@@ -22,10 +22,10 @@ from domain.times import iso
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill, Posting
 from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate
+from execution.limits import EXERCISE, RiskLimits
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker, Venue
-from execution.risk import EXERCISE, RiskLimits
 from execution.sizing import SizingSettings
 from sim.metrics import (
     Metric,

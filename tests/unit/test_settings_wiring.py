@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from execution.risk import RiskLimits
+from execution.limits import RiskLimits
 from execution.sizing import SizingSettings
 from serving.bootstrap import market_for, risk_limits, sizing
 from serving.settings import load_settings

@@ -8,6 +8,7 @@ from typing import Any
 
 from domain.canonical import plain
 from domain.decision import Decision
+from domain.operations import OperatorReport, RiskEvent
 from domain.trading import ClosedTrade, Event, Fill, ModeChange, Refusal
 from serving.schema import fill_of, signal_of, trade_of
 from storage.events import EventLog
@@ -29,6 +30,13 @@ def event_of(record: Any) -> tuple[str, Event] | None:
         return f"refusal {record.key}", Event("risk", record.at, plain(record), "warning")
     if isinstance(record, ModeChange):
         return f"mode {record.key}", Event("risk", record.at, plain(record), "warning")
+    if isinstance(record, RiskEvent):
+        why = record.body.get("text", record.subject)
+        body = {**plain(record), "why": why}
+        return f"risk_event {record.key}", Event("risk", record.at, body, record.level)
+    if isinstance(record, OperatorReport):
+        body = {**plain(record), "why": f"operator: {record.source} {record.value:g}"}
+        return f"operator {record.key}", Event("risk", record.at, body)
     return None
 
 

@@ -22,6 +22,7 @@ from domain.times import iso
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill, Posting
 from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate
+from execution.levels import OFF, LevelSettings
 from execution.limits import EXERCISE, RiskLimits
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
@@ -56,6 +57,7 @@ class BacktestRules:
     profile: str = "strict"
     limits: RiskLimits = field(default_factory=RiskLimits)
     sizing: SizingSettings = field(default_factory=SizingSettings)
+    levels: LevelSettings = OFF
     horizon_bars: int = 5
     initial_cash: Decimal = Decimal(10_000)
     account: str = "paper"
@@ -303,7 +305,7 @@ def _loop(
     )  # fmt: skip
     return TradingLoop(
         strategy, broker, ledger, {instrument.symbol: instrument}, settings,
-        limits=rules.limits, sizing=rules.sizing, gate=gate,
+        limits=rules.limits, sizing=rules.sizing, gate=gate, levels=rules.levels,
     )  # fmt: skip
 
 

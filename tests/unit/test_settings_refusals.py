@@ -227,8 +227,8 @@ def test_settings_when_they_contradict_each_other_then_they_are_refused(
 @pytest.mark.parametrize(
     "name",
     [
-        "CONCLAVE_KELLY", "CONCLAVE_HEDGE_MODE", "CONCLAVE_MAX_CORRELATION", "CONCLAVE_MAX_STREAMS",
-        "CONCLAVE_STRICT_JOURNAL", "CONCLAVE_RATE_LIMIT_PER_MINUTE", "CONCLAVE_BOOK_DEPTH",
+        "CONCLAVE_HEDGE_MODE", "CONCLAVE_MAX_STREAMS", "CONCLAVE_STRICT_JOURNAL",
+        "CONCLAVE_RATE_LIMIT_PER_MINUTE", "CONCLAVE_BOOK_DEPTH",
     ],
 )  # fmt: skip
 def test_environment_when_nothing_would_honour_a_name_then_it_is_no_setting(name: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from execution.limits import RiskLimits
 from execution.sizing import SizingSettings
-from serving.bootstrap import market_for, risk_limits, sizing
+from serving.rules import market_for, risk_limits, sizing
 from serving.settings import load_settings
 from tests.execution_scenes import flat, states_of
 

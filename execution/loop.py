@@ -487,6 +487,8 @@ class TradingLoop:
             if record.symbol in self._traded or self._account.position(record.symbol) is not None:
                 self._marks[record.symbol] = dec(record.close)
                 self._marked[record.symbol] = record.close_ms
+                self._risk.fold(record)
+                self._record.fold(record)
             return self._history.push(record) if record.symbol in self._routes else None
         if isinstance(record, Decision):
             self._history.asked(record)

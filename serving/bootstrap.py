@@ -357,7 +357,8 @@ def _owner() -> str:
 
 def _with_strategy(needs: Needs, strategy: Strategy) -> Needs:
     own = getattr(strategy, "needs", Needs())
-    return Needs(max(needs.bars, own.bars), max(needs.feature_rows, own.feature_rows))
+    rows = max(1, needs.feature_rows, own.feature_rows)  # one for stop and target by ATR
+    return Needs(max(needs.bars, own.bars), rows)
 
 
 def _memories(feed: Feed, timeframe: str) -> dict[str, MarketMemory]:

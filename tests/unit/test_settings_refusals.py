@@ -212,6 +212,7 @@ def test_value_when_a_word_is_mistyped_then_the_right_one_is_suggested() -> None
         ),
         ({"CONCLAVE_MIN_ORDER_NOTIONAL": "2000"}, "risk.min_order_notional", "must not exceed"),
         ({"CONCLAVE_DRAWDOWN_START": "0.2"}, "risk.drawdown_start", "must not exceed"),
+        ({"CONCLAVE_CORRELATION_LEAST": "500"}, "risk.correlation_least", "must not exceed"),
     ],
 )  # fmt: skip
 def test_settings_when_they_contradict_each_other_then_they_are_refused(

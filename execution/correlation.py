@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,18 @@ class Correlations:
 
     Parameters
     ----------
-    symbols : execution symbols; with fewer than two nothing is kept.
+    routes : symbol of the bars → execution symbol; with fewer than two nothing is kept.
     window : returns kept of each; bars of no other timeframe than the traded one arrive.
     least : returns at common instants below which a correlation is not measured.
     """
 
-    def __init__(self, symbols: Iterable[str], window: int, least: int) -> None:
-        names = set(symbols)
-        self.several = len(names) > 1
+    def __init__(self, routes: Mapping[str, str], window: int, least: int) -> None:
+        self.several = len(routes) > 1
         self._least = least
+        self._of = {route: symbol for symbol, route in routes.items()}
         self._last: dict[str, tuple[int, float]] = {}
         self._returns: dict[str, deque[tuple[int, float]]] = (
-            {name: deque(maxlen=window) for name in names} if self.several else {}
+            {symbol: deque(maxlen=window) for symbol in routes} if self.several else {}
         )
 
     def fold(self, record: Any) -> None:
@@ -42,15 +42,16 @@ class Correlations:
         self._last[record.symbol] = (at, record.close)
 
     def between(self, one: str, other: str) -> float | None:
-        """Return Pearson's correlation in [−1, 1]; None where it is not measured.
+        """Return Pearson's correlation of two execution symbols; None where it is not measured.
 
         That is so below the least number of common returns, and where one of the two stood still.
         """
-        first = dict(self._returns.get(one, ()))
-        pairs = [(first[at], r) for at, r in self._returns.get(other, ()) if at in first]
+        x, y = (self._returns.get(self._of.get(name, ""), ()) for name in (one, other))
+        first = dict(x)
+        pairs = [(first[at], r) for at, r in y if at in first]
         if len(pairs) < self._least:
             return None
-        x, y = np.array(pairs, dtype=np.float64).T
-        x, y = x - x.mean(), y - y.mean()
-        scale = math.sqrt(float(x @ x) * float(y @ y))
-        return float(x @ y) / scale if scale > 0.0 else None
+        both = np.array(pairs, dtype=np.float64).T
+        a, b = both - both.mean(axis=1, keepdims=True)
+        scale = math.sqrt(float(a @ a) * float(b @ b))
+        return float(a @ b) / scale if scale > 0.0 else None

@@ -80,6 +80,7 @@ class TrackRecord:
     Parameters
     ----------
     account : whose trades count.
+    symbols : what is forecast: its bars are there before the first trade, warm-up included.
     fixed : risk of a trade before the window is full, fraction of equity.
     """
 
@@ -103,7 +104,7 @@ class TrackRecord:
                 self._record = _record(self._returns)
 
     def stake(self, symbol: str) -> Stake:
-        """Return the risk of the next trade of an execution symbol."""
+        """Return the risk of the next trade on a forecast symbol."""
         settings, trades = self._settings, len(self._returns)
         known = self._vols.get(symbol)
         vol = None if known is None else known.value

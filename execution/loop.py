@@ -97,10 +97,10 @@ class TradingLoop:
         self._traded = set(self._routes.values())
         self._desk = Desk(settings.account, strategy.name)
         self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
-        self._risk = RiskState(limits or RiskLimits(), settings.account, self._traded)
+        self._risk = RiskState(limits or RiskLimits(), settings.account, self._routes)
         sizing = sizing or SizingSettings()
         self._record = TrackRecord(
-            sizing.kelly, settings.account, self._traded, sizing.risk_fraction
+            sizing.kelly, settings.account, self._routes, sizing.risk_fraction
         )
         self._planner = Planner(
             self._risk, sizing, settings.spread_bps, self._desk, gate,
@@ -152,8 +152,8 @@ class TradingLoop:
         return (*self._risk.state_checks(), *self._risk.exposure_checks(held))
 
     def stakes(self) -> dict[str, Stake]:
-        """Return what Kelly's rule would risk now, by execution symbol."""
-        return {symbol: self._record.stake(symbol) for symbol in sorted(self._traded)}
+        """Return what Kelly's rule would risk now, by forecast symbol."""
+        return {symbol: self._record.stake(symbol) for symbol in sorted(self._routes)}
 
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first."""
@@ -487,9 +487,11 @@ class TradingLoop:
             if record.symbol in self._traded or self._account.position(record.symbol) is not None:
                 self._marks[record.symbol] = dec(record.close)
                 self._marked[record.symbol] = record.close_ms
-                self._risk.fold(record)
-                self._record.fold(record)
-            return self._history.push(record) if record.symbol in self._routes else None
+            if record.symbol not in self._routes:
+                return None
+            self._risk.fold(record)
+            self._record.fold(record)
+            return self._history.push(record)
         if isinstance(record, Decision):
             self._history.asked(record)
             if record.origin == "on_demand":

@@ -170,7 +170,7 @@ class Planner:
     ) -> None:
         symbol = now.instrument.symbol
         stop = decision.stop if review.levels is None else review.levels.stop
-        review.stake = None if self._record is None else self._record.stake(symbol)
+        review.stake = None if self._record is None else self._record.stake(decision.symbol)
         shrunk = decision.gate.action == "shrink"
         factor = (decision.gate.size_factor if shrunk else 1.0) * self._risk.size_factor
         sized = size(

@@ -7,7 +7,7 @@ too thin makes an exit of choice wait for some bars. Limits are on mark-to-marke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -37,10 +37,12 @@ class RiskState:
 
     Parameters
     ----------
-    symbols : what is traded, for correlations.
+    routes : symbol of the bars → execution symbol, for correlations.
     """
 
-    def __init__(self, limits: RiskLimits, account: str, symbols: Iterable[str] = ()) -> None:
+    def __init__(
+        self, limits: RiskLimits, account: str, routes: Mapping[str, str] | None = None
+    ) -> None:
         self.limits, self.account = limits, account
         self.mode = RiskMode.ACTIVE
         self.change: ModeChange | None = None
@@ -54,7 +56,7 @@ class RiskState:
         self._now = 0
         self._readiness = Readiness(account, limits.operator, limits.operator_hold_ms)
         self._correlations = Correlations(
-            () if limits.max_correlation is None else symbols,
+            (routes or {}) if limits.max_correlation is not None else {},
             limits.correlation_bars, limits.correlation_least,
         )  # fmt: skip
 

@@ -99,7 +99,7 @@ def test_state_when_asked_then_every_limit_has_value_limit_and_distance(tmp_path
             check = checks[name]
             assert check["margin"] == pytest.approx(check["limit"] - check["value"])
         assert (state["mode"], state["size_factor"], state["risk_cap"]) == ("ACTIVE", 1.0, None)
-        stake = state["stakes"]["BTC/USDT:USDT"]
+        stake = state["stakes"]["BTC/USDT"]
         assert (stake["fraction"], stake["trades"]) == (0.0025, 0)
 
     with_desk(tmp_path, steps)

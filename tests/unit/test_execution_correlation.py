@@ -26,6 +26,7 @@ from tests.execution_scenes import (
 )
 
 A, B, C = PERP.symbol, "ETH/USDT:USDT", "SOL/USDT:USDT"
+ROUTES = {symbol: symbol for symbol in (A, B, C)}
 
 
 def bars_of(symbol, returns, first=0):
@@ -37,7 +38,7 @@ def bars_of(symbol, returns, first=0):
 
 
 def folded(series, window=288, least=60):
-    correlations = Correlations(series, window, least)
+    correlations = Correlations({symbol: symbol for symbol in series}, window, least)
     for bars in series.values():
         for bar in bars:
             correlations.fold(bar)
@@ -80,6 +81,16 @@ def test_correlation_when_the_window_has_moved_on_then_the_past_is_forgotten():
     assert known.between(A, B) == pytest.approx(1.0)
 
 
+def test_correlation_when_forecast_and_execution_differ_then_the_forecast_bars_count():
+    x = noise(100, 3)
+    known = Correlations({"BTC/USDT": A, "ETH/USDT": B}, 288, 60)
+    for symbol in ("BTC/USDT", "ETH/USDT"):
+        for bar in bars_of(symbol, x):
+            known.fold(bar)
+    assert known.between(A, B) == pytest.approx(1.0)
+    assert known.between("BTC/USDT", "ETH/USDT") is None
+
+
 def held(**quantities):
     names = {"a": A, "b": B, "c": C}
     positions = {
@@ -91,7 +102,7 @@ def held(**quantities):
 
 
 def state_with(series, limits=None):
-    state = RiskState(limits or RiskLimits(), "paper", [A, B, C])
+    state = RiskState(limits or RiskLimits(), "paper", ROUTES)
     for bars in series.values():
         for bar in bars:
             state.fold(bar)
@@ -136,7 +147,7 @@ def test_exposure_when_a_pair_is_not_measured_then_it_says_so_and_stops_nothing(
 
 def test_exposure_when_the_cap_is_off_or_one_symbol_is_traded_then_there_is_no_such_check():
     off = state_with({}, RiskLimits(max_correlation=None))
-    alone = RiskState(RiskLimits(), "paper", [A])
+    alone = RiskState(RiskLimits(), "paper", {A: A})
     for state in (off, alone):
         names = [check.name for check in state.entry_checks(held(), A, Decimal(1), 1.0)]
         assert "correlated_exposure" not in names

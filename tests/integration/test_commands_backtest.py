@@ -20,6 +20,7 @@ from domain.market import MarketState
 from domain.opinion import Opinion
 from domain.trading import EquityMark
 from execution.strategies import EmaCross
+from serving import backtesting
 from serving.backtesting import MoneyLedger, Request, run, set_up, taped
 from serving.bootstrap import agents_named
 from serving.commands.common import settings_from
@@ -190,6 +191,21 @@ def test_backtest_when_two_files_are_given_then_one_is_forecast_and_the_other_tr
     alone = json.loads(cli("backtest", *files[:2], "--strategy", "ema_cross", "--json")[1])
     assert "short_not_possible" in alone["decisions"]["reasons"]
     assert "short_not_possible" not in board["decisions"]["reasons"]
+
+
+@pytest.mark.parametrize("strategy", ["ema_cross", "mean_reversion"])
+def test_backtest_when_the_profile_has_stops_then_strategies_that_ask_nobody_leave_by_them(
+    tmp_path: Path, strategy: str
+) -> None:
+    overrides = [f"execution.strategy={strategy}", "risk.daily_breaker=false"]
+    settings = settings_from("strict", None, overrides)
+    request = backtesting.Request(perp(tmp_path), None, None, (None, None), "strict", "")
+    result = backtesting.run(backtesting.set_up(settings, request, SystemClock()))
+    first = min(trade.opened_at for trade in result.closed if trade.reason == "stop")
+    assert {"stop", "target"} <= {trade.reason for trade in result.closed}
+    if strategy == "ema_cross":  # no ATR before a day of bars
+        assert first >= DEMO_START_MS + 288 * STEP
+    assert len(result.closed) > 20
 
 
 def test_backtest_when_a_funding_file_lies_beside_the_bars_then_it_is_paid(

@@ -50,6 +50,7 @@ class RiskState:
         self._summit = ZERO  # as peak, but arming leaves it
         self._recovering = False
         self._equity = ZERO
+        self._fallen, self._lost = ZERO, 0  # below the mark; quarters of the size lost by it
         self._day = -1
         self._day_start = ZERO
         self._tripped = False
@@ -78,6 +79,7 @@ class RiskState:
         armed = change.mode is RiskMode.ACTIVE
         if armed and self.mode in (RiskMode.HALTED, RiskMode.KILLED):
             self.peak = self._equity
+            self._measure()
         self.mode, self.change = change.mode, change
 
     def _mark(self, mark: EquityMark) -> None:
@@ -90,9 +92,10 @@ class RiskState:
             self._day, self._tripped = day, False
         self._equity = mark.equity
         self.peak = max(self.peak, mark.equity)
+        self._measure()
         if mark.equity > self._summit:
             self._summit, self._recovering = mark.equity, False
-        self._recovering |= self._quarters_lost > 0
+        self._recovering |= self._lost > 0
         limit = self.limits.daily_loss
         self._tripped |= limit is not None and self.day_loss > limit
 
@@ -104,24 +107,19 @@ class RiskState:
     @property
     def fall(self) -> float:
         """Fall from the high-water mark, as a fraction."""
-        return float(self._fall)
+        return float(self._fallen)
 
-    @property
-    def _fall(self) -> Decimal:
-        return 1 - self._equity / self.peak if self.peak > 0 else ZERO
-
-    @property
-    def _quarters_lost(self) -> int:
+    def _measure(self) -> None:
         # In decimals: 6 % less 5 % must be a whole step.
-        start = self.limits.drawdown_start
-        if start is None or self._fall < dec(start):
-            return 0
-        return min(_QUARTERS, 1 + int((self._fall - dec(start)) / _DRAWDOWN_STEP))
+        self._fallen = 1 - self._equity / self.peak if self.peak > 0 else ZERO
+        self._lost, start = 0, self.limits.drawdown_start
+        if start is not None and self._fallen > 0 and self._fallen >= dec(start):
+            self._lost = min(_QUARTERS, 1 + int((self._fallen - dec(start)) / _DRAWDOWN_STEP))
 
     @property
     def size_factor(self) -> float:
         """The share of an entry's size that the drawdown leaves: 1, .75, .5, .25 or 0."""
-        return 1 - self._quarters_lost / _QUARTERS
+        return 1 - self._lost / _QUARTERS
 
     @property
     def risk_cap(self) -> float | None:

@@ -17,6 +17,7 @@ from typing import Any
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import LedgerError, ServiceUnreachable, UsageError
 from domain.market import Bar, Instrument, MarketState
+from domain.operations import Reflection
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -34,6 +35,7 @@ from execution.account import Account
 from execution.dispatch import Dispatch
 from execution.exits import horizon_over
 from execution.history import History
+from execution.journal import Journal, JournalMode
 from execution.messages import (
     Absorbed,
     LoopSettings,
@@ -62,6 +64,7 @@ class TradingLoop:
     strategy, broker, ledger, gate : the ports.
     instruments : every execution symbol's filters.
     limits, sizing : what risk allows, and how much.
+    journal : what is written about trades, and whether entries wait for it.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class TradingLoop:
         limits: RiskLimits | None = None,
         sizing: SizingSettings | None = None,
         gate: Gate | None = None,
+        journal: JournalMode = "off",
     ) -> None:
         for symbol in settings.routes.values():
             if symbol not in instruments:
@@ -94,9 +98,11 @@ class TradingLoop:
         self._dispatch = Dispatch(broker, settings.account)
         self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
         self._risk = RiskState(limits or RiskLimits(), settings.account)
+        self._journal = None if journal == "off" else Journal(journal, settings.account)
         self._planner = Planner(
-            self._risk, sizing or SizingSettings(), settings.spread_bps, self._desk, gate
-        )
+            self._risk, sizing or SizingSettings(), settings.spread_bps, self._desk, gate,
+            self._journal,
+        )  # fmt: skip
         self._history = History(settings.horizon_bars)
         self._marks: dict[str, Decimal] = {}  # execution symbol → last close
         self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
@@ -213,8 +219,14 @@ class TradingLoop:
             if isinstance(row, Fill):
                 for line in books.of_fill(row, self.settings.currency):
                     self._take(records, line)
-            if trade is not None:
-                self._take(records, trade)
+            if isinstance(trade, ClosedTrade):
+                self._write_up(records, trade)
+
+    def _write_up(self, records: list[Any], trade: ClosedTrade) -> None:
+        draft = None if self._journal is None else self._journal.draft(trade)
+        self._take(records, trade)
+        if draft is not None:
+            self._take(records, draft)
 
     def _reconcile(self, records: list[Any], at: int) -> None:
         # What ledger and broker disagree about stops entries, and closes nothing: it is not known
@@ -428,6 +440,31 @@ class TradingLoop:
         self._send([], orders)
         return orders
 
+    def close(self, reflection: Reflection, at: int) -> Order:
+        """Close the position a reflection is about, at the market; both go into one append.
+
+        Raises
+        ------
+        UsageError : if nothing is open there, or it is being closed already.
+        """
+        symbol = reflection.symbol
+        position = self._account.position(symbol)
+        if position is None or position.decision_id != reflection.decision_id:
+            raise UsageError("close", "needs an open position", symbol)
+        if closing(self._broker.open_orders(), symbol):
+            raise UsageError("close", "is on its way already", symbol)
+        order = exit_order(self._desk, position, ExitReason.MANUAL, at)
+        records: list[Any] = []
+        self._take(records, reflection)
+        self._send(records, [order])
+        return order
+
+    def note(self, record: Any) -> None:
+        """Write down a row that comes from outside: a reflection, a risk event."""
+        records: list[Any] = []
+        self._take(records, record)
+        self._commit(records)
+
     def shutdown(self, at: int) -> list[Order]:
         """Do what ``on_shutdown`` says."""
         if self.settings.on_shutdown == "keep":
@@ -488,6 +525,8 @@ class TradingLoop:
         elif isinstance(record, EquityMark):
             self._equity_at = max(self._equity_at, record.at)
         self._risk.fold(record)
+        if self._journal is not None:
+            self._journal.fold(record)
         return self._account.fold(record)
 
     def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:

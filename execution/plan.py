@@ -12,6 +12,7 @@ from domain.ports import Gate
 from domain.records import changed
 from domain.trading import ZERO, Order, Portfolio, Position, Refusal
 from execution.exits import Meaning, horizon_over, meaning
+from execution.journal import Journal
 from execution.orders import Desk, entry_orders, exit_order
 from execution.risk import Check, RiskState, failed
 from execution.sizing import Sized, SizingSettings, size
@@ -69,6 +70,7 @@ class Planner:
     Parameters
     ----------
     spreads : the modelled spread of each execution symbol, bps, checked where there is no book.
+    journal : may make entries wait for a reflection; None = there is none.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class Planner:
         spreads: Mapping[str, float],
         desk: Desk,
         gate: Gate | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._risk, self._sizing, self._spreads = risk, sizing, dict(spreads)
-        self._desk, self._gate = desk, gate
+        self._desk, self._gate, self._journal = desk, gate, journal
 
     def plan(self, draft: Decision, state: MarketState, now: Situation) -> Plan:
         """Return the final decision with what follows from it; changes nothing."""
@@ -150,6 +153,8 @@ class Planner:
             changed(now.portfolio, positions=others), symbol, sized.notional,
             self._spreads.get(symbol, 0.0), state.book, now.pending,
         )  # fmt: skip
+        if self._journal is not None:
+            checks += self._journal.checks(symbol, decision.action.value)
         noes = _noes(checks)
         if sized.reason is not None:
             rule = f"notional at least {sized.floor}"

@@ -26,9 +26,11 @@ from domain.ports import Agent, MarketSource, Needs
 from domain.times import iso
 from domain.trading import RiskMode
 from execution.loop import TradingLoop
+from serving.asserting import Asserting
 from serving.control import Confirmation, Control
 from serving.debating import Debating
 from serving.folds import Fold
+from serving.journal_desk import JournalRules, closed, reflected
 from serving.market_clock import MarketClock
 from serving.monitoring import Monitor
 from serving.opinions import Opinions
@@ -74,6 +76,8 @@ class Desk:
     needs : returns the most any agent reads of a state; a newer model may read more.
     history : opined, scored and folded, but never traded, before the first live bar.
     monitor : looks for drift once a day of market time, or None.
+    asserting : looks at what must hold of the ledger once a day of market time.
+    journal : what a reflection must have.
     debating : who may answer once the agents have spoken.
     refresher : lets ``agents`` move to models that are promoted while they are here.
     """
@@ -94,6 +98,8 @@ class Desk:
     pacer: Pacer
     market_clock: MarketClock
     refresher: Refresher
+    asserting: Asserting
+    journal: JournalRules
     debating: Debating = field(default_factory=Debating)
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
@@ -148,6 +154,7 @@ class Desk:
         ]
         if self.monitor is not None:
             self.monitor.resume(self.reader, self.memories)
+        self.asserting.resume()
         self._house()  # a kill that was ordered meanwhile comes first
         if states:
             log.info("finishing_bar", symbols=[state.symbol for state in states])
@@ -241,6 +248,8 @@ class Desk:
             self._announce(decision)
         self.teller.tell()
         self._watch([state.symbol for state in states])
+        self.asserting.look(states[0].as_of, self.market_clock.wall_now())
+        self.teller.tell()
         self._tell()
 
     async def _debate(
@@ -298,7 +307,16 @@ class Desk:
         why = self.control.killed_by_file()
         if why is not None and self.loop.mode is not RiskMode.KILLED:
             self._kill({"by": "file", "why": why})
-        self.control.serve({"kill": self._kill, "arm": self._arm, "signal": self._on_demand})
+        self.control.serve(
+            {
+                "kill": self._kill,
+                "arm": self._arm,
+                "signal": self._on_demand,
+                "reflect": self._reflect,
+                "close": self._close,
+                "assertions": self._assert,
+            }
+        )
 
     def _kill(self, body: Mapping[str, Any]) -> dict[str, Any]:
         change = self.loop.kill(str(body["by"]), str(body["why"]), self.market_clock.now())
@@ -328,6 +346,24 @@ class Desk:
         self.teller.tell()
         self._tell(force=True)
         return {"mode": self.loop.mode.value, "changed": change is not None}
+
+    def _reflect(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        now = self.market_clock.now()
+        answer = reflected(self.loop, self.reader, self.journal, body, now)
+        self.teller.tell()
+        return answer
+
+    def _close(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = closed(self.loop, self.reader, self.journal, body, self.market_clock.now())
+        self.teller.tell()
+        self._tell(force=True)
+        return answer
+
+    def _assert(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        del body
+        answer = self.asserting.now(self.market_clock.now(), self.market_clock.wall_now())
+        self.teller.tell()
+        return answer
 
     def _on_demand(self, body: Mapping[str, Any]) -> dict[str, Any]:
         memory = self.memories.get(str(body["symbol"]))

@@ -197,7 +197,8 @@ class TradingLoop:
         # A decision at the due time sends this order itself; without one (a data gap, a desk that
         # was down) it goes out before the first bar that opens later, under the same id.
         position = self._account.position(bar.symbol)
-        if position is None or not horizon_over(position, bar.open_ms):
+        killed = self.mode is RiskMode.KILLED  # then only what was sent at the kill closes
+        if killed or position is None or not horizon_over(position, bar.open_ms):
             return []
         if closing(self._broker.open_orders(), bar.symbol):
             return []
@@ -405,18 +406,30 @@ class TradingLoop:
 
     # Control
 
-    def kill(self, by: str, why: str, at: int) -> ModeChange | None:
-        """Close everything at the market and refuse all entries; None if already killed."""
-        return self.change_mode(RiskMode.KILLED, by, why, at)
+    def kill(self, by: str, why: str, at: int, *, flatten: bool = True) -> ModeChange | None:
+        """Refuse all entries and close everything at the market; None if already killed.
+
+        Parameters
+        ----------
+        flatten : without it positions are left alone, with their stops and targets; a later kill
+            with it still closes them.
+        """
+        change = self.change_mode(RiskMode.KILLED, by, why, at, flatten=flatten)
+        if change is None and flatten:
+            self.flatten(at, ExitReason.KILL)
+        return change
 
     def arm(self, by: str, why: str, at: int) -> ModeChange | None:
         """Allow entries again; None if they are allowed."""
         return self.change_mode(RiskMode.ACTIVE, by, why, at)
 
-    def change_mode(self, mode: RiskMode, by: str, why: str, at: int) -> ModeChange | None:
+    def change_mode(
+        self, mode: RiskMode, by: str, why: str, at: int, *, flatten: bool = True
+    ) -> ModeChange | None:
         """Change what risk allows at market time ``at`` (ms); None if it is so already.
 
-        KILLED and HALTED close what is open; all but ACTIVE withdraw entries on their way.
+        KILLED and HALTED close what is open, unless told not to ``flatten``; all but ACTIVE
+        withdraw entries on their way.
         """
         if mode is self.mode:
             return None
@@ -425,7 +438,7 @@ class TradingLoop:
         change = ModeChange(self.settings.account, at, mode, by, why)
         records: list[Any] = []
         reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
-        orders = self._shut(records, change, reason)
+        orders = self._shut(records, change, reason if flatten else None)
         try:
             self._send(records, orders)
         except (LedgerError, ServiceUnreachable):

@@ -10,7 +10,7 @@ from domain.decision import Action, Decision, ExitReason, GateVerdict, Reason
 from domain.market import Instrument, MarketState
 from domain.ports import Gate
 from domain.records import changed
-from domain.trading import ZERO, Order, Portfolio, Position, Refusal
+from domain.trading import ZERO, Order, Portfolio, Position, Refusal, RiskMode
 from execution.exits import Meaning, horizon_over, meaning
 from execution.journal import Journal
 from execution.orders import Desk, entry_orders, exit_order
@@ -164,7 +164,8 @@ class Planner:
     def _exits(
         self, decision: Decision, now: Situation, what: Meaning, *, refused: bool
     ) -> list[Order]:
-        if now.position is None or now.closing:
+        killed = self._risk.mode is RiskMode.KILLED  # then only what was sent at the kill closes
+        if killed or now.position is None or now.closing:
             return []
         if what in _CLOSES:
             reason = ExitReason.OPPOSITE

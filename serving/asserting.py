@@ -159,7 +159,8 @@ class Measuring:
     def _reconciliation(self) -> Verdict:
         page = self.reader.page(RiskEvent, limit=1, account=self.account, kind=RECONCILIATION)
         apart = [event for _, event in page.items if event.level == "error"]
-        sums = dict.fromkeys((row.asset for row in (rows := self.reader.trial_balance())), ZERO)
+        rows = self.reader.trial_balance()
+        sums = dict.fromkeys((row.asset for row in rows), ZERO)
         for row in rows:
             sums[row.asset] += row.amount
         wrong = {asset: f"{total:f}" for asset, total in sums.items() if total}

@@ -42,11 +42,12 @@ from execution.strategies import EmaCross
 from serving.asserting import Asserting, Measuring
 from serving.asserting_setup import limits_of, session_backtest, suggesting
 from serving.auth import token_of
-from serving.control import KILL_FILE, LEASE_TTL_MS, Control
+from serving.control import LEASE_TTL_MS, Control
 from serving.debating import debating
 from serving.desk import Desk, Progress
 from serving.folds import Fold
 from serving.journal_desk import JournalRules
+from serving.killing import KILL_FILE
 from serving.market_clock import MarketClock
 from serving.market_files import load_bars
 from serving.monitoring import Monitor
@@ -343,6 +344,7 @@ def council_service(
         deadline_s=deadline(plan, settings),
         token=api_token(settings),
         clock=clock,
+        kill_file=settings.data.var_dir / KILL_FILE,
     )
 
 

@@ -18,6 +18,7 @@ from domain.errors import (
     ServiceUnreachable,
     UsageError,
 )
+from serving.killing import KillOrder, read_kill
 from serving.processes import alive
 from storage.inbox import Inbox
 from storage.leases import Lease
@@ -27,8 +28,6 @@ log = structlog.get_logger("control")
 LEASE_TTL_MS = 10_000
 RENEW_SECONDS = 2.5
 CODE_SECONDS = 120.0
-KILL_FILE = "KILL"
-REASON_CHARACTERS = 400
 
 Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -85,15 +84,9 @@ class Control:
             raise LeaseLost("desk", "lost its lease to another desk")
         self._renewed = at
 
-    def killed_by_file(self) -> str | None:
-        """Return what is written in the kill file (or its name), None if there is no such file."""
-        try:
-            with self.kill_file.open(encoding="utf-8", errors="replace") as file:
-                return clean_text(file.read(REASON_CHARACTERS), REASON_CHARACTERS) or KILL_FILE
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            return f"{KILL_FILE} ({error.strerror})"  # there is something of that name: be safe
+    def killed_by_file(self) -> KillOrder | None:
+        """Return what the kill file orders, None if there is no such file."""
+        return read_kill(self.kill_file)
 
     def serve(self, handlers: Mapping[str, Handler]) -> None:
         """Carry out what waits in the inbox, oldest first, and answer.
@@ -118,12 +111,6 @@ class Control:
                 self.inbox.answer(request.id, result)
                 raise
             self.inbox.answer(request.id, result)
-
-
-def clean_text(text: str, most: int) -> str:
-    """Return a text as one line of at most ``most`` characters, without control characters."""
-    line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
-    return "".join(character for character in line if character.isprintable())[:most]
 
 
 def _refusal(code: str, message: str, hint: str) -> dict[str, Any]:

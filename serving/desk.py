@@ -19,7 +19,7 @@ from agents.contract import out_of_sample, trim
 from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.errors import UsageError
+from domain.errors import ServiceUnreachable, UsageError
 from domain.market import Bar, BarFrame, MarketState
 from domain.opinion import Opinion
 from domain.ports import Agent, MarketSource, Needs
@@ -27,7 +27,7 @@ from domain.times import iso
 from domain.trading import RiskMode
 from execution.loop import TradingLoop
 from serving.asserting import Asserting
-from serving.control import Confirmation, Control
+from serving.control import Confirmation, Control, LeaseLost
 from serving.debating import Debating
 from serving.folds import Fold
 from serving.journal_desk import JournalRules, closed, reflected
@@ -248,8 +248,9 @@ class Desk:
             self._announce(decision)
         self.teller.tell()
         self._watch([state.symbol for state in states])
-        self.asserting.look(states[0].as_of, self.market_clock.wall_now())
-        self.teller.tell()
+        if states:
+            self.asserting.look(states[0].as_of, self.market_clock.wall_now())
+            self.teller.tell()
         self._tell()
 
     async def _debate(
@@ -303,10 +304,14 @@ class Desk:
             self.leave.set()  # a desk that hears nothing must not go on
 
     def _house(self) -> None:
-        self.control.keep_lease(plain(self.progress))
-        why = self.control.killed_by_file()
-        if why is not None and self.loop.mode is not RiskMode.KILLED:
-            self._kill({"by": "file", "why": why})
+        try:
+            self.control.keep_lease(plain(self.progress))
+        except LeaseLost:
+            raise
+        except ServiceUnreachable:  # the database is away: what makes the account safer goes out
+            self._obey_file()
+            raise
+        self._obey_file()
         self.control.serve(
             {
                 "kill": self._kill,
@@ -318,8 +323,15 @@ class Desk:
             }
         )
 
+    def _obey_file(self) -> None:
+        order = self.control.killed_by_file()
+        if order is not None and self.loop.mode is not RiskMode.KILLED:
+            self._kill({"by": "file", "why": order.why, "flatten": order.flatten})
+
     def _kill(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        change = self.loop.kill(str(body["by"]), str(body["why"]), self.market_clock.now())
+        flatten = bool(body.get("flatten", True))
+        now = self.market_clock.now()
+        change = self.loop.kill(str(body["by"]), str(body["why"]), now, flatten=flatten)
         if change is not None:
             log.warning("killed", by=change.by, why=change.why)
         self.teller.tell()

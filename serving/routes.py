@@ -12,11 +12,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from domain.canonical import plain
 from domain.errors import NotFound, UsageError
 from domain.times import iso
+from serving.killing import KillOrder
 from serving.metrics import exposition
 from serving.page import render
 from serving.schema import (
-    ControlRequest,
+    ArmRequest,
     ErrorReply,
+    KillRequest,
     OpinionsRequest,
     Page,
     ProposalRequest,
@@ -166,13 +168,16 @@ def risk_state(service: Service) -> dict[str, Any]:
 
 
 @router.post("/v1/risk/kill", dependencies=_TOKEN)
-async def kill(service: Service, body: ControlRequest = ControlRequest()) -> dict[str, Any]:  # noqa: B008
-    """Close everything at the market and refuse all entries until armed."""
-    return await service.ask_desk("kill", {"by": "api", "why": body.why})
+async def kill(service: Service, body: KillRequest = KillRequest()) -> dict[str, Any]:  # noqa: B008
+    """Refuse all entries until armed; close everything at the market, or freeze.
+
+    Where the database takes no request, the file VAR_DIR/KILL is written instead.
+    """
+    return await service.kill("api", KillOrder(body.why, body.flatten))
 
 
 @router.post("/v1/risk/arm", dependencies=_TOKEN)
-async def arm(service: Service, body: ControlRequest = ControlRequest()) -> dict[str, Any]:  # noqa: B008
+async def arm(service: Service, body: ArmRequest = ArmRequest()) -> dict[str, Any]:  # noqa: B008
     """Leave HALTED or KILLED, in two steps: the first call returns the code for the second."""
     return await service.ask_desk("arm", {"by": "api", "why": body.why, "confirm": body.confirm})
 

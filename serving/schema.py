@@ -102,8 +102,15 @@ class SignalRequest(Strict):
     as_of: str | None = Field(default=None, max_length=40, examples=["2025-06-01T12:00:00Z"])
 
 
-class ControlRequest(Strict):
-    """Why somebody kills or arms the system."""
+class KillRequest(Strict):
+    """Why somebody stops the system, and whether open positions are closed or left alone."""
+
+    why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
+    flatten: bool = Field(default=True, description="false freezes: stops and targets stay")
+
+
+class ArmRequest(Strict):
+    """Why somebody allows trading again."""
 
     why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
     confirm: str | None = Field(default=None, max_length=64, description="code of the first step")

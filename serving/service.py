@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from agents.contract import trim
@@ -15,12 +16,13 @@ from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.cards import AgentCard
 from domain.decision import Decision
-from domain.errors import ConclaveError, NotFound, UsageError
+from domain.errors import ConclaveError, NotFound, ServiceUnreachable, UsageError
 from domain.market import MarketState, parse_symbol
 from domain.ports import Clock, Needs
 from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
 from serving.explaining import explanation
+from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
 from serving.schema import SignalRequest, agent_of, signal_of, trade_of
 from serving.wire import opinion_to
@@ -70,6 +72,7 @@ class CouncilService:
     deadline_s: float
     token: str
     clock: Clock
+    kill_file: Path
     cards: dict[str, AgentCard] = field(default_factory=dict)
     _met_at: float = -math.inf
     _meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -169,7 +172,12 @@ class CouncilService:
             out when the desk is back).
         ConclaveError : what the desk refused, as it said it.
         """
-        number = self.inbox.put(kind, body, at=self.clock.now())
+        return await self._answer(self._ask(kind, body))
+
+    def _ask(self, kind: str, body: Mapping[str, Any]) -> int:
+        return self.inbox.put(kind, body, at=self.clock.now())
+
+    async def _answer(self, number: int) -> dict[str, Any]:
         until = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < until:
             await asyncio.sleep(POLL_SECONDS)
@@ -179,6 +187,21 @@ class CouncilService:
         raise DeskUnavailable(
             "desk", f"did not answer within {ANSWER_SECONDS:.0f} s", hint="Try again in a moment."
         )
+
+    async def kill(self, by: str, order: KillOrder) -> dict[str, Any]:
+        """Have the desk stop; where the request cannot even be stored, leave the kill file.
+
+        Raises
+        ------
+        DeskUnavailable : as :meth:`ask_desk`.
+        SettingError : if the file cannot be written either.
+        """
+        try:
+            number = self._ask("kill", {"by": by, "why": order.why, "flatten": order.flatten})
+        except ServiceUnreachable:
+            path = write_kill(self.kill_file.parent, order)
+            return {"mode": RiskMode.KILLED.value, "changed": True, "file": str(path)}
+        return await self._answer(number)
 
     # What is known
 

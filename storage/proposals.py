@@ -100,9 +100,7 @@ class Proposals:
                 raise UsageError(f"proposal {proposal_id}", f"is {row.state} already", state)
             body = {**row.body, "decided_why": why}
             change = update(proposals).where(mine)
-            connection.execute(
-                change.values(state=state, decided_by=by, decided_at=at, body=body)
-            )
+            connection.execute(change.values(state=state, decided_by=by, decided_at=at, body=body))
             act = {"proposal": proposal_id, "kind": row.kind, "why": why}
             note(connection, at, by, f"proposal {state}", act)
             return Proposal(*connection.execute(select(proposals).where(mine)).one())

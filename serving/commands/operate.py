@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from domain.errors import CheckFailed, ConclaveError, SettingError
+from domain.errors import CheckFailed, ConclaveError
 from serving.commands.common import (
     Config,
     Json,
@@ -22,7 +21,7 @@ from serving.commands.common import (
     print_json,
     settings_from,
 )
-from serving.control import KILL_FILE, REASON_CHARACTERS, clean_text
+from serving.killing import REASON_CHARACTERS, KillOrder, clean_text, write_kill
 
 Why = Annotated[str, typer.Option("--why", help="written into the ledger")]
 
@@ -60,26 +59,36 @@ def status(json: Json = False, config: Config = None, sets: Set = None) -> int:
     return 0 if body["health"]["status"] == "ok" else 1
 
 
-def kill(why: Why = "", json: Json = False, config: Config = None, sets: Set = None) -> None:
+def kill(
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="leave open positions to their stops and targets")
+    ] = False,
+    why: Why = "",
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
     """Close everything at the market and refuse all entries until armed; works when all is down.
 
-    Example: conclave kill --why "news"
+    Example: conclave kill --why "news" · conclave kill --freeze
     """
     settings = settings_from(None, config, sets)
-    reason = _reason(why)
+    order = KillOrder(_reason(why), flatten=not freeze)
     try:
         with api(current_plan(settings), settings, writes=True, timeout=5.0) as client:
-            body = call(client, "POST", "/v1/risk/kill", {"why": reason})
+            request = {"why": order.why, "flatten": order.flatten}
+            body = call(client, "POST", "/v1/risk/kill", request)
     except ConclaveError as error:  # whatever went wrong on the way there, the file works
-        path = _write_kill(settings.data.var_dir, reason)
+        path = write_kill(settings.data.var_dir, order)
         err.print(f"{error.message}; wrote {path} instead", markup=False, soft_wrap=True)
         body = {"mode": "KILLED", "changed": True, "file": str(path)}
+    done = "positions are closed" if order.flatten else "positions keep their stops and targets"
     if json:
         print_json(body)
     elif "file" in body:
-        out.print("the desk closes everything as soon as it sees the file", style="red")
+        out.print(f"as soon as the desk sees the file: {done}, entries refused", style="red")
     else:
-        out.print(f"risk mode {body['mode']}: positions are closed, entries refused", style="red")
+        out.print(f"risk mode {body['mode']}: {done}, entries refused", style="red")
 
 
 def arm(
@@ -130,20 +139,6 @@ def doctor(json: Json = False, config: Config = None, sets: Set = None) -> None:
 def _reason(why: str) -> str:
     """One line that every store takes: a long or odd reason must not stop a kill."""
     return clean_text(why, REASON_CHARACTERS) or "command line"
-
-
-def _write_kill(var_dir: Path, reason: str) -> Path:
-    path = var_dir / KILL_FILE
-    try:
-        var_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(reason + "\n", encoding="utf-8")
-    except OSError as error:
-        if not path.exists():  # the desk obeys anything of that name
-            raise SettingError(
-                "VAR_DIR", "must be a writable folder, or nobody can be told to stop",
-                str(var_dir), f"{error.strerror}. End the processes instead.",
-            ) from error  # fmt: skip
-    return path
 
 
 def _tell_status(body: dict[str, Any]) -> None:

@@ -8,7 +8,16 @@ import pytest
 from domain.decision import Action, ExitReason, GateVerdict
 from domain.errors import UsageError
 from domain.opinion import Opinion, Outcome
-from domain.trading import EquityMark, Fill, ModeChange, Order, Posting, Refusal, RiskMode
+from domain.trading import (
+    ClosedTrade,
+    EquityMark,
+    Fill,
+    ModeChange,
+    Order,
+    Posting,
+    Refusal,
+    RiskMode,
+)
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.rows import in_order
@@ -41,6 +50,10 @@ def trades_of(says, bars, instrument=PERP, **settings):
 
 def flats(n, symbol=PERP.symbol):
     return [flat(i, symbol=symbol) for i in range(n)]
+
+
+def records(ledger, kind):
+    return [record for _, record in ledger.records(kind)]
 
 
 def refusals(ledger):
@@ -408,3 +421,30 @@ def test_account_when_two_symbols_trade_then_one_mark_and_both_exposures_count()
     assert len(list(ledger.records(EquityMark))) == 3
     assert list(loop.portfolio(0).positions) == [PERP.symbol]
     assert refusals(ledger) == ["risk_veto"]  # the first entry, still on its way, counts
+
+
+def test_kill_when_it_freezes_then_the_position_stays_past_its_horizon_with_its_stop():
+    ledger = MemoryLedger()
+    loop = loop_over(ledger, Script({2: ("LONG", 49_000.0, None), 8: "SHORT"}))
+    play(loop, [flat(n) for n in range(4)])
+    loop.kill("me", "lunch", START + 4 * STEP - 1, flatten=False)
+    for state in states_of([flat(n) for n in range(14)])[4:]:
+        loop.step(state, [], {}, state.as_of)
+    assert [order.intent for order in records(ledger, Order)] == ["entry", "stop"]
+    assert loop.portfolio(0).positions
+    fall = bar(14, (50_000.0, 50_000.0, 48_900.0, 48_950.0))
+    state = states_of([flat(13), fall])[-1]
+    loop.step(state, [], {}, state.as_of)
+    assert [trade.reason for trade in records(ledger, ClosedTrade)] == ["stop"]
+
+
+def test_kill_when_frozen_before_then_another_with_flatten_closes():
+    ledger = MemoryLedger()
+    loop = loop_over(ledger, Script({2: "LONG"}))
+    play(loop, [flat(n) for n in range(4)])
+    at = START + 4 * STEP - 1
+    assert loop.kill("me", "lunch", at, flatten=False) is not None
+    assert loop.kill("me", "now", at) is None
+    loop.absorb(flat(4))
+    assert [trade.reason for trade in records(ledger, ClosedTrade)] == ["kill"]
+    assert len(records(ledger, ModeChange)) == 1

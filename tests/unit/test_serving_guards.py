@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 
 from domain.errors import ConclaveError, LedgerError, SettingError, UsageError
 from serving.auth import Door, Unauthorized, token_of
-from serving.control import KILL_FILE, Confirmation, Control, clean_text
+from serving.control import Confirmation, Control
+from serving.killing import KILL_FILE, KillOrder, clean_text, write_kill
 from serving.plan import RunPlan
 from serving.processes import choose_port, port_free
 from serving.system import SystemClock
@@ -150,12 +151,25 @@ def test_kill_file_when_it_holds_anything_then_one_short_printable_line_is_told(
 ) -> None:
     assert control.killed_by_file() is None
     control.kill_file.write_bytes(content)
-    assert control.killed_by_file() == why
+    assert control.killed_by_file() == KillOrder(why)
 
 
 def test_kill_file_when_it_is_a_folder_then_it_kills(control: Control) -> None:
     control.kill_file.mkdir()
-    assert (control.killed_by_file() or "").startswith(KILL_FILE)
+    order = control.killed_by_file()
+    assert order is not None
+    assert order.flatten
+    assert order.why.startswith(KILL_FILE)
+
+
+def test_kill_file_when_written_to_freeze_then_it_reads_back_and_positions_stay(
+    control: Control,
+) -> None:
+    write_kill(control.kill_file.parent, KillOrder("lunch", flatten=False))
+    order = control.killed_by_file()
+    assert order is not None
+    assert not order.flatten
+    assert "lunch" in order.why
 
 
 def test_clean_text_when_it_holds_half_a_character_then_every_store_takes_it() -> None:

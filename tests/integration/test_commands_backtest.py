@@ -26,6 +26,7 @@ from serving.market_files import load_bars
 from serving.system import SystemClock
 from sim.backtest import exercise_rules, plain_states, run_backtest
 from sim.opinions import widest
+from sim.reports.backtest import render
 from sim.worlds import DEMO_START_MS, DemoMarket, PlantedEdge
 from storage.memory import MemoryLedger
 from tests.command_line import LIGHT, STEP, YEAR_2024, Cli, perp, spot
@@ -59,9 +60,47 @@ def test_backtest_when_shown_then_conventions_stand_beside_the_numbers(
 ) -> None:
     code, out, _ = cli("backtest", "--data", perp(tmp_path), "--profile", "exercise")
     assert code == 0
-    for words in ("taker 5 bp a side", "0.01% per 8 h", "is ignored", "promises nothing"):
+    for words in (
+        "taker 5 bp a side", "0.01% per 8 h", "is ignored", "promises nothing", "√n × mean / std",
+        "traders who trade as often", "Sharpe ratio above 1.0",
+    ):  # fmt: skip
         assert words in " ".join(out.split())
     assert json.loads((tmp_path / "var/reports/backtest/latest.json").read_text())["conventions"]
+
+
+def test_backtest_when_done_then_a_tear_sheet_lies_beside_its_json_and_where_asked(
+    cli: Cli, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.html"
+    words = ("backtest", "--data", perp(tmp_path), "--profile", "exercise", "--json")
+    code, out, err = cli(*words, "--breakdown", "week", "--html", sheet)
+    folder = tmp_path / "var/reports/backtest"
+    report = json.loads((folder / "latest.json").read_text())
+    page = (folder / "latest.html").read_text()
+    (kept,) = (folder / "history").glob("*.html")
+    assert code == 0
+    assert page == kept.read_text() == sheet.read_text() == render(report)
+    assert f"report: {kept}" in err
+    assert all(f">{row['period']}<" in page for row in report["breakdown"])
+    body = json.loads(out)
+    assert {"curves", "conventions", "trial"} == set(report) - set(body)
+    assert {row["met"] for row in body["success"]} == {True, False, None}
+    assert body["n"]["win_rate"] == body["trades"]
+    assert 0.0 <= body["benchmarks"]["random_turnover"]["percentile"] <= 1.0
+
+
+def test_backtest_when_the_council_trades_then_its_probabilities_are_held_against_outcomes(
+    cli: Cli, tmp_path: Path
+) -> None:
+    cli(
+        "backtest", "--data", demo(tmp_path, 900), "--profile", "demo", "--set",
+        f"models.agents={LIGHT}", "--set", "consensus.min_forecasters=1",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "var/reports/backtest/latest.json").read_text())
+    found = report["curves"]["calibration"]
+    assert found["n"] > 400
+    assert found["why"] is None
+    assert sum(row["n"] for row in found["reliability"]) == found["n"]
 
 
 def demo(folder: Path, n: int = 3_400) -> Path:
@@ -210,6 +249,7 @@ def test_backtest_when_the_oracle_profile_is_used_then_it_is_the_textbook_loop(
         (["--strategy", "hope"], 2, "hope"),
         (["--profile", "exercize"], 2, 'Did you mean "exercise"?'),
         (["--breakdown", "decade"], 2, "decade"),
+        (["--html", "{spot}/none/sheet.html"], 2, "a folder that exists"),
         (["--timerange", "20240101-20240201"], 3, "has no bar in the range"),
     ],
 )

@@ -10,7 +10,7 @@ from domain.canonical import plain
 from domain.errors import NotFound, UsageError
 from domain.operations import Reflection
 from domain.times import iso
-from execution.journal import require_text, tags_of
+from execution.journal import AUTHOR, require_text, tags_of
 from execution.loop import TradingLoop
 from storage.queries import Reader
 
@@ -38,10 +38,13 @@ class Said:
 
         Raises
         ------
-        UsageError : if the text is too short, or a tag is none.
+        UsageError : if the text is too short, a tag is none, or the author is the draft's.
         """
+        author = str(body["author"])
+        if author == AUTHOR:
+            raise UsageError("author", "must be a person", author)
         return cls(
-            str(body["author"]), require_text(str(body["text"]), rules.min_characters),
+            author, require_text(str(body["text"]), rules.min_characters),
             tags_of(body["tags"], rules.tags), body["followed_plan"],
         )  # fmt: skip
 

@@ -263,7 +263,7 @@ def _decided(plan: _Plan) -> str:
         "no target" if plan.target is None else f"target {_n(plan.target)}",
     ]
     words = ", ".join(text for text in told if text)
-    return f"Decided at {iso(plan.decision.as_of)}: {plan.decision.reason} ({words}.)"
+    return f"Decided at {iso(plan.decision.as_of)}: {plan.decision.reason} ({words})."
 
 
 def _money(trade: ClosedTrade) -> str:

@@ -524,6 +524,8 @@ class TradingLoop:
     # One way in for every row, live and on resume
 
     def _enter(self, record: Any) -> ClosedTrade | Outcome | None:
+        if self._journal is not None:
+            self._journal.fold(record)
         if isinstance(record, Bar):
             if record.symbol in self._traded or self._account.position(record.symbol) is not None:
                 self._marks[record.symbol] = dec(record.close)
@@ -538,8 +540,6 @@ class TradingLoop:
         elif isinstance(record, EquityMark):
             self._equity_at = max(self._equity_at, record.at)
         self._risk.fold(record)
-        if self._journal is not None:
-            self._journal.fold(record)
         return self._account.fold(record)
 
     def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:

@@ -23,7 +23,7 @@ from execution.dispatch import RECONCILIATION
 from execution.journal import JournalMode
 from serving.monitoring import scored_days
 from sim import assertions
-from sim.assertions import Verdict, not_measured
+from sim.assertions import ASSERTION, Verdict, not_measured
 from sim.drift import coverage
 from sim.metrics import MIN_DAYS, Run, daily_returns
 from storage.queries import Reader
@@ -31,7 +31,6 @@ from storage.snapshots import SqlSnapshots
 
 log = structlog.get_logger("asserting")
 
-ASSERTION = "assertion"  # kind of risk event and of proposal
 SNAPSHOT, TOLD, DONE = "assertions", "told", "done"
 WINDOW_DAYS = MIN_DAYS  # of Sharpe ratios, fills and marks
 WEEK_MS = 7 * DAY_MS

@@ -21,12 +21,12 @@ from domain.market import MarketState, parse_symbol
 from domain.ports import Clock, Needs
 from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
-from serving.asserting import ASSERTION
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
 from serving.schema import SignalRequest, agent_of, signal_of, trade_of
 from serving.wire import opinion_to
+from sim.assertions import ASSERTION
 from storage.inbox import Inbox
 from storage.leases import Holder, Lease
 from storage.proposals import Proposals

@@ -12,8 +12,8 @@ from domain.operations import Reflection, RiskEvent
 from domain.times import iso
 from domain.trading import ClosedTrade, Event, Fill, ModeChange, Refusal
 from execution.dispatch import RECONCILIATION
-from serving.asserting import ASSERTION
 from serving.schema import fill_of, signal_of, trade_of
+from sim.assertions import ASSERTION
 from storage.events import EventLog
 from storage.proposals import Proposals
 

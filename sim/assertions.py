@@ -20,6 +20,7 @@ from domain.trading import Fill
 from sim.drift import TARGET, Coverage
 from sim.metrics import MIN_DAYS, sharpe
 
+ASSERTION = "assertion"  # kind of risk event and of proposal
 TRAILING = 50  # trades whose win rate is compared with that of all before
 _LEAST_FILLS = 20
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from domain.errors import UsageError
 from domain.market import parse_symbol
@@ -61,7 +61,8 @@ def list_trades(
     if json:
         print_json({"items": items})
         return
-    table = Table("id", "closed", "side", "symbol", "by", "P&L", "tags", "reflection", box=None)
+    fixed = (Column(name, no_wrap=True) for name in ("id", "closed", "side"))
+    table = Table(*fixed, "symbol", "by", "P&L", "tags", "reflection", box=None)
     for row in items:
         shown = row["reflection"] or {"tags": [], "text": ""}
         table.add_row(

@@ -61,10 +61,9 @@ class Proposals:
             query = select(columns.id, columns.state, columns.body).where(columns.kind == kind)
             topic = body.get("topic")
             for row in connection.execute(query.order_by(columns.id)):
-                open_one = topic is not None and row.state == "open"
-                if row.body.get("key") == body["key"] or (
-                    open_one and row.body.get("topic") == topic
-                ):
+                same = row.body.get("key") == body["key"]
+                open_one = row.state == "open" and topic is not None
+                if same or (open_one and row.body.get("topic") == topic):
                     return int(row.id)
             return self._insert(connection, kind, body, at)
 
@@ -98,7 +97,7 @@ class Proposals:
                 raise NotFound("proposal", "is not there", proposal_id)
             if row.state != "open":
                 raise UsageError(f"proposal {proposal_id}", f"is {row.state} already", state)
-            body = {**row.body, "decided_why": why}
+            body = {**row.body, "decided_why": why} if why else row.body
             change = update(proposals).where(mine)
             connection.execute(change.values(state=state, decided_by=by, decided_at=at, body=body))
             act = {"proposal": proposal_id, "kind": row.kind, "why": why}

@@ -17,7 +17,7 @@ from typing import Any
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import LedgerError, ServiceUnreachable, UsageError
 from domain.market import Bar, Instrument, MarketState
-from domain.operations import OperatorReport, RiskEvent
+from domain.operations import OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -35,6 +35,7 @@ from execution.account import Account
 from execution.dispatch import Dispatch
 from execution.exits import horizon_over
 from execution.history import History
+from execution.journal import Journal, JournalMode
 from execution.kelly import Stake, TrackRecord
 from execution.levels import OFF, LevelSettings
 from execution.limits import Check, RiskLimits
@@ -67,6 +68,7 @@ class TradingLoop:
     instruments : every execution symbol's filters.
     limits, sizing : what risk allows, and how much.
     levels : stop and target of decisions that come without; None = there are none.
+    journal : what is written about trades, and whether entries wait for it.
 
     Raises
     ------
@@ -85,6 +87,7 @@ class TradingLoop:
         sizing: SizingSettings | None = None,
         gate: Gate | None = None,
         levels: LevelSettings | None = None,
+        journal: JournalMode = "off",
     ) -> None:
         for symbol in settings.routes.values():
             if symbol not in instruments:
@@ -104,9 +107,10 @@ class TradingLoop:
         self._record = TrackRecord(
             sizing.kelly, settings.account, self._routes, sizing.risk_fraction
         )
+        self._journal = None if journal == "off" else Journal(journal, settings.account)
         self._planner = Planner(
             self._risk, sizing, settings.spread_bps, self._desk, gate,
-            self._record if sizing.mode == "kelly" else None, levels or OFF,
+            self._record if sizing.mode == "kelly" else None, levels or OFF, self._journal,
         )  # fmt: skip
         self._history = History(settings.horizon_bars)
         self._marks: dict[str, Decimal] = {}  # execution symbol → last close
@@ -242,8 +246,14 @@ class TradingLoop:
             if isinstance(row, Fill):
                 for line in books.of_fill(row, self.settings.currency):
                     self._take(records, line)
-            if trade is not None:
-                self._take(records, trade)
+            if isinstance(trade, ClosedTrade):
+                self._write_up(records, trade)
+
+    def _write_up(self, records: list[Any], trade: ClosedTrade) -> None:
+        draft = None if self._journal is None else self._journal.draft(trade)
+        self._take(records, trade)
+        if draft is not None:
+            self._take(records, draft)
 
     def _reconcile(self, records: list[Any], at: int) -> None:
         # What ledger and broker disagree about stops entries, and closes nothing: it is not known
@@ -463,24 +473,36 @@ class TradingLoop:
             raise
         return change
 
-    def report(self, report: OperatorReport) -> None:
-        """Take down how the operator is; it may pause entries from the next decision on."""
-        self._note(report)
-
-    def event(self, event: RiskEvent) -> None:
-        """Take down something that bears on risk."""
-        self._note(event)
-
-    def _note(self, record: OperatorReport | RiskEvent) -> None:
-        records: list[Any] = []
-        self._take(records, record)
-        self._commit(records)
-
     def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
         """Close every position at the market and return the orders."""
         orders = self._exits(reason, at)
         self._send([], orders)
         return orders
+
+    def close(self, reflection: Reflection, at: int) -> Order:
+        """Close the position a reflection is about, at the market; both go into one append.
+
+        Raises
+        ------
+        UsageError : if nothing is open there, or it is being closed already.
+        """
+        symbol = reflection.symbol
+        position = self._account.position(symbol)
+        if position is None or position.decision_id != reflection.decision_id:
+            raise UsageError("close", "needs an open position", symbol)
+        if closing(self._broker.open_orders(), symbol):
+            raise UsageError("close", "is on its way already", symbol)
+        order = exit_order(self._desk, position, ExitReason.MANUAL, at)
+        records: list[Any] = []
+        self._take(records, reflection)
+        self._send(records, [order])
+        return order
+
+    def note(self, record: OperatorReport | Reflection | RiskEvent) -> None:
+        """Write down a row that comes from outside."""
+        records: list[Any] = []
+        self._take(records, record)
+        self._commit(records)
 
     def shutdown(self, at: int) -> list[Order]:
         """Do what ``on_shutdown`` says."""
@@ -528,6 +550,8 @@ class TradingLoop:
     # One way in for every row, live and on resume
 
     def _enter(self, record: Any) -> ClosedTrade | Outcome | None:
+        if self._journal is not None:
+            self._journal.fold(record)
         if isinstance(record, Bar):
             if record.symbol in self._traded or self._account.position(record.symbol) is not None:
                 self._marks[record.symbol] = dec(record.close)

@@ -65,7 +65,18 @@ def application() -> typer.Typer:
     """Return the command line with all its commands."""
     import typer
 
-    from serving.commands import backtest, data, judging, ledger, market, models, operate, training
+    from serving.commands import (
+        backtest,
+        data,
+        journal,
+        judging,
+        ledger,
+        market,
+        models,
+        operate,
+        reacting,
+        training,
+    )
 
     app = typer.Typer(
         name="conclave",
@@ -81,10 +92,13 @@ def application() -> typer.Typer:
     operate.register(app)
     judging.register(app)
     backtest.register(app)
+    reacting.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")
     app.add_typer(models.app, name="models")
     app.add_typer(ledger.app, name="ledger")
+    app.add_typer(journal.app, name="journal")
+    app.add_typer(reacting.app, name="proposals")
     return app
 
 

@@ -1,12 +1,14 @@
 """Our engines beside others', on one rule: ``python -m benchmarks.engines``.
 
-    python -m benchmarks.engines --data FOLDER_OF_BARS --backtesting VENV --vectorbt VENV
+    python -m benchmarks.engines --data FOLDER_OF_BARS --backtesting VENV --vectorbt VENV \
+        --nautilus VENV
 
 EMA 10/20 on BTC/USDT:USDT of 2025, always long or short one coin from the twentieth bar on, turned
 at the next open for 5 bp a side and nothing else (``configs/oracle.yaml``). Each peer runs in an
-environment of its own (``pip install backtesting``, ``pip install vectorbt``), in a process of its
-own, measured by its own CPU clock: medians over repeats after a warm-up. Trades are held against
-ours bar by bar and price by price (the peers' forced last close aside), equity at every close.
+environment of its own (``pip install backtesting``, … ``vectorbt``, … ``nautilus_trader``), in a
+process of its own, measured by its own CPU clock: medians over repeats after a warm-up. Trades are
+held against ours bar by bar and price by price (the peers' forced last close aside), equity at every close;
+nautilus_trader fills at other prices by design, so that only its speed is compared.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.ledgers import BatchedLedger
 from benchmarks.scores import show
 from data.files import matching_funding, read_bars, read_funding
 from data.instruments import instrument_for
 from data.jit import jit
 from domain.market import BarFrame, Instrument
+from domain.ports import Ledger
 from domain.times import parse_iso
 from domain.trading import ClosedTrade, EquityMark
 from execution.draws import Latency
@@ -41,6 +45,9 @@ from execution.strategies import EmaCross
 from serving.backtesting import MoneyLedger
 from sim.backtest import BacktestRules, run_backtest
 from sim.scoring import Floats
+from storage.engine import open_database, sqlite_url
+from storage.ledger import SqlLedger
+from storage.migrate import upgrade
 
 HEADING, TOOL, OUT = "Against other engines", "benchmarks.engines", Path("docs/execution.md")
 FILE = "BTCUSDT-binance-perp-5m-20241231-20251231.parquet"
@@ -72,9 +79,8 @@ def average(close: Floats, span: int) -> Floats:
     return made
 
 
-def by_loop(frame: BarFrame, instrument: Instrument) -> Result:
-    """Run the whole loop: every check's margin recorded, every row on a ledger in memory."""
-    ledger = MoneyLedger()
+def by_loop(frame: BarFrame, instrument: Instrument, ledger: Ledger) -> Result:
+    """Run the whole loop: every check's margin recorded, every row given to a ledger."""
     rules = BacktestRules(
         "oracle", RiskLimits(None, None, None, None, None, None, None),
         SizingSettings("quantity", fixed_quantity=1.0, max_notional=1e9), HORIZON, Decimal(CASH),
@@ -113,6 +119,18 @@ def by_kernel(
     return timed(once, repeats)
 
 
+def on_sqlite(frame: BarFrame, instrument: Instrument) -> float:
+    """Run the loop with everything in a database file; return CPU seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = open_database(sqlite_url(Path(folder, "ledger.db")))
+        try:
+            upgrade(engine)
+            ledger = BatchedLedger(SqlLedger(engine, "benchmark"))
+            return by_loop(frame, instrument, ledger).seconds
+        finally:
+            engine.dispose()
+
+
 def timed(once: Callable[[], Floats], repeats: int) -> tuple[Floats, float]:
     """Return the last result and the median of CPU seconds, after one warm-up."""
     made, seconds = once(), []
@@ -123,12 +141,17 @@ def timed(once: Callable[[], Floats], repeats: int) -> tuple[Floats, float]:
     return made, float(np.median(seconds))
 
 
-def by_peer(name: str, venv: Path, bars: Path, repeats: int) -> Result:
-    """Run a peer in its own environment."""
-    out = bars.with_name(f"{name}.npz")
-    command = [venv / "bin" / "python", PEERS / SCRIPTS[name], bars, out, str(repeats)]
+def told_by(script: str, venv: Path, bars: Path, repeats: int) -> Path:
+    """Run a peer in its own environment; return the file of its results."""
+    out = bars.with_name(f"{script}.npz")
+    command = [venv / "bin" / "python", PEERS / script, bars, out, str(repeats)]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
-    with np.load(out) as body:
+    return out
+
+
+def by_peer(script: str, venv: Path, bars: Path, repeats: int) -> Result:
+    """Run a peer that fills as we do."""
+    with np.load(told_by(script, venv, bars, repeats)) as body:
         return Result(
             body["equity"], body["entry"], body["exit"], body["size"],
             float(np.median(body["seconds"])),
@@ -153,7 +176,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of bars")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT)
-    for name in SCRIPTS:
+    for name in (*SCRIPTS, "nautilus"):
         parser.add_argument(f"--{name}", type=Path, required=True, help="its environment")
     told = parser.parse_args()
     frame = read_bars(told.data / FILE).between(START, STOP)
@@ -163,12 +186,14 @@ def main() -> None:
     paid = read_funding(matching_funding(told.data / FILE))
     rate, dear = rates_of(paid.ts, paid.rate), CostModel.of(instrument)
     _, all_on = by_kernel(frame, instrument, dear, rate, told.repeats)
-    loop = by_loop(frame, instrument)
+    loop = by_loop(frame, instrument, MoneyLedger())
+    database = on_sqlite(frame, instrument)
     apart = float(np.abs(equity / loop.equity - 1.0).max())
     rows = [
         ("engine", "closed trades", "equity apart", "CPU, s"),
         ("---",) * 4,
         ("loop and paper broker", f"{len(loop.entry):,}", "", f"{loop.seconds:.2f}"),
+        ("the same, every row in SQLite", "", "", f"{database:.2f}"),
         ("compiled, the rule alone", "", f"{apart:.1e}", f"{seconds:.4f}"),
         ("compiled, every cost on", "", "", f"{all_on:.4f}"),
     ]
@@ -177,12 +202,17 @@ def main() -> None:
         names = ("ts", "open", "high", "low", "close", "volume")
         np.savez(bars, **{name: getattr(frame, name) for name in names})
         for name in SCRIPTS:
-            peer = by_peer(name, getattr(told, name), bars, told.repeats)
+            peer = by_peer(SCRIPTS[name], getattr(told, name), bars, told.repeats)
             trades, apart = agreement(loop, peer)
             rows.append((name, trades, f"{apart:.1e}", f"{peer.seconds:.4f}"))
             print(f"  {name}: {trades}, {apart:.1e}, {peer.seconds:.4f} s; compiled is "
                   f"{peer.seconds / all_on:.1f} times as fast, the loop "
                   f"{peer.seconds / loop.seconds:.3f} times")  # fmt: skip
+        with np.load(told_by("nautilus.py", told.nautilus, bars, told.repeats)) as body:
+            filled, its = int(body["filled"]), float(np.median(body["seconds"]))
+        rows.append(("nautilus_trader", f"{filled:,} orders, its own prices", "", f"{its:.4f}"))
+        print(f"  nautilus: {filled:,} orders, {its:.4f} s; the loop is {its / loop.seconds:.3f} "
+              f"times as fast, with SQLite {its / database:.3f} times")  # fmt: skip
     show(told.out, HEADING, TOOL, [f"| {' | '.join(row)} |" for row in rows])
 
 

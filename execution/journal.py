@@ -20,8 +20,8 @@ from domain.market import Bar
 from domain.operations import Reflection
 from domain.times import MINUTE_MS, iso
 from domain.trading import ZERO, ClosedTrade, Fill, Order
+from execution.limits import Check
 from execution.money import dec
-from execution.risk import Check
 
 JournalMode = Literal["strict", "draft", "off"]
 AUTHOR = "journal"  # of drafts

@@ -9,15 +9,13 @@ exception from the ledger a loop must be thrown away and resumed, never used on.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
-from domain.errors import LedgerError, ServiceUnreachable, UsageError
+from domain.errors import UsageError
 from domain.market import Bar, Instrument, MarketState
-from domain.operations import Reflection
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -27,15 +25,14 @@ from domain.trading import (
     ModeChange,
     Order,
     Portfolio,
-    Refusal,
     RiskMode,
 )
 from execution import books
-from execution.account import Account
-from execution.dispatch import Dispatch
+from execution.control import Controls
 from execution.exits import horizon_over
-from execution.history import History
-from execution.journal import Journal, JournalMode
+from execution.journal import JournalMode
+from execution.levels import OFF, LevelSettings
+from execution.limits import RiskLimits
 from execution.messages import (
     Absorbed,
     LoopSettings,
@@ -46,17 +43,17 @@ from execution.messages import (
     stamped,
 )
 from execution.money import dec
-from execution.orders import Desk, closing, exit_order, pending_elsewhere
+from execution.orders import closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
-from execution.risk import Check, RiskLimits, RiskState
-from execution.rows import Buffered, in_order
+from execution.rows import in_order
+from execution.scribe import Scribe
 from execution.sizing import SizingSettings
 
 Asked = tuple[MarketState, Sequence[Opinion], Mapping[str, str]]
 """One bar of warm-up: state, opinions, absent agents."""
 
 
-class TradingLoop:
+class TradingLoop(Controls):
     """Bars and opinions in, decisions and orders out, everything on the ledger.
 
     Parameters
@@ -64,6 +61,7 @@ class TradingLoop:
     strategy, broker, ledger, gate : the ports.
     instruments : every execution symbol's filters.
     limits, sizing : what risk allows, and how much.
+    levels : stop and target of decisions that come without; None = there are none.
     journal : what is written about trades, and whether entries wait for it.
 
     Raises
@@ -82,69 +80,20 @@ class TradingLoop:
         limits: RiskLimits | None = None,
         sizing: SizingSettings | None = None,
         gate: Gate | None = None,
+        levels: LevelSettings | None = None,
         journal: JournalMode = "off",
     ) -> None:
         for symbol in settings.routes.values():
             if symbol not in instruments:
                 raise UsageError("routes", "must lead to an instrument", symbol)
-        self.settings = settings
-        self._strategy, self._broker = strategy, broker
-        self._ledger: Ledger | Buffered = ledger
-        self._store = ledger
-        self._instruments = dict(instruments)
-        self._routes = dict(settings.routes)
-        self._traded = set(self._routes.values())
-        self._desk = Desk(settings.account, strategy.name)
-        self._dispatch = Dispatch(broker, settings.account)
-        self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
-        self._risk = RiskState(limits or RiskLimits(), settings.account)
-        self._journal = None if journal == "off" else Journal(journal, settings.account)
+        sizing = sizing or SizingSettings()
+        state = (settings, strategy.name, limits or RiskLimits(), sizing, journal)
+        super().__init__(broker, Scribe(ledger, strategy), instruments, *state)
+        self._strategy, self._store = strategy, ledger
         self._planner = Planner(
-            self._risk, sizing or SizingSettings(), settings.spread_bps, self._desk, gate,
-            self._journal,
+            self._risk, sizing, settings.spread_bps, self._desk, gate,
+            self._record if sizing.mode == "kelly" else None, levels or OFF, self._journal,
         )  # fmt: skip
-        self._history = History(settings.horizon_bars)
-        self._marks: dict[str, Decimal] = {}  # execution symbol → last close
-        self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
-        self._equity_at = 0
-        self._decided: dict[str, Decision] = {}  # on bars, warm-up included
-        self._answered: deque[tuple[str, int]] = deque(maxlen=256)  # asked on demand, lately
-        self.witness: Callable[[Any], None] | None = None
-        """Called with every record that is new on the ledger, in order, after it is stored."""
-        self._head = 0
-
-    # What it knows
-
-    @property
-    def mode(self) -> RiskMode:
-        """What risk allows now."""
-        return self._risk.mode
-
-    def absorbed_up_to(self, symbol: str) -> int:
-        """Return the close (ms) of the last bar taken in for a forecast symbol; 0 for none."""
-        last = self._history.last(symbol)
-        return 0 if last is None else last.close_ms
-
-    def decided_up_to(self, symbol: str) -> int:
-        """Return ``as_of`` (ms) of the last decision on a bar, warm-up included; 0 for none."""
-        last = self._decided.get(symbol)
-        return 0 if last is None else last.as_of
-
-    def last_decision(self, symbol: str) -> Decision | None:
-        """Return the last decision on a bar, warm-up included."""
-        return self._decided.get(symbol)
-
-    def portfolio(self, at: int) -> Portfolio:
-        """Return the account marked to the last closes."""
-        return self._account.portfolio(at, self._marks)
-
-    def risk_checks(self) -> tuple[Check, ...]:
-        """Return mode, daily loss and total stop with their margins."""
-        return self._risk.state_checks()
-
-    def open_orders(self) -> list[Order]:
-        """Return the working orders, oldest first."""
-        return self._broker.open_orders()
 
     # Phase A
 
@@ -183,7 +132,7 @@ class TradingLoop:
             self._reconcile(records, executed.close_ms)
         if isinstance(outcome, Outcome):
             records.append(outcome)
-        self._commit(records)
+        self._scribe.commit(records)
         return absorbed(bar, records)
 
     def _opening(self, records: list[Any], at: int) -> None:
@@ -197,12 +146,19 @@ class TradingLoop:
         # A decision at the due time sends this order itself; without one (a data gap, a desk that
         # was down) it goes out before the first bar that opens later, under the same id.
         position = self._account.position(bar.symbol)
-        killed = self.mode is RiskMode.KILLED  # then only what was sent at the kill closes
-        if killed or position is None or not horizon_over(position, bar.open_ms):
+        # KILLED: only what was sent at the kill closes.
+        if position is None or self.mode is RiskMode.KILLED:
             return []
-        if closing(self._broker.open_orders(), bar.symbol):
+        waiting, due = self._account.waiting(bar.symbol), position.horizon_due
+        reason = ExitReason.HORIZON if horizon_over(position, bar.open_ms) else None
+        if waiting is not None:
+            if waiting.last == bar.open_ms:  # decided just now: the next close looks again
+                return []
+            if reason is None:
+                reason, due = waiting.reason, waiting.since
+        if reason is None or closing(self._broker.open_orders(), bar.symbol):
             return []
-        return [exit_order(self._desk, position, ExitReason.HORIZON, position.horizon_due)]
+        return [exit_order(self._desk, position, reason, due)]
 
     def _execute(self, records: list[Any], bar: Bar) -> None:
         step = bar.close_ms - bar.open_ms
@@ -310,7 +266,7 @@ class TradingLoop:
         decision = self._plan(draft, state, account, set()).decision if last else draft
         records: list[Any] = [opinion for opinion in opinions if opinion.key not in said]
         self._take(records, decision)
-        self._commit(records)
+        self._scribe.commit(records)
         return decision
 
     def _said(self, state: MarketState) -> dict[str, Opinion]:
@@ -346,10 +302,8 @@ class TradingLoop:
         -------
         The number of bars taken in; those already decided are passed over.
         """
-        buffered = Buffered(self._store)
-        self._ledger = buffered
         done = 0
-        try:
+        with self._scribe.in_batches() as buffered:
             for state, opinions, absent in asked:
                 if state.as_of <= self.decided_up_to(state.symbol):
                     continue
@@ -358,9 +312,6 @@ class TradingLoop:
                 done += 1
                 if len(buffered) >= batch:
                     buffered.flush()
-            buffered.flush()
-        finally:
-            self._ledger = self._store
         return done
 
     def _draft(
@@ -381,12 +332,11 @@ class TradingLoop:
             return []
         mark = EquityMark(now.account, now.at, now.cash, now.equity, now.high_water)
         self._take(records, mark)
-        if not self._risk.must_halt:
+        change = self._risk.due_change(now.at)
+        if change is None:
             return []
-        limit = self._risk.limits.total_stop
-        why = f"equity is {self._risk.fall:.2%} below its high-water mark, limit {limit:.2%}"
-        change = ModeChange(now.account, now.at, RiskMode.HALTED, "risk", why)
-        return self._shut(records, change, ExitReason.RISK)
+        halts = change.mode is RiskMode.HALTED
+        return self._shut(records, change, ExitReason.RISK if halts else None)
 
     def _plan(
         self, draft: Decision, state: MarketState, account: Portfolio, leaving: set[str]
@@ -400,89 +350,10 @@ class TradingLoop:
         situation = Situation(
             self._instruments[symbol], account, price, scale,
             symbol in leaving or closing(working, symbol),
-            pending_elsewhere(working, symbol, self._marks), self._dispatch.in_flight(symbol),
+            pending_elsewhere(working, symbol, self._marks), self._account.waiting(symbol),
+            self._dispatch.in_flight(symbol),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
-
-    # Control
-
-    def kill(self, by: str, why: str, at: int, *, flatten: bool = True) -> ModeChange | None:
-        """Refuse all entries and close everything at the market; None if already killed.
-
-        Parameters
-        ----------
-        flatten : without it positions are left alone, with their stops and targets; a later kill
-            with it still closes them.
-        """
-        change = self.change_mode(RiskMode.KILLED, by, why, at, flatten=flatten)
-        if change is None and flatten:
-            self.flatten(at, ExitReason.KILL)
-        return change
-
-    def arm(self, by: str, why: str, at: int) -> ModeChange | None:
-        """Allow entries again; None if they are allowed."""
-        return self.change_mode(RiskMode.ACTIVE, by, why, at)
-
-    def change_mode(
-        self, mode: RiskMode, by: str, why: str, at: int, *, flatten: bool = True
-    ) -> ModeChange | None:
-        """Change what risk allows at market time ``at`` (ms); None if it is so already.
-
-        KILLED and HALTED close what is open, unless told not to ``flatten``; all but ACTIVE
-        withdraw entries on their way.
-        """
-        if mode is self.mode:
-            return None
-        if self._risk.change is not None:  # the ledger tells changes apart by their instant
-            at = max(at, self._risk.change.at + 1)
-        change = ModeChange(self.settings.account, at, mode, by, why)
-        records: list[Any] = []
-        reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
-        orders = self._shut(records, change, reason if flatten else None)
-        try:
-            self._send(records, orders)
-        except (LedgerError, ServiceUnreachable):
-            # Nothing can be written down now; what makes the account safer goes out all the same.
-            self._dispatch.send(orders)
-            raise
-        return change
-
-    def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
-        """Close every position at the market and return the orders."""
-        orders = self._exits(reason, at)
-        self._send([], orders)
-        return orders
-
-    def close(self, reflection: Reflection, at: int) -> Order:
-        """Close the position a reflection is about, at the market; both go into one append.
-
-        Raises
-        ------
-        UsageError : if nothing is open there, or it is being closed already.
-        """
-        symbol = reflection.symbol
-        position = self._account.position(symbol)
-        if position is None or position.decision_id != reflection.decision_id:
-            raise UsageError("close", "needs an open position", symbol)
-        if closing(self._broker.open_orders(), symbol):
-            raise UsageError("close", "is on its way already", symbol)
-        order = exit_order(self._desk, position, ExitReason.MANUAL, at)
-        records: list[Any] = []
-        self._take(records, reflection)
-        self._send(records, [order])
-        return order
-
-    def note(self, record: Any) -> None:
-        """Write down a row that comes from outside: a reflection, a risk event."""
-        records: list[Any] = []
-        self._take(records, record)
-        self._commit(records)
-
-    def shutdown(self, at: int) -> list[Order]:
-        """Do what ``on_shutdown`` says."""
-        if self.settings.on_shutdown == "keep":
-            return []
-        return self.flatten(at, ExitReason.SHUTDOWN)
 
     def resume(self, strategy_after: int = 0) -> int:
         """Rebuild everything from the ledger, into a fresh loop with a fresh broker and strategy.
@@ -499,7 +370,7 @@ class TradingLoop:
         ------
         UsageError : if the loop has already worked.
         """
-        if self._head:
+        if self._scribe.head:
             raise UsageError("resume", "needs a loop that has not worked yet")
         count = 0
         lesson: list[tuple[int, Any]] = []
@@ -511,95 +382,12 @@ class TradingLoop:
             if seq > strategy_after:
                 lesson.append((seq, record))
             if len(lesson) >= 1_000:
-                self._teach(lesson)
+                self._scribe.teach(lesson)
                 lesson = []
-        self._teach(lesson)
-        self._head = self._store.head()[0]
+        self._scribe.teach(lesson)
+        self._scribe.head = self._store.head()[0]
         self._dispatch.resumed()
         records: list[Any] = []
         self._reconcile(records, max(self._marked.values(), default=0))
-        self._commit(records)
+        self._scribe.commit(records)
         return count
-
-    # One way in for every row, live and on resume
-
-    def _enter(self, record: Any) -> ClosedTrade | Outcome | None:
-        if self._journal is not None:
-            self._journal.fold(record)
-        if isinstance(record, Bar):
-            if record.symbol in self._traded or self._account.position(record.symbol) is not None:
-                self._marks[record.symbol] = dec(record.close)
-                self._marked[record.symbol] = record.close_ms
-            return self._history.push(record) if record.symbol in self._routes else None
-        if isinstance(record, Decision):
-            self._history.asked(record)
-            if record.origin == "on_demand":
-                self._answered.append((record.symbol, record.as_of))
-            else:
-                self._decided[record.symbol] = record
-        elif isinstance(record, EquityMark):
-            self._equity_at = max(self._equity_at, record.at)
-        self._risk.fold(record)
-        return self._account.fold(record)
-
-    def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:
-        records.append(record)
-        return self._enter(record)
-
-    def _commit(self, records: list[Any]) -> None:
-        if not records:
-            return
-        numbers = self._ledger.append(records)
-        # A row that was there before (an opinion asked for twice) has been learned from.
-        rows = [row for row in zip(numbers, records, strict=True) if row[0] > self._head]
-        if self.witness is not None:
-            for _, record in rows:
-                self.witness(record)
-        self._head = max(self._head, *numbers)
-        self._teach(rows)
-
-    def _teach(self, rows: Sequence[tuple[int, Any]]) -> None:
-        first = 0
-        for i, (_, record) in enumerate(rows):
-            if type(record) is ClosedTrade:
-                self._strategy.observe(rows[first : i + 1])
-                self._strategy.post_trade_update(record)
-                first = i + 1
-        if first < len(rows):
-            self._strategy.observe(rows[first:])
-
-    def _send(self, records: list[Any], orders: Sequence[Order]) -> None:
-        # On the ledger first: an order that was sent is always known.
-        for order in orders:
-            self._take(records, order)
-        self._commit(records)
-        self._commit(list(self._dispatch.send(orders)))
-
-    def _shut(
-        self, records: list[Any], change: ModeChange, reason: ExitReason | None
-    ) -> list[Order]:
-        self._take(records, change)
-        code = Reason.KILLED if change.mode is RiskMode.KILLED else Reason.BREAKER
-        if change.mode is not RiskMode.ACTIVE:
-            for order in self._broker.open_orders():
-                if order.intent == "entry":
-                    rule = "mode must be ACTIVE"
-                    self._withdraw(records, order, change.at, code, rule, change.mode.value)
-        return [] if reason is None else self._exits(reason, change.at)
-
-    def _withdraw(
-        self, records: list[Any], order: Order, at: int, code: Reason, rule: str, value: str
-    ) -> None:
-        self._broker.cancel(order.id)
-        refusal = Refusal(
-            order.account, order.symbol, at, code, rule, value, order.intent, order.decision_id
-        )
-        self._take(records, refusal)
-
-    def _exits(self, reason: ExitReason, at: int) -> list[Order]:
-        return [
-            exit_order(self._desk, position, reason, at)
-            for position in self._account.positions()
-            if position.symbol in self._instruments
-            and not closing(self._broker.open_orders(), position.symbol)
-        ]

@@ -37,6 +37,7 @@ from serving.opinions import Opinions
 from serving.pacing import Pacer
 from serving.promotion import Refresher
 from serving.reports import SignalReports
+from serving.risk_desk import happened, reported, told_of
 from serving.schema import portfolio_of
 from serving.service import follow
 from serving.telling import Teller
@@ -291,7 +292,7 @@ class Desk:
             {
                 "weights": [row for s in self.memories for row in self.fold.weights(s)],
                 "portfolio": portfolio_of(self.loop.portfolio(self.market_clock.now())),
-                "risk_checks": [plain(check) for check in self.loop.risk_checks()],
+                **told_of(self.loop),
             }
         )
 
@@ -317,6 +318,8 @@ class Desk:
                 "kill": self._kill,
                 "arm": self._arm,
                 "signal": self._on_demand,
+                "operator": self._report,
+                "risk_event": self._event,
                 "reflect": self._reflect,
                 "close": self._close,
                 "assertions": self._assert,
@@ -359,22 +362,29 @@ class Desk:
         self._tell(force=True)
         return {"mode": self.loop.mode.value, "changed": change is not None}
 
+    def _report(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._noted(reported(self.loop, body, self.market_clock.now()))
+
+    def _event(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._noted(happened(self.loop, self.ledger, body, self.market_clock.now()))
+
     def _reflect(self, body: Mapping[str, Any]) -> dict[str, Any]:
         now = self.market_clock.now()
-        answer = reflected(self.loop, self.reader, self.journal, body, now)
-        self.teller.tell()
-        return answer
+        return self._noted(reflected(self.loop, self.reader, self.journal, body, now))
 
     def _close(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        answer = closed(self.loop, self.reader, self.journal, body, self.market_clock.now())
-        self.teller.tell()
-        self._tell(force=True)
-        return answer
+        now = self.market_clock.now()
+        return self._noted(closed(self.loop, self.reader, self.journal, body, now))
 
     def _assert(self, body: Mapping[str, Any]) -> dict[str, Any]:
         del body
-        answer = self.asserting.now(self.market_clock.now(), self.market_clock.wall_now())
+        return self._noted(
+            self.asserting.now(self.market_clock.now(), self.market_clock.wall_now())
+        )
+
+    def _noted(self, answer: dict[str, Any]) -> dict[str, Any]:
         self.teller.tell()
+        self._tell(force=True)
         return answer
 
     def _on_demand(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 from domain.errors import ServiceUnreachable
 from domain.times import timeframe_ms
 from serving.bootstrap import (
-    ACCOUNT,
     DESK_LEASE,
     asserting_on,
     feed_of,
@@ -25,6 +24,7 @@ from serving.bootstrap import (
 from serving.control import LEASE_TTL_MS
 from serving.journal_desk import Said, place_of, reflection, reflection_of
 from serving.plan import RunPlan
+from serving.rules import ACCOUNT
 from serving.settings import Settings
 from serving.system import SystemClock
 from serving.telling import Teller

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from domain.errors import NotFound
-from serving.bootstrap import ACCOUNT
 from serving.journal_view import closed_within, picture_of
 from serving.report_files import write_report
+from serving.rules import ACCOUNT
 from serving.settings import Settings
 from serving.system import SystemClock
 from sim.journal_review import review, span_of, week_of

@@ -21,10 +21,11 @@ from domain.times import iso
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill, Posting
 from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate
+from execution.levels import OFF, LevelSettings
+from execution.limits import EXERCISE, RiskLimits
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker, Venue
-from execution.risk import EXERCISE, RiskLimits
 from execution.sizing import SizingSettings
 from sim.benchmarks import benchmarks
 from sim.breakdowns import Period, breakdown
@@ -53,6 +54,7 @@ class BacktestRules:
     profile: str = "strict"
     limits: RiskLimits = field(default_factory=RiskLimits)
     sizing: SizingSettings = field(default_factory=SizingSettings)
+    levels: LevelSettings = OFF
     horizon_bars: int = 5
     initial_cash: Decimal = Decimal(10_000)
     account: str = "paper"
@@ -305,7 +307,7 @@ def _loop(
     )  # fmt: skip
     return TradingLoop(
         strategy, broker, ledger, {instrument.symbol: instrument}, settings,
-        limits=rules.limits, sizing=rules.sizing, gate=gate,
+        limits=rules.limits, sizing=rules.sizing, gate=gate, levels=rules.levels,
     )  # fmt: skip
 
 

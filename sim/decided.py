@@ -98,7 +98,7 @@ class Tally:
         self.first: Bar | None = None
         self.last: Bar | None = None
         self._horizon, self._step = horizon_bars, step_ms
-        self._actions: Counter[str] = Counter()
+        self._actions: Counter[Action] = Counter()
         self._reasons: Counter[str] = Counter()
         self._at = array("q")
         self._p, self._close, self._price = array("d"), array("d"), array("d")
@@ -117,8 +117,9 @@ class Tally:
         """
         self.first = self.first or bar
         self.last = bar
-        self._actions[decision.action.value] += 1
-        self._reasons.update(decision.reasons)
+        self._actions[decision.action] += 1
+        if decision.reasons:
+            self._reasons.update(decision.reasons)
         p = decision.prob_up
         self._at.append(bar.close_ms)
         self._p.append(float("nan") if p is None else p)
@@ -138,7 +139,7 @@ class Tally:
 
     def decided(self) -> Decided:
         """Return what was gathered."""
-        counts = {action.value: self._actions[action.value] for action in Action}
+        counts = {action.value: self._actions[action] for action in Action}
         return Decided(
             {**counts, "reasons": dict(sorted(self._reasons.items()))},
             np.frombuffer(self._at, dtype=np.int64), np.frombuffer(self._p),

@@ -53,7 +53,7 @@ def backtest(
         typer.Option(help="funding rates; else the file beside the bars", metavar="FILE"),
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="council or ema_cross; else the profile's")
+        str | None, typer.Option(help="council, ema_cross or mean_reversion; else the profile's")
     ] = None,
     timerange: TimeRange = None,
     breakdown: Annotated[

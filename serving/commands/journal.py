@@ -53,8 +53,8 @@ def list_trades(
 
     Example: conclave journal list --missing
     """
-    from serving.bootstrap import ACCOUNT
     from serving.journal_view import listed
+    from serving.rules import ACCOUNT
 
     reader, _, _ = _opened(config, sets)
     items, _ = listed(reader, ACCOUNT, missing=missing, limit=limit)

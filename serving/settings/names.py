@@ -21,9 +21,9 @@ from serving.settings.groups import (
     JournalSettings,
     ModelSettings,
     NotifySettings,
-    RiskSettings,
     ServingSettings,
 )
+from serving.settings.risk import RiskSettings
 
 PREFIX = "CONCLAVE_"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from data.instruments import instrument_for
 from data.memory import MarketMemory
 from domain.market import MarketState
 from domain.opinion import Opinion
+from domain.trading import EquityMark
 from execution.strategies import EmaCross
+from serving import backtesting
 from serving.backtesting import MoneyLedger, Request, run, set_up, taped
 from serving.bootstrap import agents_named
 from serving.commands.common import settings_from
@@ -190,6 +193,21 @@ def test_backtest_when_two_files_are_given_then_one_is_forecast_and_the_other_tr
     assert "short_not_possible" not in board["decisions"]["reasons"]
 
 
+@pytest.mark.parametrize("strategy", ["ema_cross", "mean_reversion"])
+def test_backtest_when_the_profile_has_stops_then_strategies_that_ask_nobody_leave_by_them(
+    tmp_path: Path, strategy: str
+) -> None:
+    overrides = [f"execution.strategy={strategy}", "risk.daily_breaker=false"]
+    settings = settings_from("strict", None, overrides)
+    request = backtesting.Request(perp(tmp_path), None, None, (None, None), "strict", "")
+    result = backtesting.run(backtesting.set_up(settings, request, SystemClock()))
+    first = min(trade.opened_at for trade in result.closed if trade.reason == "stop")
+    assert {"stop", "target"} <= {trade.reason for trade in result.closed}
+    if strategy == "ema_cross":  # no ATR before a day of bars
+        assert first >= DEMO_START_MS + 288 * STEP
+    assert len(result.closed) > 20
+
+
 def test_backtest_when_a_funding_file_lies_beside_the_bars_then_it_is_paid(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -272,13 +290,13 @@ def test_backtest_when_a_file_is_broken_then_it_is_refused(cli: Cli, tmp_path: P
     assert "non_positive_price" in err
 
 
-def test_money_ledger_when_rows_pass_then_numbers_go_on_and_opinions_are_let_go() -> None:
+def test_money_ledger_when_rows_pass_then_numbers_go_on_and_only_money_is_kept() -> None:
     ledger = MoneyLedger()
     frame = PlantedEdge(5).bars(DEMO_START_MS, 3)
     said = Opinion("a", "1", "BTC/USDT", "5m", 0, 5, 0.5, None)
-    assert ledger.append([frame.bar(0), said, frame.bar(1)]) == [1, 2, 3]
+    mark = EquityMark("paper", 0, Decimal(1), Decimal(1), Decimal(1))
+    assert ledger.append([frame.bar(0), said, mark]) == [1, 2, 3]
     assert ledger.append([said]) == [4]
     assert ledger.head()[0] == 4
-    kept = [record for _, record in ledger.records(type(frame.bar(0)))]
-    assert kept == [frame.bar(0), frame.bar(1)]
-    assert list(ledger.records(Opinion)) == []
+    assert [record for _, record in ledger.records(EquityMark)] == [mark]
+    assert list(ledger.records(Opinion)) == list(ledger.records(type(frame.bar(0)))) == []

@@ -23,10 +23,10 @@ from domain.trading import ClosedTrade
 from execution.draws import Latency
 from execution.fills import CostModel, Frictions
 from execution.funding import no_funding
+from execution.limits import EXERCISE
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker, Venue
-from execution.risk import EXERCISE
 from execution.strategies import EmaCross
 from serving.asserting import Asserting, Measuring, told
 from serving.asserting_setup import limits_of, session_backtest, suggesting

@@ -222,7 +222,7 @@ def test_plot_when_drawn_then_it_is_one_svg_that_needs_nothing_and_is_always_the
     picture = replace(picture_of(reader, one.id), p_up=((one.opened_at, 0.6), (one.closed_at, 0.4)))
     drawn = standalone(picture)
     assert drawn == standalone(picture)
-    root = ET.fromstring(drawn)  # noqa: S314 - our own
+    root = ET.fromstring(drawn)
     text = " ".join(root.itertext())
     for word in ("entry", "exit", "stop 60000", "target 40000", "P(up)", "closed by horizon"):
         assert word in text, word

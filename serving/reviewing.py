@@ -13,7 +13,7 @@ from serving.settings import Settings
 from serving.system import SystemClock
 from sim.journal_review import review, span_of, week_of
 from sim.reports.journal import Plots, markdown, render
-from sim.reports.trade_plot import chance, price
+from sim.reports.trade_plot import charts
 from storage.queries import Reader
 
 
@@ -32,7 +32,7 @@ def reviewed(reader: Reader, settings: Settings, week: str | None) -> tuple[dict
     chosen = _last(reader) if week is None else week
     found = closed_within(reader, ACCOUNT, *span_of(chosen))
     body = review(chosen, found)
-    plots: Plots = {one.trade.id: _charts(reader, one.trade.id) for one in found}
+    plots: Plots = {one.trade.id: charts(picture_of(reader, one.trade.id)) for one in found}
     folder = settings.data.var_dir / "reports" / "journal"
     path = write_report(folder, body, SystemClock().now(), render(body, plots), markdown(body))
     return body, path
@@ -43,8 +43,3 @@ def _last(reader: Reader) -> str:
     if not newest:
         raise NotFound("journal", "has no closed trade yet")
     return week_of(newest[0][1].closed_at)
-
-
-def _charts(reader: Reader, trade_id: str) -> tuple[Any, ...]:
-    picture = picture_of(reader, trade_id)
-    return price(picture), chance(picture)

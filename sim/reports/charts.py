@@ -96,13 +96,14 @@ def time_axis(days: Sequence[float]) -> Axis:
 class Chart:
     """A chart that is drawn part by part, in the order of the calls.
 
-    ``style`` is always one or more classes of the page's stylesheet.
+    ``style`` is always one or more classes of the page's stylesheet. ``left`` is the least room for
+    the labels of y, so that charts below each other can share one x.
     """
 
-    def __init__(self, x: Axis, y: Axis, height: float = HEIGHT) -> None:
+    def __init__(self, x: Axis, y: Axis, height: float = HEIGHT, left: float = _LEFT) -> None:
         self.x, self.y, self.height = x, y, height
         # the letters of a phone are the widest: long labels push the axis to the right
-        self.left = max(_LEFT, 10.0 + _LETTER * max((len(told) for _, told in y.ticks), default=0))
+        self.left = max(left, 10.0 + _LETTER * max((len(told) for _, told in y.ticks), default=0))
         self.inner_width = WIDTH - self.left - _RIGHT
         self.inner_height = height - _TOP - (_BOTTOM if x.label else _UNNAMED_BOTTOM)
         self._inside: list[Markup] = []

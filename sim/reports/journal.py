@@ -57,8 +57,10 @@ def markdown(review: Board) -> str:
         lines += ["", f"## {caption}", "", f"| {head} | trades | won | P&L, USDT |",
                   "|---|---|---|---|"]  # fmt: skip
         for row in rows(review, key):
-            cells = (_cell(word(row, "name")), show(number(row, "trades"), ",.0f"),
-                     percent(number(row, "win_rate")), word(row, "pnl"))  # fmt: skip
+            cells = (
+                _cell(word(row, "name")), show(number(row, "trades"), ",.0f"),
+                percent(number(row, "win_rate")), show(_money(row, "pnl"), "+,.2f"),
+            )  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## Trades"]
     for row in rows(review, "entries"):
@@ -78,8 +80,8 @@ def _facts(review: Board) -> list[tuple[str, str]]:
         ("Week, UTC", f"{word(review, 'start')[:10]} to {word(review, 'end')[:10]}"),
         ("Closed trades", show(number(review, "trades"), ",.0f")),
         ("Won", percent(number(review, "win_rate"))),
-        ("P&L", f"{word(review, 'pnl')} USDT"),
-        ("Fees", f"{word(review, 'fee')} USDT"),
+        ("P&L", usdt(_money(review, "pnl"), "+,.2f")),
+        ("Fees", usdt(_money(review, "fee"), ",.2f")),
         ("Reflected by a person", percent(number(kept, "reflected"))),
         ("Followed the plan", percent(number(kept, "followed_plan"))),
         ("Median time to reflect", DASH if hours is None else f"{hours:.1f} h of market time"),
@@ -108,7 +110,7 @@ def _headline(row: Any) -> str:
     when = f"{word(row, 'opened_at')[:16]}Z".replace("T", " ")
     return (
         f"{word(row, 'side')} {word(row, 'qty')} {word(row, 'symbol')}, {when}, closed by "
-        f"{word(row, 'reason')}: {word(row, 'pnl')} USDT"
+        f"{word(row, 'reason')}: {usdt(_money(row, 'pnl'), '+,.2f')}"
     )
 
 
@@ -131,7 +133,7 @@ def _groups(review: Board) -> Section:
                 Line(word(row, "name"), (
                     Cell(show(number(row, "trades"), ",.0f")),
                     Cell(percent(number(row, "win_rate"))),
-                    Cell(usdt(_money(row), "+,.2f")),
+                    Cell(usdt(_money(row, "pnl"), "+,.2f")),
                 ))
                 for row in rows(review, key)
             ),
@@ -144,8 +146,8 @@ def _groups(review: Board) -> Section:
                    missing=missing)  # fmt: skip
 
 
-def _money(row: Any) -> float | None:
-    text = word(row, "pnl")
+def _money(row: Any, key: str) -> float | None:
+    text = word(row, key)
     return None if text == DASH else float(text)
 
 

@@ -17,7 +17,7 @@ from domain.trading import ClosedTrade
 from sim.reports.charts import WIDTH, Axis, Chart, axis, time_axis
 
 _HERE = Path(__file__).parent / "templates"
-_HEAD, _PRICE, _CHANCE = 30.0, 240.0, 130.0  # heights
+_HEAD, _PRICE_HEIGHT, _CHANCE_HEIGHT = 26.0, 240.0, 130.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,14 +38,21 @@ class Picture:
     p_up: tuple[tuple[int, float], ...] = ()
 
 
-def price(picture: Picture) -> Markup:
-    """Draw the price path: bars' ranges, closes, levels, entry and exit."""
+def charts(picture: Picture) -> tuple[Markup, Markup]:
+    """Draw price and P(up), one below the other over the same time."""
+    above = _price(picture)
+    below = _chance(picture, above.left)
+    title = f"{_title(picture)}. Price with entry and exit."
+    return above.svg(title), below.svg("P(up) of the decisions over the same time.")
+
+
+def _price(picture: Picture) -> Chart:
     trade, bars = picture.trade, picture.bars
     ends = [(int(ts) + bars.step_ms) / DAY_MS for ts in bars.ts]
     levels = [level for level in (picture.stop, picture.target) if level is not None]
     entry, left = float(trade.entry), float(trade.exit)
     values = [*map(float, bars.high), *map(float, bars.low), *levels, entry, left]
-    chart = Chart(_time(picture), axis(values, "price", pad=0.08), _PRICE)
+    chart = Chart(_time(picture), axis(values, "price", pad=0.08), _PRICE_HEIGHT)
     chart.area(
         list(zip(ends, map(float, bars.high), strict=True)),
         list(zip(ends, map(float, bars.low), strict=True)), "band",
@@ -59,24 +66,25 @@ def price(picture: Picture) -> Markup:
     chart.dot(trade.opened_at / DAY_MS, entry, "c1", f"entry {entry:g} {iso(trade.opened_at)}")
     told = f"exit {left:g} {iso(trade.closed_at)} by {trade.reason}"
     chart.dot(trade.closed_at / DAY_MS, left, "c1", told, hollow=True)
-    return chart.svg(f"{_title(picture)} Price with entry and exit.")
+    return chart
 
 
-def chance(picture: Picture) -> Markup:
-    """Draw the council's P(up) over the same time; an empty chart where nobody stated one."""
-    chart = Chart(_time(picture), axis([0.5, *(p for _, p in picture.p_up)], "P(up)"), _CHANCE)
+def _chance(picture: Picture, left: float) -> Chart:
+    values = axis([0.45, 0.55, *(p for _, p in picture.p_up)], "P(up)", count=3)
+    chart = Chart(_time(picture), values, _CHANCE_HEIGHT, left)
     chart.across(0.5, "zero")
     if picture.p_up:
         chart.line([(at / DAY_MS, p) for at, p in picture.p_up], "c1")
     else:
         chart.word((chart.x.lo + chart.x.hi) / 2, 0.5, "no probability was stated", "inside")
-    return chart.svg("P(up) of the decisions over the same time.")
+    return chart
 
 
 def standalone(picture: Picture) -> str:
     """Return both charts as one SVG document; equal pictures give equal bytes."""
     css = Markup((_HERE / "trade.css").read_text(encoding="utf-8"))  # noqa: S704 - ours
-    height = _HEAD + _PRICE + _CHANCE
+    height = _HEAD + _PRICE_HEIGHT + _CHANCE_HEIGHT
+    above, below = charts(picture)
     frame = Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w:g} {h:g}" width="800">'
         '<style>{css}</style><rect class="page" width="{w:g}" height="{h:g}"/>'
@@ -86,18 +94,16 @@ def standalone(picture: Picture) -> str:
     )
     return str(
         frame.format(
-            w=WIDTH, h=height, css=css, title=_title(picture), head=_HEAD, price=_PRICE,
-            below=_HEAD + _PRICE, chance=_CHANCE, one=price(picture), two=chance(picture),
+            w=WIDTH, h=height, css=css, title=_title(picture), head=_HEAD, price=_PRICE_HEIGHT,
+            below=_HEAD + _PRICE_HEIGHT, chance=_CHANCE_HEIGHT, one=above, two=below,
         )
     )  # fmt: skip
 
 
 def _title(picture: Picture) -> str:
     trade = picture.trade
-    return (
-        f"{trade.side} {trade.qty.normalize():f} {trade.symbol}, {iso(trade.opened_at)[:16]}Z, "
-        f"by {trade.reason}: {trade.pnl:+.2f}"
-    )
+    told = f"{trade.side} {trade.qty.normalize():f} {trade.symbol}, closed by {trade.reason}"
+    return f"{told}: {trade.pnl:+.2f}"
 
 
 def _time(picture: Picture) -> Axis:

@@ -1,7 +1,7 @@
-"""The desk's daily look at its ledger, on a real database: one event and proposal a failure.
+"""The desk's daily look at its own ledger: one event and one proposal a failure.
 
-Hourly bars of a random walk, traded by EMA 10/20 in the loop; what is modelled and what is paid are
-set apart so that a failure can be planted.
+On a real database: hourly bars of a random walk, traded by EMA 10/20 in the loop. What is modelled
+and what is paid are set apart so that a failure can be planted.
 """
 
 from __future__ import annotations

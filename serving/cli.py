@@ -65,7 +65,17 @@ def application() -> typer.Typer:
     """Return the command line with all its commands."""
     import typer
 
-    from serving.commands import backtest, data, judging, ledger, market, models, operate, training
+    from serving.commands import (
+        backtest,
+        data,
+        judging,
+        ledger,
+        market,
+        models,
+        operate,
+        parity,
+        training,
+    )
 
     app = typer.Typer(
         name="conclave",
@@ -81,6 +91,7 @@ def application() -> typer.Typer:
     operate.register(app)
     judging.register(app)
     backtest.register(app)
+    parity.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")
     app.add_typer(models.app, name="models")

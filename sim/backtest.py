@@ -219,7 +219,10 @@ def run_backtest(
     began = timer()
     executed = _exec_bars(frame, instrument, exec_frame)
     book: Ledger = MemoryLedger() if ledger is None else ledger
-    loop = _loop(frame.symbol, strategy, instrument, rules, funding, gate, book)
+    loop = trading_loop(
+        {frame.symbol: instrument.symbol}, strategy, {instrument.symbol: instrument}, rules, book,
+        funding=funding, gate=gate,
+    )  # fmt: skip
     source = opinions or NoOpinions()
     tally = _Tally()
     for done, state in enumerate(plain_states(frame) if states is None else states, 1):
@@ -284,27 +287,36 @@ def _exec_bars(
     return lambda bar: exec_frame.bar(rows[bar.open_ms]) if bar.open_ms in rows else None
 
 
-def _loop(
-    symbol: str,
+def trading_loop(
+    routes: Mapping[str, str],
     strategy: Strategy,
-    instrument: Instrument,
+    instruments: Mapping[str, Instrument],
     rules: BacktestRules,
-    funding: FundingRate,
-    gate: Gate | None,
     ledger: Ledger,
+    *,
+    funding: FundingRate = base_rate,
+    gate: Gate | None = None,
 ) -> TradingLoop:
-    costs = CostModel.of(instrument, rules.frictions)
+    """Return the loop of a backtest: a fresh paper broker that fills as the rules say.
+
+    Parameters
+    ----------
+    routes : forecast symbol → execution symbol.
+    instruments : by execution symbol; fees are theirs.
+    """
+    costs = {symbol: CostModel.of(each, rules.frictions) for symbol, each in instruments.items()}
     broker = PaperBroker(
-        {instrument.symbol: instrument}, {instrument.symbol: costs},
-        account=rules.account, currency=rules.currency, funding=funding, venue=rules.venue,
+        instruments, costs, account=rules.account, currency=rules.currency, funding=funding,
+        venue=rules.venue,
     )  # fmt: skip
+    spreads = {symbol: cost.spread_bps for symbol, cost in costs.items()}
     settings = LoopSettings(
-        {symbol: instrument.symbol}, rules.horizon_bars, rules.account, rules.currency,
-        rules.initial_cash, {instrument.symbol: costs.spread_bps}, rules.source, rules.git_commit,
+        routes, rules.horizon_bars, rules.account, rules.currency, rules.initial_cash, spreads,
+        rules.source, rules.git_commit,
     )  # fmt: skip
     return TradingLoop(
-        strategy, broker, ledger, {instrument.symbol: instrument}, settings,
-        limits=rules.limits, sizing=rules.sizing, gate=gate,
+        strategy, broker, ledger, instruments, settings, limits=rules.limits, sizing=rules.sizing,
+        gate=gate,
     )  # fmt: skip
 
 

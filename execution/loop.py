@@ -468,8 +468,7 @@ class TradingLoop:
         lesson: list[tuple[int, Any]] = []
         for seq, record in in_order(self._store):
             count += 1
-            self._broker.restore((record,))
-            self._dispatch.follow(record)
+            self._dispatch.follow(record, self._broker.restore((record,)))
             self._enter(record)
             if seq > strategy_after:
                 lesson.append((seq, record))
@@ -478,8 +477,9 @@ class TradingLoop:
                 lesson = []
         self._teach(lesson)
         self._head = self._store.head()[0]
-        self._dispatch.resumed()
         records: list[Any] = []
+        for refusal in self._dispatch.resumed():
+            self._take(records, refusal)
         self._reconcile(records, max(self._marked.values(), default=0))
         self._commit(records)
         return count

@@ -78,7 +78,7 @@ def test_resume_when_gone_at_every_boundary_in_turn_then_it_is_as_if_never_stopp
         resumed = until_done(scene, broken, at)
         assert scene.end(resumed, broken) == expected
         passes += 1
-    assert passes <= 3
+    assert passes < 10
 
 
 def test_scene_when_played_then_every_kind_of_step_occurs():

@@ -1,0 +1,98 @@
+"""kill −9 at every step boundary and at any instant: real processes, one real database."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.trading import ClosedTrade, Fill, ModeChange
+from storage.engine import open_database, sqlite_url
+from storage.ledger import SqlLedger
+from storage.queries import Reader
+from storage.verify import verify_chain
+from tests.crash_driver import WORLD
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def drive(var_dir: Path, bars: int, mode: str, number: int) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash_driver", str(var_dir), str(bars), mode, str(number)],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + (var_dir / "lives.log").read_text()[-3000:]
+    return dict(json.loads(done.stdout))
+
+
+def left_behind(var_dir: Path) -> dict[str, Any]:
+    """All rows, by the hash of the last one; position and equity; nothing in it is wall time."""
+    engine = open_database(sqlite_url(var_dir / "ledger.db"))
+    try:
+        report = verify_chain(engine)
+        assert report.ok, report.problem
+        reader, ledger = Reader(engine, WORLD), SqlLedger(engine, WORLD)
+        fills = [fill for _, fill in ledger.records(Fill)]
+        mark = reader.latest_equity("paper")
+        assert mark is not None
+        return {
+            "head": report.head_hash,
+            "counts": reader.counts(),
+            "position": sum((f.qty * f.side.sign for f in fills), Decimal(0)),
+            "equity": mark[1].equity,
+            "modes": [change.mode for _, change in ledger.records(ModeChange)],
+            "trades": len(list(ledger.records(ClosedTrade))),
+            "orders": len({fill.order_id for fill in fills}),
+        }
+    finally:
+        engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What is left when nobody dies, by number of bars."""
+    found = {}
+    for bars in (90, 240):
+        folder = tmp_path_factory.mktemp("calm")
+        drive(folder, bars, "calm", 0)
+        found[bars] = left_behind(folder)
+        assert found[bars]["trades"] > 1
+        assert found[bars]["modes"] == ["KILLED", "ACTIVE"]
+    return found
+
+
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize(("mode", "number", "least"), [("boundaries", 12, 30), ("random", 12, 12)])
+def test_desk_when_killed_some_dozen_times_then_nothing_is_lost_or_doubled(
+    tmp_path: Path, calm: dict[int, dict[str, Any]], mode: str, number: int, least: int
+) -> None:
+    told = drive(tmp_path, 90, mode, number)
+    assert told["kills"] >= least
+    assert left_behind(tmp_path) == calm[90]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_desk_when_killed_at_every_boundary_then_nothing_is_lost_or_doubled(
+    tmp_path: Path, calm: dict[int, dict[str, Any]]
+) -> None:
+    told = drive(tmp_path, 90, "boundaries", 1)
+    assert told["kills"] > 500
+    assert left_behind(tmp_path) == calm[90]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_desk_when_killed_hundreds_of_times_at_random_then_nothing_is_lost_or_doubled(
+    tmp_path: Path, calm: dict[int, dict[str, Any]]
+) -> None:
+    told = [drive(tmp_path / str(lap), 240, "random", 75) for lap in range(4)]
+    assert [each["kills"] for each in told] == [75] * 4
+    for lap in range(4):
+        assert left_behind(tmp_path / str(lap)) == calm[240]

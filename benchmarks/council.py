@@ -46,8 +46,8 @@ from consensus.pooling import (
 )
 from consensus.pooling import DEBATED as DEBATED_POOL
 from data.files import read_bars
-from serving.bootstrap import council_settings, decision_rules
 from serving.evaluating import Panel, panel_for, trained_until
+from serving.rules import council_settings, decision_rules
 from serving.settings import Settings, load_settings
 from serving.system import SystemClock, git_commit
 from serving.trials import Look, prepare, record

@@ -34,8 +34,8 @@ from execution.draws import Latency
 from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, no_funding, rates_of
 from execution.kernel import Wishes, bars_of, play, rules_of, tiers_of
+from execution.limits import RiskLimits
 from execution.paper import Venue
-from execution.risk import RiskLimits
 from execution.sizing import SizingSettings
 from execution.strategies import EmaCross
 from serving.backtesting import MoneyLedger

@@ -19,7 +19,7 @@ from consensus.settings import CouncilSettings, DecisionRules
 from consensus.track import Track
 from consensus.volatility import bar_sigma, move
 from consensus.weights import standing, weights_rows
-from domain.decision import Action, Consensus, Costs, Decision
+from domain.decision import Consensus, Costs, Decision
 from domain.errors import SettingError
 from domain.market import BookSnapshot, MarketState
 from domain.opinion import Opinion, Outcome
@@ -136,7 +136,6 @@ class Council:
         state, consensus, costs = prepared.state, prepared.consensus, prepared.costs
         quality = self._quality(prepared, now)
         verdict = decide(consensus, costs, prepared.kappa, self.rules, quality)
-        stop, target = suggested_exits(state, verdict.action, self.rules)
         return Decision(
             symbol=state.symbol,
             timeframe=state.timeframe,
@@ -155,8 +154,8 @@ class Council:
             risk_down=consensus.risk_down if consensus else None,
             risk_up=consensus.risk_up if consensus else None,
             break_even_prob=verdict.break_even_prob,
-            stop=stop,
-            target=target,
+            stop=None,  # by ATR and regime, like those of every strategy that suggests none
+            target=None,
             weights=consensus.weights if consensus else {},
             contributions=consensus.contributions if consensus else {},
             explanations=explanations(prepared.admission.awake, consensus),
@@ -359,28 +358,6 @@ def case_of(state: MarketState, sigma: float | None, min_liquidity: float) -> Ca
     share = None if liquidity is None or min_liquidity <= 0.0 else liquidity / min_liquidity
     last, short, long = (move(state.bars, count, sigma) for count in MOVES)
     return Case(last, short, long, share)
-
-
-def suggested_exits(
-    state: MarketState, action: Action, rules: DecisionRules
-) -> tuple[float | None, float | None]:
-    """Return (stop, target) in quote units, from the close and the feature ``atr_14``.
-
-    None for NO_TRADE, without an ATR, or where the rule is off or the price would not be > 0.
-    """
-    atr = _feature(state, "atr_14")
-    if atr is None or atr <= 0.0 or action is Action.NO_TRADE:
-        return None, None
-    close = float(state.bars.close[-1])
-    return (
-        _price(close, -action.sign * atr, rules.stop_atr),
-        _price(close, action.sign * atr, rules.target_atr),
-    )
-
-
-def _price(close: float, step: float, times: float | None) -> float | None:
-    price = None if times is None else close + times * step
-    return price if price is not None and price > 0.0 else None
 
 
 def _feature(state: MarketState, name: str) -> float | None:

@@ -160,7 +160,6 @@ class DecisionRules:
     max_disagreement : largest weighted standard deviation of the awake agents' p.
     max_coverage_error : largest |observed − .8| of the published p10–p90 interval.
     min_coverage_n : outcomes before the coverage rule applies.
-    stop_atr, target_atr : distance of suggested stop and target in ATRs.
     """
 
     prob_min: float = 0.60
@@ -178,8 +177,6 @@ class DecisionRules:
     max_disagreement: float | None = None
     max_coverage_error: float | None = None
     min_coverage_n: int = 500
-    stop_atr: float | None = 2.0
-    target_atr: float | None = 3.0
 
     def __post_init__(self) -> None:
         for name in ("prob_min", "risk_max", "quorum"):
@@ -189,9 +186,8 @@ class DecisionRules:
         _require("delta", self.delta, "must be ≥ 0", self.delta >= 0)
         _require("interval_rule", self.interval_rule, "must be .8, .9 or .95",
                  self.interval_rule is None or self.interval_rule in COVERAGES)  # fmt: skip
-        for name in ("stop_atr", "target_atr", "max_age_ms"):
-            value = getattr(self, name)
-            _require(name, value, "must be > 0", value is None or value > 0)
+        _require("max_age_ms", self.max_age_ms, "must be > 0",
+                 self.max_age_ms is None or self.max_age_ms > 0)  # fmt: skip
 
 
 def _distinct(names: tuple[str, ...]) -> bool:

@@ -13,14 +13,23 @@ from typing import Any
 
 import numpy as np
 
+# Tuples and one encoder: this runs several times a bar, and unions and new encoders cost more.
+_AS_IT_IS = (str, bool)
+_REAL = (float, np.floating)
+_WHOLE = (int, np.integer)
+_MANY = (list, tuple, set, frozenset)
+_write = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+
 
 def plain(value: Any) -> Any:  # noqa: C901 - a flat list of types
     """Turn a value into JSON's types: NaN and infinities → None, Decimal → text, arrays → lists."""
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, _AS_IT_IS):
         return value
-    if isinstance(value, float | np.floating):
+    if isinstance(value, _REAL):
         return float(value) if math.isfinite(value) else None
-    if isinstance(value, int | np.integer):
+    if isinstance(value, _WHOLE):
         return int(value)
     if isinstance(value, Enum):
         return value.value
@@ -32,8 +41,8 @@ def plain(value: Any) -> Any:  # noqa: C901 - a flat list of types
         return [plain(item) for item in value.tolist()]
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value) if isinstance(value, set | frozenset) else value
+    if isinstance(value, _MANY):
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
         return [plain(item) for item in items]
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
@@ -42,9 +51,7 @@ def plain(value: Any) -> Any:  # noqa: C901 - a flat list of types
 
 def canonical_json(value: Any) -> str:
     """Write one line of JSON: sorted keys, no spaces, no NaN, shortest round-trip floats."""
-    return json.dumps(
-        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _write(plain(value))
 
 
 def digest(value: Any) -> str:

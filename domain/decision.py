@@ -31,7 +31,7 @@ _SIGNS = {"LONG": 1, "SHORT": -1, "NO_TRADE": 0}
 
 
 class Reason(StrEnum):
-    """Why a decision is NO_TRADE, or an intent was refused."""
+    """Why a decision is NO_TRADE, an intent was refused, or an order is smaller than usual."""
 
     BELOW_COST = "below_cost"
     BELOW_THRESHOLD = "below_threshold"
@@ -55,6 +55,8 @@ class Reason(StrEnum):
     NOT_PLACED = "not_placed"  # an order in flight that the broker turned out never to have had
     DATA_GAP = "data_gap"  # too few contiguous bars since a gap to form an opinion
     WARM_UP = "warm_up"  # history opined and scored before the first live bar; never traded
+    KELLY_FLOOR = "kelly_floor"  # no edge in the last trades: traded, but the smallest order only
+    OPERATOR_PAUSE = "operator_pause"  # the person at the desk reported to be unfit
 
 
 class ExitReason(StrEnum):

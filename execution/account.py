@@ -24,10 +24,12 @@ from domain.trading import (
     Portfolio,
     Position,
     Posting,
+    Refusal,
 )
+from execution.exits import Waiting, put_off
 from execution.money import money
 
-_OWN = (Fill, Order, Posting, EquityMark)  # of one account each
+_OWN = (Fill, Order, Posting, Refusal, EquityMark)  # of one account each
 
 
 @dataclass(slots=True)
@@ -67,6 +69,11 @@ class Account:
         self._open: dict[str, _Open] = {}
         self._orders: dict[str, Order] = {}
         self._due: dict[str, int] = {}
+        self._waiting: dict[str, Waiting] = {}
+
+    def waiting(self, symbol: str) -> Waiting | None:
+        """Return the exit of a symbol's position that waits for a better book."""
+        return self._waiting.get(symbol)
 
     def position(self, symbol: str) -> Position | None:
         """Return the open position of an execution symbol."""
@@ -122,6 +129,10 @@ class Account:
             self._orders[record.id] = record
         elif kind is Posting:
             self._posting(record)
+        elif kind is Refusal:
+            waits = put_off(record, self._waiting.get(record.symbol))
+            if waits is not None:
+                self._waiting[record.symbol] = waits
         else:
             self.high_water = max(self.high_water, record.high_water)
         return None
@@ -136,6 +147,7 @@ class Account:
         held = self._open.get(symbol)
         if held is not None and held.position.qty * decision.action.sign > 0:
             held.position = changed(held.position, horizon_due=due)
+            self._waiting.pop(symbol, None)
 
     def _posting(self, line: Posting) -> None:
         # Money that moves with a fill arrives with the fill.
@@ -201,6 +213,7 @@ class Account:
         if left != 0:
             return None
         del self._open[fill.symbol]
+        self._waiting.pop(fill.symbol, None)
         self.trades += 1
         position = held.position
         self._orders = {k: o for k, o in self._orders.items() if o.symbol != fill.symbol

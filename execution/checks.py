@@ -1,14 +1,15 @@
-"""The laws every broker keeps; run against a new one before it is trusted."""
+"""The laws every broker and strategy keeps; run against a new one before it is trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from domain.decision import Action, Decision
 from domain.errors import CheckFailed
-from domain.market import Bar, Instrument
-from domain.ports import Broker
+from domain.market import Bar, Instrument, MarketState
+from domain.ports import Broker, Strategy
 from domain.trading import Fill, Order, OrderStatus, OrderType, Side
 
 _STEP = 300_000
@@ -155,3 +156,47 @@ def _answers(broker: Broker, _: Broker, scene: _Scene) -> None:
     _demand(held.quantities[order.symbol] == bought, "holds what it bought", held.quantities)
     if cash is not None and held.cash is not None:
         _demand(held.cash < cash, "pays for what it bought", held.cash)
+
+
+def check_strategy(make: Callable[[], Strategy], states: Sequence[MarketState]) -> None:
+    """Demand every law of a strategy that decides from the bars alone.
+
+    Parameters
+    ----------
+    make : returns a fresh strategy.
+    states : of one symbol, in order, from the first bar on; some of them are traded.
+
+    Raises
+    ------
+    CheckFailed : naming the law that is broken.
+    """
+    strategy, said = make(), {}
+    for state in states:
+        decision = said[state.as_of] = _decided(strategy, state)
+        _lawful(decision, state)
+    sides = sum(decision.intent is not Action.NO_TRADE for decision in said.values())
+    _keep(sides > 0, "takes a side somewhere", sides)
+    for state in states[:: max(1, len(states) // 20)]:
+        again = _decided(make(), state)
+        _keep(again == said[state.as_of], "decides after a restart as without one", state.as_of)
+
+
+def _decided(strategy: Strategy, state: MarketState) -> Decision:
+    return strategy.generate_signal(strategy.prepare_state(state, [], {}), state.as_of)
+
+
+def _lawful(decision: Decision, state: MarketState) -> None:
+    place = (decision.symbol, decision.timeframe, decision.as_of)
+    _keep(place == (state.symbol, state.timeframe, state.as_of), "decides on its state", place)
+    none = decision.intent is Action.NO_TRADE
+    _keep(decision.action is decision.intent, "leaves the action to gate and risk", decision.action)
+    _keep(bool(decision.reasons) is none, "gives reasons for NO_TRADE only", decision.reasons)
+    close, sign = float(state.bars.close[-1]), decision.intent.sign
+    for name, level, side in (("stop", decision.stop, -1), ("target", decision.target, 1)):
+        beyond = level is None or (level > 0.0 and (level - close) * side * sign > 0.0)
+        _keep(beyond and not (none and level is not None), f"puts its {name} on its side", level)
+
+
+def _keep(holds: bool, law: str, value: object = None) -> None:
+    if not holds:
+        raise CheckFailed("strategy", law, value)

@@ -1,14 +1,48 @@
 """When a position closes, and what a new decision means for it.
 
-A position closes at the first of stop, target, opposite decision, horizon, risk and kill.
+A position closes at the first of stop, target, opposite decision, horizon, risk and kill. Horizon
+and opposite decision are exits of choice: they may wait some bars for a better book, the others
+never do.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
+from domain.decision import ExitReason, Reason
 from domain.market import Market
-from domain.trading import Position
+from domain.trading import Position, Refusal
+
+_OF_CHOICE = (ExitReason.HORIZON.value, ExitReason.OPPOSITE.value)
+_BAD_BOOK = (Reason.WIDE_SPREAD.value, Reason.THIN_BOOK.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An exit of choice that waits for a better book.
+
+    Attributes
+    ----------
+    since, last : ms, when it was first and last put off.
+    """
+
+    reason: ExitReason
+    since: int
+    last: int
+
+
+def put_off(refusal: Refusal, known: Waiting | None) -> Waiting | None:
+    """Return the exit that a refusal puts off, None for any other refusal.
+
+    Parameters
+    ----------
+    known : the symbol's exit that waits already: patience is counted from its start.
+    """
+    if refusal.intent not in _OF_CHOICE or refusal.code not in _BAD_BOOK:
+        return None
+    since = refusal.at if known is None else known.since
+    return Waiting(ExitReason(refusal.intent), since, refusal.at)
 
 
 class Meaning(StrEnum):

@@ -17,6 +17,7 @@ from typing import Any
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import LedgerError, ServiceUnreachable, UsageError
 from domain.market import Bar, Instrument, MarketState
+from domain.operations import OperatorReport, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -34,6 +35,9 @@ from execution.account import Account
 from execution.dispatch import Dispatch
 from execution.exits import horizon_over
 from execution.history import History
+from execution.kelly import Stake, TrackRecord
+from execution.levels import OFF, LevelSettings
+from execution.limits import Check, RiskLimits
 from execution.messages import (
     Absorbed,
     LoopSettings,
@@ -46,7 +50,7 @@ from execution.messages import (
 from execution.money import dec
 from execution.orders import Desk, closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
-from execution.risk import Check, RiskLimits, RiskState
+from execution.risk import RiskState
 from execution.rows import Buffered, in_order
 from execution.sizing import SizingSettings
 
@@ -62,6 +66,7 @@ class TradingLoop:
     strategy, broker, ledger, gate : the ports.
     instruments : every execution symbol's filters.
     limits, sizing : what risk allows, and how much.
+    levels : stop and target of decisions that come without; None = there are none.
 
     Raises
     ------
@@ -79,6 +84,7 @@ class TradingLoop:
         limits: RiskLimits | None = None,
         sizing: SizingSettings | None = None,
         gate: Gate | None = None,
+        levels: LevelSettings | None = None,
     ) -> None:
         for symbol in settings.routes.values():
             if symbol not in instruments:
@@ -93,10 +99,15 @@ class TradingLoop:
         self._desk = Desk(settings.account, strategy.name)
         self._dispatch = Dispatch(broker, settings.account)
         self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
-        self._risk = RiskState(limits or RiskLimits(), settings.account)
-        self._planner = Planner(
-            self._risk, sizing or SizingSettings(), settings.spread_bps, self._desk, gate
+        self._risk = RiskState(limits or RiskLimits(), settings.account, self._routes)
+        sizing = sizing or SizingSettings()
+        self._record = TrackRecord(
+            sizing.kelly, settings.account, self._routes, sizing.risk_fraction
         )
+        self._planner = Planner(
+            self._risk, sizing, settings.spread_bps, self._desk, gate,
+            self._record if sizing.mode == "kelly" else None, levels or OFF,
+        )  # fmt: skip
         self._history = History(settings.horizon_bars)
         self._marks: dict[str, Decimal] = {}  # execution symbol → last close
         self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
@@ -132,9 +143,19 @@ class TradingLoop:
         """Return the account marked to the last closes."""
         return self._account.portfolio(at, self._marks)
 
+    @property
+    def risk(self) -> RiskState:
+        """What risk knows; to be read."""
+        return self._risk
+
     def risk_checks(self) -> tuple[Check, ...]:
-        """Return mode, daily loss and total stop with their margins."""
-        return self._risk.state_checks()
+        """Return every limit that needs no order, with its value now and its margin."""
+        held = self.portfolio(self._equity_at)
+        return (*self._risk.state_checks(), *self._risk.exposure_checks(held))
+
+    def stakes(self) -> dict[str, Stake]:
+        """Return what Kelly's rule would risk now, by forecast symbol."""
+        return {symbol: self._record.stake(symbol) for symbol in sorted(self._routes)}
 
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first."""
@@ -191,12 +212,19 @@ class TradingLoop:
         # A decision at the due time sends this order itself; without one (a data gap, a desk that
         # was down) it goes out before the first bar that opens later, under the same id.
         position = self._account.position(bar.symbol)
-        killed = self.mode is RiskMode.KILLED  # then only what was sent at the kill closes
-        if killed or position is None or not horizon_over(position, bar.open_ms):
+        # KILLED: only what was sent at the kill closes.
+        if position is None or self.mode is RiskMode.KILLED:
             return []
-        if closing(self._broker.open_orders(), bar.symbol):
+        waiting, due = self._account.waiting(bar.symbol), position.horizon_due
+        reason = ExitReason.HORIZON if horizon_over(position, bar.open_ms) else None
+        if waiting is not None:
+            if waiting.last == bar.open_ms:  # decided just now: the next close looks again
+                return []
+            if reason is None:
+                reason, due = waiting.reason, waiting.since
+        if reason is None or closing(self._broker.open_orders(), bar.symbol):
             return []
-        return [exit_order(self._desk, position, ExitReason.HORIZON, position.horizon_due)]
+        return [exit_order(self._desk, position, reason, due)]
 
     def _execute(self, records: list[Any], bar: Bar) -> None:
         step = bar.close_ms - bar.open_ms
@@ -369,12 +397,11 @@ class TradingLoop:
             return []
         mark = EquityMark(now.account, now.at, now.cash, now.equity, now.high_water)
         self._take(records, mark)
-        if not self._risk.must_halt:
+        change = self._risk.due_change(now.at)
+        if change is None:
             return []
-        limit = self._risk.limits.total_stop
-        why = f"equity is {self._risk.fall:.2%} below its high-water mark, limit {limit:.2%}"
-        change = ModeChange(now.account, now.at, RiskMode.HALTED, "risk", why)
-        return self._shut(records, change, ExitReason.RISK)
+        halts = change.mode is RiskMode.HALTED
+        return self._shut(records, change, ExitReason.RISK if halts else None)
 
     def _plan(
         self, draft: Decision, state: MarketState, account: Portfolio, leaving: set[str]
@@ -388,7 +415,8 @@ class TradingLoop:
         situation = Situation(
             self._instruments[symbol], account, price, scale,
             symbol in leaving or closing(working, symbol),
-            pending_elsewhere(working, symbol, self._marks), self._dispatch.in_flight(symbol),
+            pending_elsewhere(working, symbol, self._marks), self._account.waiting(symbol),
+            self._dispatch.in_flight(symbol),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
 
@@ -434,6 +462,19 @@ class TradingLoop:
             self._dispatch.send(orders)
             raise
         return change
+
+    def report(self, report: OperatorReport) -> None:
+        """Take down how the operator is; it may pause entries from the next decision on."""
+        self._note(report)
+
+    def event(self, event: RiskEvent) -> None:
+        """Take down something that bears on risk."""
+        self._note(event)
+
+    def _note(self, record: OperatorReport | RiskEvent) -> None:
+        records: list[Any] = []
+        self._take(records, record)
+        self._commit(records)
 
     def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
         """Close every position at the market and return the orders."""
@@ -491,7 +532,11 @@ class TradingLoop:
             if record.symbol in self._traded or self._account.position(record.symbol) is not None:
                 self._marks[record.symbol] = dec(record.close)
                 self._marked[record.symbol] = record.close_ms
-            return self._history.push(record) if record.symbol in self._routes else None
+            if record.symbol not in self._routes:
+                return None
+            self._risk.fold(record)
+            self._record.fold(record)
+            return self._history.push(record)
         if isinstance(record, Decision):
             self._history.asked(record)
             if record.origin == "on_demand":
@@ -501,6 +546,7 @@ class TradingLoop:
         elif isinstance(record, EquityMark):
             self._equity_at = max(self._equity_at, record.at)
         self._risk.fold(record)
+        self._record.fold(record)
         return self._account.fold(record)
 
     def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:

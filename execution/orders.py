@@ -75,11 +75,11 @@ def closing(working: Iterable[Order], symbol: str) -> bool:
 
 def pending_elsewhere(
     working: Iterable[Order], symbol: str, marks: Mapping[str, Decimal]
-) -> Decimal:
-    """Return the notional of other symbols' entries on their way, quote units."""
-    notionals = (
-        order.qty * marks.get(order.symbol, ZERO)
-        for order in working
-        if order.intent == "entry" and order.symbol != symbol
-    )
-    return sum(notionals, ZERO)
+) -> dict[str, Decimal]:
+    """Return the notional of other symbols' entries on their way, by symbol, quote units."""
+    pending: dict[str, Decimal] = {}
+    for order in working:
+        if order.intent == "entry" and order.symbol != symbol:
+            notional = order.qty * marks.get(order.symbol, ZERO)
+            pending[order.symbol] = pending.get(order.symbol, ZERO) + notional
+    return pending

@@ -1,86 +1,48 @@
-"""Limits on what may be entered, as a fold over marks and mode changes.
+"""Limits on what may be entered, as a fold over marks, mode changes, bars and reports.
 
 Every check says its value, its limit and the margin between them. All of them stop entries only;
-the total stop halts the account and closes its positions as well. Limits are on mark-to-market
-equity.
+the total stop halts the account and closes its positions as well, and a book that is too wide or
+too thin makes an exit of choice wait for some bars. Limits are on mark-to-market equity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from domain.decision import Reason
-from domain.market import BookSnapshot
+from domain.market import Bar, BookSnapshot
+from domain.operations import OperatorReport
 from domain.times import DAY_MS
 from domain.trading import ZERO, EquityMark, ModeChange, Portfolio, RiskMode
+from execution.correlation import Correlations
+from execution.exposure import exposure_checks, exposures
+from execution.limits import NOT_MEASURED, Check, RiskLimits
 from execution.money import dec
+from execution.readiness import Readiness, Reading
 
-
-@dataclass(frozen=True, slots=True)
-class RiskLimits:
-    """The limits; None turns one off.
-
-    Attributes
-    ----------
-    max_symbol_exposure, max_total_exposure : fraction of equity.
-    daily_loss : fraction of the equity at the start of the UTC day; stops entries until the next.
-    total_stop : fall from the high-water mark (fraction) that halts the account.
-    max_spread_bps : basis points, to enter.
-    min_liquidity : quote units in the book's top five levels, where a book is present.
-    drawdown_start : fall from the high-water mark (fraction) at which sizes lose a quarter; each
-        further 1 % takes another, so that nothing is entered 3 % below it.
-    recovery_risk : largest loss at the stop (fraction of equity) from such a fall until equity is
-        above every mark before it, arming notwithstanding; goes with ``drawdown_start``.
-    """
-
-    max_symbol_exposure: float | None = 0.5
-    max_total_exposure: float | None = 1.0
-    daily_loss: float | None = 0.03
-    total_stop: float | None = 0.08
-    max_spread_bps: float | None = 10.0
-    min_liquidity: float | None = 50_000.0
-    drawdown_start: float | None = 0.05
-    recovery_risk: float = 0.005
-
-
-EXERCISE = RiskLimits(
-    daily_loss=None, total_stop=None, max_spread_bps=None, min_liquidity=None, drawdown_start=None
-)
-"""Filters, breaker, total stop and drawdown reduction off; exposure stays on."""
+RISK = "risk"  # who changes the mode when a limit does
 
 _DRAWDOWN_STEP = Decimal("0.01")  # of the fall; each takes a quarter of the size
 _QUARTERS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One limit at one moment; ``margin`` ≥ 0 passes, None where it was not measured."""
-
-    name: str
-    code: Reason
-    value: float | str | None
-    limit: float | str | None
-    margin: float | None
-    stops: str = "entries"
-
-    @property
-    def passed(self) -> bool:
-        """Whether it stops nothing."""
-        return self.margin is None or self.margin >= 0
-
-
 class RiskState:
-    """Mode, day start and high-water mark of one account.
+    """Mode, day start, high-water mark, correlations and the operator's reports of one account.
 
-    ``fold`` takes equity marks and mode changes in the ledger's order. Arming a halted account
-    starts the high-water mark of the total stop anew at the last equity; the daily breaker stays
-    tripped until the next UTC day.
+    ``fold`` takes rows in the ledger's order. Arming a halted account starts the high-water mark
+    of the total stop anew at the last equity; the daily breaker stays tripped until the next UTC
+    day. Market time is that of the newest mark or report.
+
+    Parameters
+    ----------
+    routes : symbol of the bars → execution symbol, for correlations.
     """
 
-    def __init__(self, limits: RiskLimits, account: str) -> None:
+    def __init__(
+        self, limits: RiskLimits, account: str, routes: Mapping[str, str] | None = None
+    ) -> None:
         self.limits, self.account = limits, account
         self.mode = RiskMode.ACTIVE
         self.change: ModeChange | None = None
@@ -88,20 +50,40 @@ class RiskState:
         self._summit = ZERO  # as peak, but arming leaves it
         self._recovering = False
         self._equity = ZERO
+        self._fallen, self._lost = ZERO, 0  # below the mark; quarters of the size lost by it
         self._day = -1
         self._day_start = ZERO
         self._tripped = False
+        self._now = 0
+        self._readiness = Readiness(account, limits.operator, limits.operator_hold_ms)
+        self._correlations = Correlations(
+            (routes or {}) if limits.max_correlation is not None else {},
+            limits.correlation_bars, limits.correlation_least,
+        )  # fmt: skip
 
     def fold(self, record: Any) -> None:
         """Take in one ledger row; rows of no interest pass."""
-        if isinstance(record, EquityMark) and record.account == self.account:
-            self._mark(record)
-        elif isinstance(record, ModeChange) and record.account == self.account:
-            if record.mode is RiskMode.ACTIVE and self.mode is not RiskMode.ACTIVE:
-                self.peak = self._equity
-            self.mode, self.change = record.mode, record
+        if isinstance(record, Bar):
+            self._correlations.fold(record)
+        elif isinstance(record, EquityMark):
+            if record.account == self.account:
+                self._mark(record)
+        elif isinstance(record, ModeChange):
+            if record.account == self.account:
+                self._changed(record)
+        elif isinstance(record, OperatorReport) and record.account == self.account:
+            self._now = max(self._now, record.at)
+            self._readiness.fold(record)
+
+    def _changed(self, change: ModeChange) -> None:
+        armed = change.mode is RiskMode.ACTIVE
+        if armed and self.mode in (RiskMode.HALTED, RiskMode.KILLED):
+            self.peak = self._equity
+            self._measure()
+        self.mode, self.change = change.mode, change
 
     def _mark(self, mark: EquityMark) -> None:
+        self._now = max(self._now, mark.at)
         # The mark at 00:00 closes the old day and opens the new one.
         day = mark.at // DAY_MS
         if day != self._day:
@@ -110,9 +92,10 @@ class RiskState:
             self._day, self._tripped = day, False
         self._equity = mark.equity
         self.peak = max(self.peak, mark.equity)
+        self._measure()
         if mark.equity > self._summit:
             self._summit, self._recovering = mark.equity, False
-        self._recovering |= self._quarters_lost > 0
+        self._recovering |= self._lost > 0
         limit = self.limits.daily_loss
         self._tripped |= limit is not None and self.day_loss > limit
 
@@ -124,24 +107,19 @@ class RiskState:
     @property
     def fall(self) -> float:
         """Fall from the high-water mark, as a fraction."""
-        return float(self._fall)
+        return float(self._fallen)
 
-    @property
-    def _fall(self) -> Decimal:
-        return 1 - self._equity / self.peak if self.peak > 0 else ZERO
-
-    @property
-    def _quarters_lost(self) -> int:
+    def _measure(self) -> None:
         # In decimals: 6 % less 5 % must be a whole step.
-        start = self.limits.drawdown_start
-        if start is None or self._fall < dec(start):
-            return 0
-        return min(_QUARTERS, 1 + int((self._fall - dec(start)) / _DRAWDOWN_STEP))
+        self._fallen = 1 - self._equity / self.peak if self.peak > 0 else ZERO
+        self._lost, start = 0, self.limits.drawdown_start
+        if start is not None and self._fallen > 0 and self._fallen >= dec(start):
+            self._lost = min(_QUARTERS, 1 + int((self._fallen - dec(start)) / _DRAWDOWN_STEP))
 
     @property
     def size_factor(self) -> float:
         """The share of an entry's size that the drawdown leaves: 1, .75, .5, .25 or 0."""
-        return 1 - self._quarters_lost / _QUARTERS
+        return 1 - self._lost / _QUARTERS
 
     @property
     def risk_cap(self) -> float | None:
@@ -150,19 +128,50 @@ class RiskState:
 
     @property
     def must_halt(self) -> bool:
-        """Whether the total stop is hit while the account still trades."""
+        """Whether the total stop is hit while positions may still be open."""
         stop = self.limits.total_stop
-        return stop is not None and self.mode is RiskMode.ACTIVE and self.fall >= stop
+        trades = self.mode in (RiskMode.ACTIVE, RiskMode.REDUCING)
+        return stop is not None and trades and self.fall >= stop
+
+    @property
+    def breaker(self) -> str | None:
+        """What stops every entry until it lifts by itself, in words; None if nothing does."""
+        if self._tripped:
+            return f"loss of the day beyond {self.limits.daily_loss:.2%}"
+        if not self.size_factor:
+            return f"equity is {self.fall:.2%} below its high-water mark: no size is left"
+        return None
+
+    def due_change(self, at: int) -> ModeChange | None:
+        """Return the change of mode that the limits demand at ``at`` (ms), if any.
+
+        HALTED by the total stop; REDUCING while a breaker is tripped, and ACTIVE once it has
+        lifted. What a person set is left to people.
+        """
+        change = self.change
+        at = at if change is None else max(at, change.at + 1)
+        if self.must_halt:
+            limit = self.limits.total_stop
+            why = f"equity is {self.fall:.2%} below its high-water mark, limit {limit:.2%}"
+            return ModeChange(self.account, at, RiskMode.HALTED, RISK, why)
+        breaker = self.breaker
+        if self.mode is RiskMode.ACTIVE and breaker is not None:
+            return ModeChange(self.account, at, RiskMode.REDUCING, RISK, breaker)
+        mine = change is not None and change.by == RISK
+        if self.mode is RiskMode.REDUCING and mine and breaker is None:
+            return ModeChange(self.account, at, RiskMode.ACTIVE, RISK, "the breaker has lifted")
+        return None
+
+    def readings(self) -> list[Reading]:
+        """Return the operator's newest reading of every source."""
+        return self._readiness.readings()
 
     def state_checks(self) -> tuple[Check, ...]:
-        """Return the checks that need no order: mode, daily loss, drawdown, total stop."""
-        code = {RiskMode.KILLED: Reason.KILLED, RiskMode.HALTED: Reason.BREAKER}
-        active = self.mode is RiskMode.ACTIVE
-        mode = Check(
-            "mode", code.get(self.mode, Reason.RISK_VETO), self.mode.value,
-            RiskMode.ACTIVE.value, 0.0 if active else -1.0,
-        )  # fmt: skip
-        checks = [mode]
+        """Return the checks that need no order: mode, daily loss, drawdown, total stop, operator.
+
+        REDUCING comes last: it follows from a breaker, which is told first.
+        """
+        checks: list[Check] = []
         if (daily := self.limits.daily_loss) is not None:
             margin = daily - self.day_loss
             margin = min(margin, -1e-12) if self._tripped else margin
@@ -177,7 +186,26 @@ class RiskState:
             checks.append(
                 Check("total_stop", Reason.BREAKER, self.fall, stop, margin, "everything")
             )
-        return tuple(checks)
+        if self._readiness.watched:
+            checks.append(self._operator())
+        last = self.mode is RiskMode.REDUCING
+        return (*checks, self._mode()) if last else (self._mode(), *checks)
+
+    def _mode(self) -> Check:
+        code = {RiskMode.KILLED: Reason.KILLED, RiskMode.HALTED: Reason.BREAKER}
+        active = self.mode is RiskMode.ACTIVE
+        return Check(
+            "mode", code.get(self.mode, Reason.RISK_VETO), self.mode.value,
+            RiskMode.ACTIVE.value, 0.0 if active else -1.0,
+        )  # fmt: skip
+
+    def _operator(self) -> Check:
+        reading = self._readiness.reading(self._now)
+        if reading is None:
+            return _NOBODY_REPORTED
+        return Check(
+            "operator", Reason.OPERATOR_PAUSE, reading.value, reading.limit, reading.margin
+        )
 
     def entry_checks(
         self,
@@ -186,7 +214,7 @@ class RiskState:
         notional: Decimal,
         spread_bps: float,
         book: BookSnapshot | None = None,
-        pending: Decimal = ZERO,
+        pending: Mapping[str, Decimal] | None = None,
     ) -> tuple[Check, ...]:
         """Return the checks on an entry.
 
@@ -197,40 +225,57 @@ class RiskState:
         spread_bps : the modelled spread, used where there is no book of two sides.
         pending : entries of other symbols on their way, quote units.
         """
-        exposures = self._exposures(portfolio, symbol, notional, pending)
-        checks = [*self.state_checks(), *exposures]
+        others = dict(pending or {})
+        for held, exposure in exposures(portfolio).items():
+            others[held] = others.get(held, ZERO) + exposure
+        checks = [*self.state_checks(), *self._exposure(portfolio, symbol, notional, others)]
+        if self.limits.needs_book:
+            checks.append(self._book_age(book, portfolio.at))
+        spread = book.spread_bps if book is not None and book.two_sided else spread_bps
+        deep = None if book is None else book.liquidity()
+        return (*checks, *self._market_checks("", spread, deep))
+
+    def exit_checks(self, book: BookSnapshot | None, at: int) -> tuple[Check, ...]:
+        """Return the checks on an exit of choice at ``at`` (ms): spread and liquidity.
+
+        None where there is no fresh book of two sides: what is not known makes nobody wait.
+        """
+        if book is None or not book.two_sided or at - book.at > self.limits.book_age_ms:
+            return ()
+        return self._market_checks("exit_", book.spread_bps, book.liquidity())
+
+    def exposure_checks(self, portfolio: Portfolio) -> tuple[Check, ...]:
+        """Return what is held against the exposure limits: the largest symbol, and all."""
+        held = exposures(portfolio)
+        largest = max(held, key=lambda symbol: held[symbol], default="")
+        return tuple(self._exposure(portfolio, largest, ZERO, held))
+
+    def _exposure(
+        self, portfolio: Portfolio, symbol: str, notional: Decimal, held: Mapping[str, Decimal]
+    ) -> list[Check]:
+        return exposure_checks(
+            self.limits, self._correlations, portfolio.equity, symbol, notional, held
+        )
+
+    def _market_checks(self, prefix: str, spread: float, deep: float | None) -> tuple[Check, ...]:
+        checks, stops = [], "exits" if prefix else "entries"
         if (widest := self.limits.max_spread_bps) is not None:
-            spread = book.spread_bps if book is not None and book.two_sided else spread_bps
-            checks.append(Check("spread_bps", Reason.WIDE_SPREAD, spread, widest, widest - spread))
+            name = f"{prefix}spread_bps"
+            checks.append(Check(name, Reason.WIDE_SPREAD, spread, widest, widest - spread, stops))
         if (least := self.limits.min_liquidity) is not None:
-            deep = None if book is None else book.liquidity()
             margin = None if deep is None else deep - least
-            value = "not_measured" if deep is None else deep
-            checks.append(Check("liquidity", Reason.THIN_BOOK, value, least, margin))
+            value = NOT_MEASURED if deep is None else deep
+            name = f"{prefix}liquidity"
+            checks.append(Check(name, Reason.THIN_BOOK, value, least, margin, stops))
         return tuple(checks)
 
-    def _exposures(
-        self, portfolio: Portfolio, symbol: str, notional: Decimal, pending: Decimal
-    ) -> list[Check]:
-        if portfolio.equity <= 0:
-            return [Check("equity", Reason.RISK_VETO, float(portfolio.equity), 0.0, -1.0)]
-        held = {
-            s: abs(p.qty) * portfolio.marks.get(s, p.entry_price)
-            for s, p in portfolio.positions.items()
-        }
-        one = float((held.get(symbol, ZERO) + notional) / portfolio.equity)
-        every = float((sum(held.values(), ZERO) + pending + notional) / portfolio.equity)
-        limits = self.limits
-        return [
-            Check(name, Reason.RISK_VETO, value, limit, limit - value)
-            for name, value, limit in (
-                ("symbol_exposure", one, limits.max_symbol_exposure),
-                ("total_exposure", every, limits.max_total_exposure),
-            )
-            if limit is not None
-        ]
+    def _book_age(self, book: BookSnapshot | None, at: int) -> Check:
+        oldest = float(self.limits.book_age_ms)
+        if book is None or not book.two_sided:
+            seen = "no_book" if book is None else "one_sided"
+            return Check("book_age", Reason.THIN_BOOK, seen, oldest, -oldest)
+        age = float(at - book.at)
+        return Check("book_age", Reason.THIN_BOOK, age, oldest, oldest - age)
 
 
-def failed(checks: Iterable[Check]) -> list[Check]:
-    """Return the checks that stop the entry."""
-    return [check for check in checks if not check.passed]
+_NOBODY_REPORTED = Check("operator", Reason.OPERATOR_PAUSE, NOT_MEASURED, None, None)

@@ -7,11 +7,10 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import httpx
 from sqlalchemy import Engine
@@ -19,25 +18,19 @@ from sqlalchemy import Engine
 from agents.host import AgentHost, threaded
 from agents.reloading import Reloading
 from consensus.council import Council
-from consensus.settings import CouncilSettings, DecisionRules
 from data.files import read_funding
-from data.instruments import instrument_for
 from data.memory import LIVE_BARS, MarketMemory
 from data.sources.replay import ReplaySource
 from domain.decision import Costs
 from domain.errors import UsageError
-from domain.market import BarFrame, Instrument, MarketState, symbol_on
+from domain.market import BarFrame, MarketState
 from domain.ports import Agent, BookSource, MarketSource, Needs, Strategy
 from domain.times import timeframe_ms
-from execution.draws import Latency
-from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate, no_funding, rates_of
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
-from execution.paper import PaperBroker, Venue
-from execution.risk import RiskLimits
-from execution.sizing import SizingSettings
-from execution.strategies import EmaCross
+from execution.paper import PaperBroker
+from execution.strategies import EmaCross, MeanReversion
 from serving.auth import token_of
 from serving.control import LEASE_TTL_MS, Control
 from serving.debating import debating
@@ -52,12 +45,22 @@ from serving.pacing import Pacer
 from serving.plan import RunPlan
 from serving.promotion import Refresher, following, load_named
 from serving.reports import SignalReports
+from serving.rules import (
+    ACCOUNT,
+    CURRENCY,
+    council_settings,
+    decision_rules,
+    levels,
+    market_for,
+    risk_limits,
+    sizing,
+    venue,
+)
 from serving.service import CouncilService
 from serving.sessions import Rates, SessionLog, Terms, shaping
 from serving.settings import Settings, load_settings
 from serving.system import SystemClock, environment, git_commit, platform_name
 from serving.telling import Teller
-from sim.backtest import BacktestRules
 from sim.drift import shipped_reference
 from sim.opinions import widest
 from sim.worlds import DemoSource
@@ -72,10 +75,7 @@ from storage.proposals import Proposals
 from storage.queries import Reader
 from storage.snapshots import SqlSnapshots
 
-ACCOUNT, CURRENCY = "paper", "USDT"
 DESK_LEASE = "desk"
-FUNDING_HOURS = 8
-NO_SPREAD_LIMIT = 1e6  # bps; finite, so that a stored decision can be repeated from JSON
 DOTENV = Path(".env")
 
 
@@ -135,116 +135,7 @@ def live_agents(
     return following(names, settings, past)
 
 
-# Markets
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """Forecast symbols, where each is executed, and what trading there costs."""
-
-    routes: Mapping[str, str]
-    instruments: Mapping[str, Instrument]
-    costs: Mapping[str, CostModel]
-    charges_funding: bool = True
-
-    def round_trip(self, bar_ms: int, horizon_bars: int, state: MarketState) -> Costs:
-        """Return what a round trip would cost in a market state."""
-        symbol = self.routes[state.symbol]
-        funding = 0.0
-        if self.charges_funding and self.instruments[symbol].market == "perp":
-            rate = 1e-4 if state.funding_rate is None else abs(state.funding_rate)
-            funding = rate * 1e4 * horizon_bars * bar_ms / (FUNDING_HOURS * 3_600_000)
-        costs = self.costs[symbol].round_trip(funding)
-        if state.book is None or not state.book.two_sided:
-            return costs
-        return Costs(costs.fee_bps, state.book.spread_bps, costs.slippage_bps, funding)
-
-
-def market_for(
-    settings: Settings, symbols: list[str], price: Mapping[str, float], *, keep_market: bool
-) -> Market:
-    """Route forecast symbols to where they are executed.
-
-    Parameters
-    ----------
-    price : a recent price of each symbol, quote units; scales default filters.
-    keep_market : execute where the bars come from (a single file); else ``EXECUTION_MARKET``.
-    """
-    routes = {
-        symbol: symbol if keep_market else symbol_on(symbol, settings.execution.market)
-        for symbol in symbols
-    }
-    instruments = {
-        route: instrument_for(route, price.get(symbol)) for symbol, route in routes.items()
-    }
-    execution = settings.execution
-    costs = {}
-    for route, instrument in instruments.items():
-        fees = execution.fees_bps
-        if fees is not None:
-            instrument = replace(instrument, taker_bps=fees, maker_bps=fees)
-        costs[route] = CostModel.of(instrument, frictions(settings))
-    return Market(routes, instruments, costs, execution.funding)
-
-
-def frictions(settings: Settings) -> Frictions:
-    """Translate settings into what trading costs beside fees."""
-    execution = settings.execution
-    return Frictions(
-        spread_bps=execution.spread_bps,
-        slippage_bps=execution.slippage_bps,
-        impact=execution.impact,
-        participation=execution.participation,
-        queue_share=execution.queue_share,
-    )
-
-
-def venue(settings: Settings) -> Venue:
-    """Translate settings into the exchange that the paper broker stands for."""
-    execution = settings.execution
-    return Venue(
-        leverage=Decimal(str(execution.leverage)),
-        latency=Latency(
-            execution.latency, execution.latency_median_ms, execution.latency_p99_ms,
-            execution.latency_busy,
-        ),
-        seed=execution.fill_seed,
-    )  # fmt: skip
-
-
-# Strategy and loop
-
-
-def council_settings(settings: Settings) -> CouncilSettings:
-    """Translate settings into the council's own."""
-    council = settings.consensus
-    return CouncilSettings(
-        members=tuple(settings.models.agents),
-        sole=council.sole or "",
-        horizon_bars=settings.data.pred_horizon_steps,
-        half_life=council.half_life,
-        eta=council.eta,
-        floor=council.floor,
-        grace=council.grace,
-    )
-
-
-def decision_rules(settings: Settings) -> DecisionRules:
-    """Translate settings into the rules of a decision."""
-    rules = settings.decision
-    filters = settings.risk.spread_liquidity_filter
-    return DecisionRules(
-        prob_min=rules.prob_min,
-        min_expected_return=rules.min_expected_return,
-        risk_max=rules.risk_max,
-        delta=rules.delta,
-        min_forecasters=settings.consensus.min_forecasters,
-        interval_rule=rules.interval_rule,
-        max_spread_bps=settings.risk.max_spread_bps if filters else NO_SPREAD_LIMIT,
-        min_liquidity=settings.risk.min_liquidity if filters else 0.0,
-        stop_atr=settings.execution.stop_atr,
-        target_atr=settings.execution.target_atr,
-    )
+# Strategy
 
 
 def build_strategy(
@@ -260,59 +151,13 @@ def build_strategy(
     if name == "council":
         own, rules = council_settings(settings), decision_rules(settings)
         return Council(own, rules, costs, source, commit, platform_name())
+    horizon = settings.data.pred_horizon_steps
     if name == "ema_cross":
-        return EmaCross(10, 20, settings.data.pred_horizon_steps)
-    raise UsageError("strategy", "must be one that exists", name, "There are council, ema_cross.")
-
-
-def risk_limits(settings: Settings) -> RiskLimits:
-    """Translate settings into limits; a switch that is off turns its limit off."""
-    risk = settings.risk
-    return RiskLimits(
-        max_symbol_exposure=risk.max_exposure_symbol,
-        max_total_exposure=risk.max_exposure_total,
-        daily_loss=risk.daily_loss_max if risk.daily_breaker else None,
-        total_stop=risk.total_stop_drawdown if risk.total_stop else None,
-        max_spread_bps=risk.max_spread_bps if risk.spread_liquidity_filter else None,
-        min_liquidity=risk.min_liquidity if risk.spread_liquidity_filter else None,
-        drawdown_start=risk.drawdown_start if risk.drawdown_reduction else None,
-        recovery_risk=risk.recovery_risk_per_trade,
-    )
-
-
-def sizing(settings: Settings) -> SizingSettings:
-    """Translate settings into how much is traded."""
-    risk, execution = settings.risk, settings.execution
-    mode: Literal["risk", "fixed", "quantity"] = "risk"
-    if execution.fixed_notional is not None:
-        mode = "fixed"
-    elif execution.fixed_quantity is not None:
-        mode = "quantity"
-    return SizingSettings(
-        mode=mode,
-        risk_fraction=risk.risk_per_trade,
-        fixed_notional=execution.fixed_notional or 500.0,
-        fixed_quantity=execution.fixed_quantity or 1.0,
-        min_notional=risk.min_order_notional,
-        max_notional=risk.max_order_notional,
-    )
-
-
-def backtest_rules(settings: Settings, profile: str, commit: str) -> BacktestRules:
-    """Translate settings into the rules of a backtest: those of paper trading."""
-    execution = settings.execution
-    return BacktestRules(
-        profile=profile,
-        limits=risk_limits(settings),
-        sizing=sizing(settings),
-        horizon_bars=settings.data.pred_horizon_steps,
-        initial_cash=Decimal(str(execution.initial_cash)),
-        account=ACCOUNT,
-        currency=CURRENCY,
-        frictions=frictions(settings),
-        venue=venue(settings),
-        git_commit=commit,
-    )
+        return EmaCross(10, 20, horizon)
+    if name == "mean_reversion":
+        return MeanReversion(horizon_bars=horizon)
+    hint = "There are council, ema_cross, mean_reversion."
+    raise UsageError("strategy", "must be one that exists", name, hint)
 
 
 # The service behind the API
@@ -447,8 +292,9 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
             git_commit=commit,
             on_shutdown=settings.execution.on_shutdown,
         ),
-        limits=risk_limits(settings),
+        limits=risk_limits(settings, feed.source.label),
         sizing=sizing(settings),
+        levels=levels(settings),
     )  # fmt: skip
     var_dir = settings.data.var_dir
     clock = SystemClock()
@@ -543,7 +389,8 @@ def _owner() -> str:
 
 def _with_strategy(needs: Needs, strategy: Strategy) -> Needs:
     own = getattr(strategy, "needs", Needs())
-    return Needs(max(needs.bars, own.bars), max(needs.feature_rows, own.feature_rows))
+    rows = max(1, needs.feature_rows, own.feature_rows)  # one for stop and target by ATR
+    return Needs(max(needs.bars, own.bars), rows)
 
 
 def _memories(feed: Feed, timeframe: str) -> dict[str, MarketMemory]:

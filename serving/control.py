@@ -52,14 +52,14 @@ class Control:
 
         Raises
         ------
-        ServiceUnreachable : if another desk is running.
+        LeaseLost : if another desk is running.
         """
         patience = time.monotonic() + LEASE_TTL_MS / 1000.0 + 2.0
         while not self.lease.acquire(info):
             holder = self.lease.holder()
             pid = 0 if holder is None else int(holder.info.get("pid") or 0)
             if alive(pid) or time.monotonic() > patience:
-                raise ServiceUnreachable(
+                raise LeaseLost(
                     "desk", "is already running on this database", f"pid {pid}",
                     "Stop it first, or give this one its own VAR_DIR.",
                 )  # fmt: skip

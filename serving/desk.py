@@ -35,6 +35,7 @@ from serving.opinions import Opinions
 from serving.pacing import Pacer
 from serving.promotion import Refresher
 from serving.reports import SignalReports
+from serving.risk_desk import happened, reported, told_of
 from serving.schema import portfolio_of
 from serving.service import follow
 from serving.sessions import SessionLog
@@ -285,7 +286,7 @@ class Desk:
             {
                 "weights": [row for s in self.memories for row in self.fold.weights(s)],
                 "portfolio": portfolio_of(self.loop.portfolio(self.market_clock.now())),
-                "risk_checks": [plain(check) for check in self.loop.risk_checks()],
+                **told_of(self.loop),
             }
         )
 
@@ -306,7 +307,15 @@ class Desk:
             self._obey_file()
             raise
         self._obey_file()
-        self.control.serve({"kill": self._kill, "arm": self._arm, "signal": self._on_demand})
+        self.control.serve(
+            {
+                "kill": self._kill,
+                "arm": self._arm,
+                "signal": self._on_demand,
+                "operator": self._report,
+                "risk_event": self._event,
+            }
+        )
 
     def _obey_file(self) -> None:
         order = self.control.killed_by_file()
@@ -343,6 +352,17 @@ class Desk:
         self.teller.tell()
         self._tell(force=True)
         return {"mode": self.loop.mode.value, "changed": change is not None}
+
+    def _report(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._noted(reported(self.loop, body, self.market_clock.now()))
+
+    def _event(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._noted(happened(self.loop, self.ledger, body, self.market_clock.now()))
+
+    def _noted(self, answer: dict[str, Any]) -> dict[str, Any]:
+        self.teller.tell()
+        self._tell(force=True)
+        return answer
 
     def _on_demand(self, body: Mapping[str, Any]) -> dict[str, Any]:
         memory = self.memories.get(str(body["symbol"]))

@@ -8,9 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
-from domain.errors import ConclaveError
+from domain.errors import ConclaveError, ServiceUnreachable
+from serving.control import LeaseLost
 from serving.plan import load_plan
-from serving.processes import die_with_parent
+from serving.processes import TEMPORARY, die_with_parent
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
         finished = asyncio.run(_run(arguments.plan))
     except ConclaveError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        passing = isinstance(error, ServiceUnreachable) and not isinstance(error, LeaseLost)
+        sys.exit(TEMPORARY if passing else error.exit_code)
     sys.exit(0 if finished else 130)
 
 

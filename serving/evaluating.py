@@ -16,9 +16,10 @@ from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.ports import Agent
 from domain.times import timeframe_ms
-from serving.bootstrap import agents_named, council_settings, decision_rules, market_for
+from serving.bootstrap import agents_named
 from serving.market_files import BarsFile, require_bars
 from serving.refitting import TRAINED, trainers_for
+from serving.rules import council_settings, decision_rules, market_for
 from serving.settings import Settings
 from serving.settings.groups import AGENTS
 from serving.trials import Look

@@ -11,7 +11,11 @@ from typing import Any
 from domain.times import iso
 
 REFRESH_SECONDS = 5
-NAMES = {"daily_loss": "Loss today", "total_stop": "Drawdown"}
+NAMES = {
+    "daily_loss": "Loss today",
+    "total_stop": "Drawdown",
+    "total_exposure": "Exposure",
+}
 PROSE = ("why", "says")  # columns of words
 ARROWS = {"LONG": "▲ ", "SHORT": "▼ "}
 

@@ -19,8 +19,9 @@ from domain.times import timeframe_ms
 from execution.funding import FundingRate, base_rate, no_funding
 from execution.loop import TradingLoop
 from serving.backtesting import with_fees
-from serving.bootstrap import backtest_rules, build_strategy, market_for, open_storage
+from serving.bootstrap import build_strategy, open_storage
 from serving.market_files import load_bars
+from serving.rules import backtest_rules, market_for, risk_limits
 from serving.sessions import Terms, settings_under, terms_of
 from serving.settings import Settings
 from serving.settings.model import LEDGER_FILE
@@ -223,7 +224,7 @@ def _stage(after: int, terms: Terms) -> Stage:
     market = market_for(settings, symbols, terms.price, keep_market=terms.keep_market)
     instruments = {symbol: with_fees(market, symbol) for symbol in market.instruments}
     rules = backtest_rules(settings, terms.profile, terms.commit)
-    rules = replace(rules, source=terms.source)
+    rules = replace(rules, source=terms.source, limits=risk_limits(settings, terms.source))
     bar_ms, horizon = timeframe_ms(timeframe), settings.data.pred_horizon_steps
     costs = partial(market.round_trip, bar_ms, horizon)
 

@@ -146,6 +146,9 @@ def choose_port(host: str, port: int, setting: str) -> int:
         ) from None  # fmt: skip
 
 
+TEMPORARY = 75  # exit code of a process that something it needs does not answer: EX_TEMPFAIL
+
+
 @dataclass(slots=True)
 class Backoff:
     """1, 2, 4 … 60 s between restarts; gives up after ``cap`` failures in ``window`` seconds."""

@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from domain.canonical import canonical_json
-from domain.errors import SettingError
+from domain.errors import SettingError, UsageError
 from domain.times import iso
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, page: Path | None = None) -> Path:
     """Make the folder of reports: better before minutes of work than after them.
+
+    Parameters
+    ----------
+    page : a file that :func:`write_page` shall write; its folder must be there.
 
     Raises
     ------
     SettingError : if it cannot be made or written to.
+    UsageError : if the page has no folder, or is one.
     """
+    if page is not None and (page.is_dir() or not page.parent.is_dir()):
+        raise UsageError("--html", "must be a file in a folder that exists", str(page))
     try:
         (folder / "history").mkdir(parents=True, exist_ok=True)
         probe = folder / "probe.tmp"
@@ -56,6 +63,19 @@ def write_report(
     except OSError as error:
         raise _refused(folder, error) from error
     return kept
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a report for people where they asked for it; what was there is replaced.
+
+    Raises
+    ------
+    UsageError : if it cannot be written.
+    """
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError("--html", "cannot be written", str(path), f"{error.strerror}.") from error
 
 
 def _refused(folder: Path, error: OSError) -> SettingError:

@@ -15,13 +15,16 @@ from domain.times import iso
 from serving.killing import KillOrder
 from serving.metrics import exposition
 from serving.page import render
+from serving.risk_view import Kind, risk_events
 from serving.schema import (
     ArmRequest,
     ErrorReply,
     KillRequest,
+    OperatorRequest,
     OpinionsRequest,
     Page,
     ProposalRequest,
+    RiskEventRequest,
     Signal,
     SignalRequest,
     fill_of,
@@ -163,7 +166,7 @@ def list_equity(
 
 @router.get("/v1/risk/state")
 def risk_state(service: Service) -> dict[str, Any]:
-    """Return the risk mode and every limit: value now, limit, margin."""
+    """Return the risk mode and every limit: value now, limit, margin; and the last readings."""
     return service.risk()
 
 
@@ -180,6 +183,31 @@ async def kill(service: Service, body: KillRequest = KillRequest()) -> dict[str,
 async def arm(service: Service, body: ArmRequest = ArmRequest()) -> dict[str, Any]:  # noqa: B008
     """Leave HALTED or KILLED, in two steps: the first call returns the code for the second."""
     return await service.ask_desk("arm", {"by": "api", "why": body.why, "confirm": body.confirm})
+
+
+@router.post("/v1/risk/hrv", dependencies=_TOKEN)
+async def report_operator(service: Service, body: OperatorRequest) -> dict[str, Any]:
+    """Say how the operator is; a report below its limit pauses entries until a good one, or a time.
+
+    Times are market time. The pause ends with a report at or above the limit from the same source.
+    """
+    answer = await service.ask_desk("operator", {"by": "api", **body.model_dump()})
+    return {**answer, "at": iso(answer["at"])}
+
+
+@router.get("/v1/risk/events")
+def list_risk_events(
+    service: Service, kind: Kind | None = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page:
+    """List changes of mode, events, the operator's reports and refusals, newest first."""
+    return risk_events(service.reader, service.account, kind, limit, _seq(cursor))
+
+
+@router.post("/v1/risk/events", dependencies=_TOKEN)
+async def report_event(service: Service, body: RiskEventRequest) -> dict[str, Any]:
+    """Take down an event from outside, once per id; it changes no limit."""
+    answer = await service.ask_desk("risk_event", {"by": "api", **body.model_dump()})
+    return {**answer, "at": iso(answer["at"])}
 
 
 @router.get("/v1/proposals")

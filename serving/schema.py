@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from consensus.abstention import declined
 from consensus.whatif import flips, waterfall
@@ -19,6 +19,8 @@ from domain.opinion import Opinion, Outcome
 from domain.times import LAST_MS, iso
 from domain.trading import ClosedTrade, Fill, Portfolio, Position
 from storage.proposals import Proposal
+
+_ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
 
 class Strict(BaseModel):
@@ -112,8 +114,33 @@ class KillRequest(Strict):
 class ArmRequest(Strict):
     """Why somebody allows trading again."""
 
-    why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
+    why: str = Field(default="", max_length=400, pattern=_ONE_LINE)
     confirm: str | None = Field(default=None, max_length=64, description="code of the first step")
+
+
+class OperatorRequest(Strict):
+    """How the person at the desk is."""
+
+    source: Literal["hrv", "self_report"] = Field(
+        default="hrv", description="hrv: RMSSD in ms; self_report: 0 (unfit) to 10 (at their best)"
+    )
+    value: float = Field(ge=0, le=1000, allow_inf_nan=False, examples=[42.0])
+    note: str = Field(default="", max_length=400, pattern=_ONE_LINE)
+
+    @model_validator(mode="after")
+    def _within_its_scale(self) -> OperatorRequest:
+        if self.source == "self_report" and self.value > 10:
+            raise ValueError("a self_report must lie between 0 and 10")
+        return self
+
+
+class RiskEventRequest(Strict):
+    """Something that bears on risk, told from outside; the same id again is the same event."""
+
+    id: str = Field(min_length=1, max_length=64, pattern=r"^[\w.:-]+$", examples=["fomc-2025-06"])
+    level: Literal["info", "warning", "error"] = "info"
+    text: str = Field(max_length=400, pattern=_ONE_LINE)
+    data: dict[str, str | int | float | bool | None] = Field(default={}, max_length=50)
 
 
 class ProposalRequest(Strict):

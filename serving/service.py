@@ -24,6 +24,7 @@ from domain.trading import RiskMode
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
+from serving.risk_view import risk_state
 from serving.schema import SignalRequest, agent_of, signal_of, trade_of
 from serving.wire import opinion_to
 from storage.inbox import Inbox
@@ -258,17 +259,8 @@ class CouncilService:
         return found
 
     def risk(self) -> dict[str, Any]:
-        """Return the risk mode and each limit with its margin, as the desk last told."""
-        change = self.reader.latest_mode(self.account)
-        mode = RiskMode.ACTIVE if change is None else change[1].mode
-        told = self._told()
-        return {
-            "mode": mode.value,
-            "since": None if change is None else iso(change[1].at),
-            "by": None if change is None else change[1].by,
-            "why": None if change is None else change[1].why,
-            "checks": told.get("risk_checks", []),
-        }
+        """Return the risk mode and each limit with its margin; see :mod:`serving.risk_view`."""
+        return risk_state(self.reader, self.account, self._told())
 
     def health(self) -> dict[str, Any]:
         """Return whether the parts work, what is wrong, and how old the data is (market time)."""

@@ -14,11 +14,12 @@ import structlog
 
 from domain.errors import ServiceUnreachable
 from serving.plan import RunPlan
-from serving.processes import Backoff, spawn, stop
+from serving.processes import TEMPORARY, Backoff, spawn, stop
 
 log = structlog.get_logger("supervisor")
 
 STOP_SECONDS = 20.0
+TEMPORARY_SECONDS = 1.0
 FINISHED = 0  # a child that ends with this is done, not broken
 REFUSED = (2, 3)  # usage, settings, data: trying again would not help
 
@@ -110,7 +111,8 @@ class Supervisor:
             code = child.process.poll()
             if child is self.desk and (code == FINISHED or code in REFUSED):
                 return
-            wait = child.backoff.failed(now)
+            # What it waits for is not its fault: it must be back the moment that is there again.
+            wait = TEMPORARY_SECONDS if code == TEMPORARY else child.backoff.failed(now)
             if wait is None:
                 child.gave_up = True
                 self._say(f"{child.name} failed too often; see {child.log}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.operations import RiskEvent
+from domain.operations import OperatorReport, RiskEvent
 from domain.times import iso
 from domain.trading import ClosedTrade, Event, Fill, ModeChange, Refusal
 from execution.dispatch import RECONCILIATION
@@ -34,7 +34,12 @@ def event_of(record: Any) -> tuple[str, Event] | None:
     if isinstance(record, ModeChange):
         return f"mode {record.key}", Event("risk", record.at, plain(record), "warning")
     if isinstance(record, RiskEvent):
-        return f"risk_event {record.key}", Event("risk", record.at, plain(record), record.level)
+        why = record.body.get("text", record.subject)
+        body = {**plain(record), "why": why}
+        return f"risk_event {record.key}", Event("risk", record.at, body, record.level)
+    if isinstance(record, OperatorReport):
+        body = {**plain(record), "why": f"operator: {record.source} {record.value:g}"}
+        return f"operator {record.key}", Event("risk", record.at, body)
     return None
 
 

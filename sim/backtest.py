@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from domain.canonical import canonical_json
-from domain.decision import Action, Decision, ExitReason
+from domain.decision import ExitReason
 from domain.errors import DataRefused
 from domain.market import Bar, BarFrame, FeatureFrame, Instrument, MarketState
 from domain.opinion import Opinion
@@ -22,20 +21,19 @@ from domain.times import iso
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill, Posting
 from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate
+from execution.levels import OFF, LevelSettings
+from execution.limits import EXERCISE, RiskLimits
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker, Venue
-from execution.risk import EXERCISE, RiskLimits
 from execution.sizing import SizingSettings
-from sim.metrics import (
-    Metric,
-    Period,
-    Run,
-    breakdown,
-    deflated_sharpe,
-    intervals,
-    measure,
-)
+from sim.benchmarks import benchmarks
+from sim.breakdowns import Period, breakdown
+from sim.decided import Decided, Tally
+from sim.intervals import deflated_sharpe, intervals
+from sim.measures import observations
+from sim.metrics import Metric, Run, measure
+from sim.targets import Value, extremes, success
 from storage.memory import MemoryLedger
 
 _NO_FEATURES = FeatureFrame((), np.empty((1, 0)), "none")
@@ -56,6 +54,7 @@ class BacktestRules:
     profile: str = "strict"
     limits: RiskLimits = field(default_factory=RiskLimits)
     sizing: SizingSettings = field(default_factory=SizingSettings)
+    levels: LevelSettings = OFF
     horizon_bars: int = 5
     initial_cash: Decimal = Decimal(10_000)
     account: str = "paper"
@@ -74,7 +73,14 @@ def exercise_rules() -> BacktestRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestResult:
-    """What a run did; :meth:`as_json` is the contract of ``backtest --json``."""
+    """What a run did; :meth:`as_json` is the contract of ``backtest --json``.
+
+    Attributes
+    ----------
+    decided : what was decided, bar by bar.
+    benchmarks : what a strategy has to beat, name → figures.
+    run : what was measured.
+    """
 
     data: Mapping[str, Any]
     strategy: str
@@ -85,16 +91,28 @@ class BacktestResult:
     closed: tuple[ClosedTrade, ...]
     final_equity: Decimal
     intervals: Mapping[str, list[float | None]]
+    benchmarks: Mapping[str, Any]
     seconds: float
     run: Run
+    decided: Decided
 
     @property
     def trades_sha256(self) -> str:
         """Hash of the closed trades, one canonical line each."""
         return trades_sha256(self.closed)
 
-    def breakdown(self, period: Period) -> list[dict[str, str | float]]:
-        """Return equity and return of each day, week or month."""
+    @property
+    def n(self) -> dict[str, int]:
+        """How many observations stand behind each metric."""
+        return observations(self.run, int(self.metrics["drawdowns"] or 0))
+
+    def success(self) -> list[dict[str, Any]]:
+        """Return the targets of the requirement documents beside what was measured."""
+        found: dict[str, Value] = {**extremes(self.run), **self.decided.extremes()}
+        return success(self.metrics, self.n, found, self.intervals)
+
+    def breakdown(self, period: Period) -> list[dict[str, Any]]:
+        """Return equity, return and trades of each day, week or month."""
         return breakdown(self.run, period)
 
     def deflated(self, trials: int, sharpes: Sequence[float] = ()) -> BacktestResult:
@@ -121,6 +139,9 @@ class BacktestResult:
             "final_equity": _text(self.final_equity),
             "trades_sha256": self.trades_sha256,
             "intervals": dict(self.intervals),
+            "n": self.n,
+            "benchmarks": dict(self.benchmarks),
+            "success": self.success(),
             "seconds": self.seconds,
         }
 
@@ -224,53 +245,35 @@ def run_backtest(
         funding=funding, gate=gate,
     )  # fmt: skip
     source = opinions or NoOpinions()
-    tally = _Tally()
+    tally = Tally(rules.horizon_bars, frame.step_ms)
     for done, state in enumerate(plain_states(frame) if states is None else states, 1):
         bar = state.bars.bar(-1)
         said, absent = source.opinions(state)
-        loop.absorb(bar, executed(bar))
-        tally.add(loop.decide(state, said, absent, state.as_of), bar)
+        other = executed(bar)
+        loop.absorb(bar, other)
+        traded = bar if instrument.symbol == frame.symbol else other
+        tally.add(loop.decide(state, said, absent, state.as_of), bar, traded)
         if progress is not None and done % 1_000 == 0:
             progress(done)
     if tally.first is None or tally.last is None:
         raise DataRefused("backtest", "needs at least one bar in its range", frame.symbol)
-    run = _run(loop, book, rules, tally.first, tally.last)
+    decided = tally.decided()
+    run = _run(loop, book, rules, tally, decided)
     return BacktestResult(
         data=_data(frame, tally, sha256),
         strategy=strategy.name,
         profile=rules.profile,
         metrics=measure(run),
         costs=_costs(run, book),
-        decisions=tally.as_json(),
+        decisions=decided.counts,
         closed=tuple(run.trades),
         final_equity=loop.portfolio(tally.last.close_ms).equity,
         intervals=intervals(run, np.random.default_rng(rules.seed)),
+        benchmarks=benchmarks(run, rules.seed),
         seconds=timer() - began,
         run=run,
+        decided=decided,
     )
-
-
-class _Tally:
-    """Counts decisions and their reasons."""
-
-    def __init__(self) -> None:
-        self.first: Bar | None = None
-        self.last: Bar | None = None
-        self.bars = 0
-        self._actions: Counter[Action] = Counter()
-        self._reasons: Counter[str] = Counter()
-
-    def add(self, decision: Decision, bar: Bar) -> None:
-        self.first = self.first or bar
-        self.last = bar
-        self.bars += 1
-        self._actions[decision.action] += 1
-        if decision.reasons:
-            self._reasons.update(decision.reasons)
-
-    def as_json(self) -> dict[str, Any]:
-        counts = {action.value: self._actions[action] for action in Action}
-        return {**counts, "reasons": dict(sorted(self._reasons.items()))}
 
 
 def _exec_bars(
@@ -316,22 +319,25 @@ def trading_loop(
     )  # fmt: skip
     return TradingLoop(
         strategy, broker, ledger, instruments, settings, limits=rules.limits, sizing=rules.sizing,
-        gate=gate,
+        gate=gate, levels=rules.levels,
     )  # fmt: skip
 
 
-def _run(loop: TradingLoop, ledger: Ledger, rules: BacktestRules, first: Bar, last: Bar) -> Run:
+def _run(
+    loop: TradingLoop, ledger: Ledger, rules: BacktestRules, tally: Tally, decided: Decided
+) -> Run:
+    assert tally.first is not None
+    assert tally.last is not None
     marks = [mark for _, mark in ledger.records(EquityMark)]
     return Run(
-        start=first.open_ms,
+        start=tally.first.open_ms,
         at=np.array([mark.at for mark in marks], dtype=np.int64),
         equity=np.array([float(mark.equity) for mark in marks], dtype=np.float64),
+        price=decided.price,
         initial=float(rules.initial_cash),
         fills=[fill for _, fill in ledger.records(Fill)],
         trades=[trade for _, trade in ledger.records(ClosedTrade)],
-        still_open=list(loop.portfolio(last.close_ms).positions.values()),
-        first_price=first.close,
-        last_price=last.close,
+        still_open=list(loop.portfolio(tally.last.close_ms).positions.values()),
     )
 
 
@@ -349,13 +355,13 @@ def _costs(run: Run, ledger: Ledger) -> dict[str, float]:
     }
 
 
-def _data(frame: BarFrame, tally: _Tally, sha256: str) -> dict[str, Any]:
+def _data(frame: BarFrame, tally: Tally, sha256: str) -> dict[str, Any]:
     first, last = tally.first, tally.last
     return {
         "symbol": frame.symbol,
         "timeframe": frame.timeframe,
         "start": iso(first.open_ms) if first else None,
         "end": iso(last.close_ms) if last else None,
-        "bars": tally.bars,
+        "bars": len(tally),
         "sha256": sha256,
     }

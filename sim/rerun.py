@@ -23,10 +23,11 @@ from domain.ports import BookSource, Ledger, Needs
 from domain.trading import ModeChange, Order, Refusal
 from execution.dispatch import RECONCILIATION
 from execution.loop import TradingLoop
+from execution.risk import RISK
 from sim.opinions import Progress
 from storage.memory import MemoryLedger
 
-OWN = ("risk", RECONCILIATION, "loop")  # who changes the mode, or notes an event, by itself
+OWN = (RISK, RECONCILIATION, "loop")  # who changes the mode, or notes an event, by itself
 _BY_HAND = (ExitReason.MANUAL, ExitReason.SHUTDOWN, ExitReason.KILL)
 _CLOSING = (ExitReason.KILL, ExitReason.RISK)
 _TICK = 2_000  # rows
@@ -202,6 +203,12 @@ class Rerun:
         self.inputs["closed_by_hand"] += 1
 
     def _note(self, row: OperatorReport | Reflection | RiskEvent) -> None:
-        if not isinstance(row, RiskEvent) or row.by not in OWN:
+        if isinstance(row, OperatorReport):
+            self._loop.report(row)
+        elif isinstance(row, Reflection):
             self.ledger.append([row])
-            self.inputs["notes"] += 1
+        elif row.by not in OWN:
+            self._loop.event(row)
+        else:
+            return
+        self.inputs["notes"] += 1

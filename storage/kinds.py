@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Context, Decimal
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -198,16 +199,29 @@ def _load_tuple(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
 
 
+def _mapping(value: Mapping[str, Any]) -> str:
+    return canonical_json(value) if value else "{}"  # most of a decision's are empty
+
+
+def _sequence(value: Sequence[str]) -> str:
+    return canonical_json(value) if value else "[]"
+
+
+@lru_cache(maxsize=16)
+def _gate(value: GateVerdict) -> str:
+    return canonical_json(value)
+
+
 _MAPPINGS = (
     "evidence", "weights", "contributions", "explanations", "absent", "margins", "inputs",
     "model_versions", "body",
 )  # fmt: skip
 _SPECIAL: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "quantiles": (_quantiles, _load_quantiles),
-    "gate": (canonical_json, _load_gate),
-    "reasons": (canonical_json, _load_tuple),
-    "tags": (canonical_json, _load_tuple),
-    **dict.fromkeys(_MAPPINGS, (canonical_json, json.loads)),
+    "gate": (_gate, _load_gate),
+    "reasons": (_sequence, _load_tuple),
+    "tags": (_sequence, _load_tuple),
+    **dict.fromkeys(_MAPPINGS, (_mapping, json.loads)),
 }
 
 

@@ -14,10 +14,10 @@ from domain.market import Bar, BarFrame, Instrument
 from domain.ports import Broker, Ledger
 from domain.trading import Holdings, Order, OrderStatus, Portfolio, Posting, Refusal
 from execution.funding import INTERVAL_MS
+from execution.limits import EXERCISE
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
-from execution.risk import EXERCISE
 from execution.rows import in_order
 from execution.strategies import EmaCross
 from storage.kinds import kind_of

@@ -16,10 +16,10 @@ from domain.ports import Ledger, Strategy
 from domain.trading import ClosedTrade
 from execution.draws import Latency
 from execution.fills import CostModel, Frictions
+from execution.limits import RiskLimits
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker, Venue
-from execution.risk import RiskLimits
 from execution.sizing import SizingSettings
 from sim.backtest import plain_states
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +66,8 @@ def medians(x: Floats, width: int, available: NDArray[np.int64]) -> Floats:
     count = len(available)
     recent = x[len(x) - count - width + 1 :]
     if count > _FEW:
+        import pandas as pd
+
         return np.asarray(pd.Series(recent).rolling(width, min_periods=1).median())[width - 1 :]
     out = np.empty(count)
     for j in range(count):
@@ -104,6 +104,8 @@ class Ewma:
 
     def run(self, x: Floats) -> Floats:
         """Continue over x, (r, n)."""
+        from scipy.signal import lfilter  # a second of imports, which most commands never need
+
         y, self._z = lfilter(self._b, self._a, x, axis=1, zi=self._z)
         return np.asarray(y)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ from serving.commands.common import (
     progress_steps,
     settings_from,
 )
-from serving.settings import Settings
 from serving.system import SystemClock, git_commit
 
 DEFAULT_PROFILE = "strict"
@@ -55,11 +53,15 @@ def backtest(
         typer.Option(help="funding rates; else the file beside the bars", metavar="FILE"),
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="council or ema_cross; else the profile's")
+        str | None, typer.Option(help="council, ema_cross or mean_reversion; else the profile's")
     ] = None,
     timerange: TimeRange = None,
     breakdown: Annotated[
-        Breakdown | None, typer.Option(help="equity by day, week or month as well")
+        Breakdown | None, typer.Option(help="equity and trades by day, week or month as well")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="write the tear sheet there as well, one HTML file", metavar="FILE"),
     ] = None,
     json: Json = False,
     profile: Profile = None,
@@ -69,15 +71,20 @@ def backtest(
     """Trade a file's bars through the loop that paper trading uses.
 
     With one file forecast and execution both use it, and its name sets market, fees and filters.
+    Writes latest.json and latest.html, the tear sheet, under VAR_DIR/reports/backtest.
     Example: conclave backtest --data BTCUSDT-binance-perp-5m-2025.parquet --profile exercise
     """
     from serving import backtesting, trials
     from serving.commands.backtest_tables import backtest_view
     from serving.market_files import span_of
+    from serving.report_files import prepare, write_page, write_report
+    from sim.curves import curves
+    from sim.reports.backtest import render
 
     chosen = [*(sets or ()), *([] if strategy is None else [f"execution.strategy={strategy}"])]
     name = profile or DEFAULT_PROFILE
     settings = settings_from(name, config, chosen)
+    folder = prepare(settings.data.var_dir / "reports" / "backtest", html)
     clock, commit = SystemClock(), git_commit()
     request = backtesting.Request(data, exec_data, funding, span_of(timerange), name, commit)
     setup = backtesting.set_up(settings, request, clock)
@@ -89,7 +96,16 @@ def backtest(
     body: dict[str, Any] = plain(judged.result.as_json())
     if breakdown is not None:
         body["breakdown"] = plain(result.breakdown(breakdown.value))
-    _keep(settings, "backtest", {**body, "conventions": conventions}, judged.trial)
+    report = {**body, "conventions": conventions, "trial": judged.trial,
+              "curves": plain(curves(result.run, result.decided))}  # fmt: skip
+    page = render(report)
+    path = write_report(folder, report, clock.now(), page)
+    if html is not None:
+        write_page(html, page)
+    err.print(
+        f"report: {path.with_suffix('.html')}\ntrial: {judged.trial}", style="dim", markup=False,
+        soft_wrap=True,
+    )  # fmt: skip
     if json:
         err.print(f"trials: {judged.trials}", style="dim", markup=False, soft_wrap=True)
         if exec_data is None:
@@ -97,11 +113,3 @@ def backtest(
         print_json(body)
         return
     out.print(backtest_view(body, conventions))
-
-
-def _keep(settings: Settings, kind: str, body: Mapping[str, Any], trial: str) -> None:
-    from serving.report_files import write_report
-
-    folder = settings.data.var_dir / "reports" / kind
-    path = write_report(folder, {**body, "trial": trial}, SystemClock().now())
-    err.print(f"report: {path}\ntrial: {trial}", style="dim", markup=False, soft_wrap=True)

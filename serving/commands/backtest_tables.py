@@ -8,24 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-_METRICS: tuple[tuple[str, str, str, str], ...] = (
-    ("equity at the end", "equity_final", ",.2f", "USDT, open position marked to the last close"),
-    ("return", "return_pct", "+.2f", "%"),
-    ("buy and hold", "buy_hold_return_pct", "+.2f", "%, first to last close, no costs"),
-    ("growth a year", "cagr", "+.2%", "compound, 365 days"),
-    ("volatility", "volatility", ".2%", "daily returns × √365"),
-    ("Sharpe", "sharpe", "+.2f", "daily, UTC, × √365, no interest"),
-    ("deflated Sharpe", "deflated_sharpe", ".1%", "confidence that it is no luck"),
-    ("Sortino", "sortino", "+.2f", "downside deviation below 0"),
-    ("Calmar", "calmar", "+.2f", "growth a year / drawdown"),
-    ("largest drawdown", "max_drawdown", ".2%", "from the highest mark, every bar"),
-    ("closed trades", "trades", ",d", ""),
-    ("won", "win_rate", ".1%", "after all costs"),
-    ("profit factor", "profit_factor", ".2f", "won / lost money"),
-    ("a trade brings", "expectancy", "+.3f", "USDT, after all costs"),
-    ("time in the market", "exposure", ".1%", ""),
-    ("turnover", "turnover", ",.1f", "traded / mean equity"),
-)
+from sim.measures import GROUPS, Measure
 
 
 def backtest_view(body: Mapping[str, Any], conventions: Mapping[str, str]) -> RenderableType:
@@ -36,13 +19,16 @@ def backtest_view(body: Mapping[str, Any], conventions: Mapping[str, str]) -> Re
         f"{data['timeframe']}, {data['start']} to {data['end']}: {data['bars']:,} bars in "
         f"{body['seconds']:.1f} s"
     )
-    parts: list[RenderableType] = [head, "", _conventions(conventions), "", _metrics(body)]
+    parts: list[RenderableType] = [head, "", _conventions(conventions)]
+    for title, group in GROUPS:
+        parts += ["", f"[bold]{title}[/]", _metrics(body, group)]
     if body.get("breakdown"):
         parts += ["", _breakdown(body["breakdown"])]
+    parts += ["", "[bold]Targets of the requirement documents[/]", _targets(body["success"]), ""]
     parts += [
-        "",
         _paid(body["costs"]),
         _decided(body["decisions"]),
+        *_against_chance(body["benchmarks"]["random_turnover"]),
         *_why_no_trades(body, conventions),
     ]
     parts += _deflated_words(body["metrics"]["deflated_sharpe"])
@@ -69,29 +55,59 @@ def _conventions(conventions: Mapping[str, str]) -> Table:
     return table
 
 
-def _metrics(body: Mapping[str, Any]) -> Table:
-    table = Table("", box=None, padding=(0, 1))
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
-    table.add_column("how it is measured")
-    for title, key, form, how in _METRICS:
-        interval = body["intervals"].get(key)
-        table.add_row(title, _cell(body["metrics"][key], form), _between(interval, form), how)
+def _metrics(body: Mapping[str, Any], group: Sequence[Measure]) -> Table:
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    table.add_column("name", no_wrap=True, min_width=21)
+    table.add_column("value", justify="right", no_wrap=True, min_width=14)
+    table.add_column("how")
+    for one in group:
+        interval, n = body["intervals"].get(one.key), body["n"][one.key]
+        told = [one.how, *_between(interval, one), f"n {n:,} {one.counted(n)}"]
+        table.add_row(one.title, one.write(body["metrics"][one.key]), " · ".join(told))
     return table
 
 
-def _between(interval: Sequence[float | None] | None, form: str) -> str:
-    if interval is None or None in interval:
-        return ""
-    return " … ".join(_cell(bound, form) for bound in interval)
+def _between(interval: Sequence[float | None] | None, one: Measure) -> list[str]:
+    if interval is None:
+        return []
+    ends = [one.bare(end) for end in interval if end is not None]
+    return [f"95 % {' to '.join(ends)}"] if len(ends) == 2 else []
+
+
+def _targets(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 1), show_header=False)
+    table.add_column("met", no_wrap=True)
+    table.add_column("target")
+    table.add_column("why")
+    measured = [row for row in rows if row["n_required"] is not None]
+    for row in measured:
+        word = {True: "[green]met[/]", False: "[red]not met[/]", None: "[dim]open[/]"}[row["met"]]
+        table.add_row(word, row["target"], row["why"])
+    table.add_row("[dim]open[/]", f"{len(rows) - len(measured)} more",
+                  "no backtest can tell; the report says what measures them")  # fmt: skip
+    return table
+
+
+def _against_chance(found: Mapping[str, Any]) -> list[str]:
+    if found["percentile"] is None:
+        return []
+    return [
+        f"• At random: of {found['draws']} traders who trade as often, as long and as large at "
+        f"random instants it beats {found['percentile']:.1%}. Before funding its trades brought "
+        f"{found['trades_pct']:+.2f} %, theirs {found['lo_pct']:+.2f} to {found['hi_pct']:+.2f} % "
+        "(95 %)."
+    ]
 
 
 def _breakdown(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("period", box=None, padding=(0, 1))
     table.add_column("equity", justify="right")
-    table.add_column("return %", justify="right")
+    for name in ("return %", "trades", "won", "P&L, USDT"):
+        table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row["period"], f"{row['equity']:,.2f}", f"{row['return_pct']:+.2f}")
+        won = "–" if row["win_rate"] is None else f"{row['win_rate']:.1%}"
+        table.add_row(row["period"], f"{row['equity']:,.2f}", f"{row['return_pct']:+.2f}",
+                      f"{row['trades']:,}", won, f"{row['pnl']:+,.2f}")  # fmt: skip
     return table
 
 
@@ -119,7 +135,3 @@ def _why_no_trades(body: Mapping[str, Any], conventions: Mapping[str, str]) -> l
         "• Not one trade, for the reasons above. On real bars NO_TRADE is nearly always the honest "
         "answer."
     ]
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

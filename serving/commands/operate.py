@@ -158,7 +158,7 @@ def _tell_status(body: dict[str, Any]) -> None:
     desk = health["desk"]
     done = "" if desk["done"] is None else f" {100 * desk['done']:.0f} %"
     out.print(f"desk: {desk['phase']}{done}, as of {desk['as_of']}, opinions via {desk['via']}")
-    out.print(f"risk mode {body['risk']['mode']}")
+    _tell_risk(body["risk"])
     if account is not None:
         out.print(
             f"equity {float(account['equity']):,.2f} {account['currency']}, "
@@ -179,3 +179,22 @@ def _tell_status(body: dict[str, Any]) -> None:
             f"{signal['reason']}",
             style="dim", markup=False,
         )  # fmt: skip
+
+
+def _tell_risk(risk: dict[str, Any]) -> None:
+    why = f": {risk['why']}" if risk["mode"] != "ACTIVE" and risk["why"] else ""
+    out.print(f"risk mode {risk['mode']}{why}", markup=False)
+    table = Table("limit", "now", "at", "distance", "stops", box=None)
+    for check in risk["checks"]:
+        if check["name"] != "mode":
+            cells = [_figure(check[name]) for name in ("value", "limit", "margin")]
+            style = "" if check["passed"] else "red"
+            table.add_row(check["name"], *cells, check["stops"], style=style)
+    if risk["checks"]:
+        out.print(table)
+
+
+def _figure(value: float | str | None) -> str:
+    if isinstance(value, float | int):
+        return f"{value:.4g}"
+    return "–" if value is None else value.replace("_", " ")

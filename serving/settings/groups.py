@@ -268,7 +268,9 @@ class ExecutionSettings(Group):
         "which has no exchange connection",
     )
     market: Literal["perp", "spot"] = Field("perp", description="where orders go: perp or spot")
-    strategy: Literal["council", "ema_cross"] = Field("council", description="who decides")
+    strategy: Literal["council", "ema_cross", "mean_reversion"] = Field(
+        "council", description="who decides: council, ema_cross or mean_reversion"
+    )
     fees_bps: NotNegative | None = Field(
         None, le=1000, description="taker fee a side, basis points; none = the market's own"
     )
@@ -304,57 +306,17 @@ class ExecutionSettings(Group):
     fixed_quantity: Positive | None = Field(
         None, description="size of every order, base units; none = sized by risk"
     )
-    stop_atr: Positive | None = Field(2.0, description="distance of the stop, ATRs; none = off")
-    target_atr: Positive | None = Field(3.0, description="distance of the target, ATRs; none = off")
+    stop_atr: Positive | None = Field(
+        2.0, description="distance of the stop where the strategy has none, ATRs; none = off"
+    )
+    target_atr: Positive | None = Field(
+        3.0, description="distance of the target where the strategy has none, ATRs; none = off"
+    )
+    levels_calm: Positive = Field(
+        1.1, le=10, description="both distances are times this in the week's calmest third"
+    )
+    levels_wild: Positive = Field(0.9, le=10, description="and times this in its wildest third")
     funding: bool = Field(True, description="whether perpetual positions pay funding")
-
-
-class RiskSettings(Group):
-    """What may be risked. Limits are on mark-to-market equity."""
-
-    risk_per_trade: float = Field(
-        0.0025, gt=0, le=0.015, description="loss at the stop, fraction of equity, at most 0.015"
-    )
-    min_order_notional: Positive = Field(10.0, description="smallest order, USDT")
-    max_order_notional: Positive = Field(1_000.0, description="largest order, USDT")
-    max_exposure_symbol: Positive | None = Field(
-        0.5, description="largest exposure of a symbol, fraction of equity; none = off"
-    )
-    max_exposure_total: Positive | None = Field(
-        1.0, description="largest exposure of all, fraction of equity; none = off"
-    )
-    drawdown_reduction: bool = Field(
-        True, description="whether sizes shrink in a drawdown and stay small until it is made good"
-    )
-    drawdown_start: float = Field(
-        0.05,
-        gt=0,
-        le=1,
-        description="fall from the high-water mark at which sizes lose a quarter, "
-        "and one more for each further 0.01, fraction",
-    )
-    recovery_risk_per_trade: float = Field(
-        0.005,
-        gt=0,
-        le=0.015,
-        description="largest loss at the stop from then until a new high-water mark, "
-        "fraction of equity, at most 0.015",
-    )
-    total_stop: bool = Field(True, description="whether a deep drawdown halts the account")
-    total_stop_drawdown: float = Field(
-        0.08, gt=0, le=1, description="fall from the high-water mark that halts, fraction"
-    )
-    daily_breaker: bool = Field(True, description="whether a bad day stops entries")
-    daily_loss_max: float = Field(
-        0.03, gt=0, le=1, description="loss since 00:00 UTC that stops entries, fraction"
-    )
-    spread_liquidity_filter: bool = Field(
-        True, description="whether wide spreads and thin books stop entries"
-    )
-    max_spread_bps: Positive = Field(10.0, description="widest spread to enter at, basis points")
-    min_liquidity: NotNegative = Field(
-        50_000.0, description="least value in the book's top five levels, USDT"
-    )
 
 
 class NotifySettings(Group):

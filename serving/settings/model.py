@@ -22,11 +22,11 @@ from serving.settings.groups import (
     FeatureSettings,
     ModelSettings,
     NotifySettings,
-    RiskSettings,
     ServingSettings,
 )
 from serving.settings.names import KEYS, did_you_mean_flag, from_flag
 from serving.settings.problems import raise_for
+from serving.settings.risk import RiskSettings
 
 DEFAULT = "default"
 LEDGER_FILE = "ledger.db"
@@ -183,6 +183,11 @@ def contradictions(settings: Settings) -> list[SettingError]:
             risk.min_order_notional > risk.max_order_notional,
             "risk.min_order_notional", "must not exceed risk.max_order_notional",
             risk.min_order_notional, f"The largest order is {risk.max_order_notional:g} USDT.",
+        ),
+        (
+            risk.correlation_least > risk.correlation_bars,
+            "risk.correlation_least", "must not exceed risk.correlation_bars",
+            risk.correlation_least, f"There are {risk.correlation_bars} at most.",
         ),
         (
             risk.drawdown_reduction

@@ -19,9 +19,9 @@ from serving.settings.groups import (
     FeatureSettings,
     ModelSettings,
     NotifySettings,
-    RiskSettings,
     ServingSettings,
 )
+from serving.settings.risk import RiskSettings
 
 PREFIX = "CONCLAVE_"
 

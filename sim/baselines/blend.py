@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from agents.risk import sigmoid
 from agents.training.dataset import Boosting
@@ -146,6 +145,8 @@ def online_factors(
 
 def _factors(quantiles: Floats, y: Floats, side: _Side, widths: int) -> Floats:
     """The factor after 0, 1, … n rows, (n + 1,); those with a NaN are passed over."""
+    import pandas as pd
+
     middle, outer = quantiles[:, OUTER[1]], quantiles[:, side.at]
     reach = np.maximum(side.sign * (outer - middle), 1e-12)
     seen = np.isfinite(quantiles).all(axis=1)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from domain.canonical import plain
 from domain.market import BarFrame
@@ -114,6 +113,8 @@ def trailing_quantiles(frame: BarFrame, horizon_bars: int) -> Floats:
 
     NaN until 288 have been observed. Returns across a gap are not observed.
     """
+    import pandas as pd
+
     logs = np.log(frame.close)
     step = frame.step_ms * horizon_bars
     whole = frame.ts[horizon_bars:] - frame.ts[:-horizon_bars] == step

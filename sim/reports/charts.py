@@ -16,7 +16,9 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 400.0, 240.0
 _LEFT, _RIGHT, _TOP = 52.0, 14.0, 28.0
 _BOTTOM, _UNNAMED_BOTTOM = 40.0, 24.0
+_LETTER = 8.6  # width of a digit where letters are largest
 STRIP_WIDTH, _STRIP_PAD = 300.0, 9.0
+_ONE_BY_ONE = 2.0  # days, below which hours are ticked
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Point = tuple[float, float]
@@ -51,12 +53,44 @@ def axis(values: Iterable[float], label: str, *, pad: float = 0.05,
     return Axis(lo, hi, tuple(_ticks(lo * unit, hi * unit, unit, count)), label)
 
 
+def log_axis(values: Iterable[float], label: str, count: int = 5) -> Axis:
+    """Return an axis of decimal logarithms, ticks at round values; only values above 0 count."""
+    kept = [math.log10(value) for value in values if value > 0.0 and math.isfinite(value)]
+    lo, hi = (min(kept), max(kept)) if kept else (0.0, 1.0)
+    if hi - lo < 1e-6:
+        lo, hi = lo - 0.01, hi + 0.01
+    room = 0.05 * (hi - lo)
+    lo, hi = lo - room, hi + room
+    if hi - lo > 1.0:
+        powers = range(math.floor(lo), math.ceil(hi) + 1)
+        round_ones = [float(m) * 10.0**k for k in powers for m in (1, 2, 5)]
+    else:
+        step = _step((10.0**hi - 10.0**lo) / count)
+        first, last = math.ceil(10.0**lo / step), math.floor(10.0**hi / step)
+        round_ones = [k * step for k in range(max(first, 1), last + 1)]
+    ticks = [(math.log10(value), amount(value)) for value in round_ones]
+    return Axis(lo, hi, tuple(tick for tick in ticks if lo <= tick[0] <= hi), label)
+
+
+def amount(value: float) -> str:
+    """Write a price or a sum in at most six characters where it is large: ``9,850``, ``120k``."""
+    for least, unit, name in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / unit:,.4g}{name}".replace("-", "−")
+    return f"{value:,.6g}".replace("-", "−")
+
+
 def time_axis(days: Sequence[float]) -> Axis:
-    """Return an axis of days since 1970 with ticks on days or on months; dates name themselves."""
+    """Return an axis of days since 1970 with ticks on hours, days or months.
+
+    Days and months name themselves; hours are named by the days that they lie in.
+    """
     lo, hi = min(days), max(days)
     if hi - lo < 1e-6:
         lo, hi = lo - 0.5, hi + 0.5
-    return Axis(lo, hi, tuple(_dates(lo, hi)), "")
+    dates = (_date(lo).strftime("%Y-%m-%d"), _date(hi).strftime("%Y-%m-%d"))
+    label = " to ".join(dict.fromkeys(dates)) if hi - lo < _ONE_BY_ONE else ""
+    return Axis(lo, hi, tuple(_dates(lo, hi)), label)
 
 
 class Chart:
@@ -67,7 +101,9 @@ class Chart:
 
     def __init__(self, x: Axis, y: Axis, height: float = HEIGHT) -> None:
         self.x, self.y, self.height = x, y, height
-        self.inner_width = WIDTH - _LEFT - _RIGHT
+        # the letters of a phone are the widest: long labels push the axis to the right
+        self.left = max(_LEFT, 10.0 + _LETTER * max((len(told) for _, told in y.ticks), default=0))
+        self.inner_width = WIDTH - self.left - _RIGHT
         self.inner_height = height - _TOP - (_BOTTOM if x.label else _UNNAMED_BOTTOM)
         self._inside: list[Markup] = []
 
@@ -114,6 +150,14 @@ class Chart:
         shape = Markup('<circle class="dot {}" cx="{}" cy="{}" r="3.6"><title>{}</title></circle>')
         self._add(shape.format(style, _n(px), _n(py), told))
 
+    def triangle(self, x: float, y: float, style: str, told: str, up: bool = True) -> None:
+        """Draw a triangle that points up or down to the value, with a tooltip."""
+        px, py = self._px(x), self._py(y)
+        foot = 9.0 if up else -9.0
+        corners = ((px, py), (px - 5.0, py + foot), (px + 5.0, py + foot))
+        shape = Markup('<polygon class="mark {}" points="{}"><title>{}</title></polygon>')
+        self._add(shape.format(style, _pairs(corners), told))
+
     def word(self, x: float, y: float, text: str, style: str = "", anchor: str = "middle") -> None:
         """Write a few letters inside the chart."""
         written = Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>')
@@ -126,7 +170,7 @@ class Chart:
             '<svg x="{}" y="{}" width="{}" height="{}" overflow="hidden">{}</svg>{}</svg>'
         )
         return frame.format(
-            described, _n(WIDTH), _n(self.height), self._grid(), _n(_LEFT), _n(_TOP),
+            described, _n(WIDTH), _n(self.height), self._grid(), _n(self.left), _n(_TOP),
             _n(self.inner_width), _n(self.inner_height), Markup("").join(self._inside),
             self._labels(),
         )  # fmt: skip
@@ -148,19 +192,19 @@ class Chart:
         for value, _ in self.y.ticks:
             y = _n(_TOP + self._py(value))
             lines += Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                _n(_LEFT), _n(_LEFT + self.inner_width), y, y
+                _n(self.left), _n(self.left + self.inner_width), y, y
             )
         return lines
 
     def _labels(self) -> Markup:
         base = _TOP + self.inner_height
         out = Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-            _n(_LEFT), _n(_LEFT + self.inner_width), _n(base), _n(base)
+            _n(self.left), _n(self.left + self.inner_width), _n(base), _n(base)
         )
         for value, told in self.y.ticks:
-            out += _text(_LEFT - 5, _TOP + self._py(value) + 4, told, "end")
+            out += _text(self.left - 5, _TOP + self._py(value) + 4, told, "end")
         for value, told in self.x.ticks:
-            at = _LEFT + self._px(value)
+            at = self.left + self._px(value)
             out += Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
                 _n(at), _n(at), _n(base), _n(base + 4)
             )
@@ -168,7 +212,7 @@ class Chart:
             out += _text(WIDTH if edge else at, base + 16, told, "end" if edge else "middle")
         out += _text(2.0, 13.0, self.y.label, "start", "name")
         if self.x.label:
-            out += _text(_LEFT + self.inner_width, self.height - 4, self.x.label, "end", "name")
+            out += _text(self.left + self.inner_width, self.height - 4, self.x.label, "end", "name")
         return out
 
 
@@ -237,7 +281,7 @@ def _ticks(lo: float, hi: float, unit: float, count: int) -> Iterable[Tick]:
         shown += 1  # a step of 2.5
     for k in range(math.ceil(lo / step - 1e-9), math.floor(hi / step + 1e-9) + 1):
         value = k * step
-        text = f"{value + 0.0:.{shown}f}".replace("-", "−")
+        text = f"{value + 0.0:,.{shown}f}".replace("-", "−")
         yield value / unit, "0" if not k else text
 
 
@@ -252,12 +296,22 @@ def _dates(lo: float, hi: float) -> list[Tick]:
         return _months(
             lo, hi, next(m for m in (1, 2, 3, 6, 12, 24, 60, 240) if span / 30.4 / m <= 5)
         )
-    if span < 2.0:
-        inner = (lo + 0.12 * span, hi - 0.12 * span)  # so that the labels stay inside
-        return [(day, _date(day).strftime("%m-%d %H:%M")) for day in inner]
+    if span < _ONE_BY_ONE:
+        return _hours(lo, hi)
     step = next((s for s in (1, 2, 5, 7, 14) if span / s <= 5.5), 14)
     days = range(math.ceil(lo), math.floor(hi) + 1, step)
     return [(float(day), _date(day).strftime("%m-%d")) for day in days]
+
+
+def _hours(lo: float, hi: float) -> list[Tick]:
+    steps = (1, 2, 5, 15, 30, 60, 120, 180, 360, 720)  # minutes
+    step = next((s for s in steps if 1440 * (hi - lo) / s <= 5), 720)
+    ticks = []
+    for k in range(math.ceil(lo * 1440 / step - 1e-6), math.floor(hi * 1440 / step + 1e-6) + 1):
+        at = _EPOCH + timedelta(minutes=k * step)
+        midnight = at.hour == at.minute == 0
+        ticks.append((k * step / 1440, at.strftime("%m-%d" if midnight else "%H:%M")))
+    return ticks
 
 
 def _months(lo: float, hi: float, step: int) -> list[Tick]:

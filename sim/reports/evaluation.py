@@ -1,19 +1,14 @@
-"""The evaluation report: one HTML file made from the board of ``conclave evaluate``.
-
-It needs no network and runs no script; its stylesheet is the only thing its policy lets in.
-"""
+"""The evaluation report: one HTML file made from the board of ``conclave evaluate``."""
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sim.reports import figures, strips, tables
 from sim.reports.glossary import TERMS, not_measured
-from sim.reports.parts import Card, Section, Strip, Table
+from sim.reports.page import shown
+from sim.reports.parts import Card, Page, Section, Strip, Table
 from sim.reports.reading import (
     DASH,
     Board,
@@ -34,7 +29,11 @@ from sim.reports.reading import (
 )
 from sim.reports.words import plain_words
 
-_HERE = Path(__file__).parent / "templates"
+_LEGEND = (
+    "● known: hardly by luck (t ≥ 3, and proof at any stopping time where measured) · ◐ likely: "
+    "t ≥ 2 · ○ noise: not to be told from chance · ▲ warning. Gain is (¼ − Brier) × 10⁴: a coin "
+    "has 0, the best honest forecast of 5-minute bars about 10."
+)
 
 
 def render(board: Mapping[str, Any]) -> str:
@@ -45,25 +44,25 @@ def render(board: Mapping[str, Any]) -> str:
     board : the JSON of ``conclave evaluate``; whatever is missing or null in it is shown as not
         measured. Its texts are untrusted and come out escaped.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    pages = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    css = (_HERE / "evaluation.css").read_text(encoding="utf-8")
-    return pages.get_template("evaluation.html").render(
-        css=css,
-        # the policy names the stylesheet by its hash: nothing a board holds can add another
-        css_hash=b64encode(hashlib.sha256(css.encode()).digest()).decode(),
-        heading=f"{word(board, 'data', 'symbol')} {word(board, 'data', 'timeframe')}",
-        facts=_facts(board),
-        models=[(title(name), word(board, "models", name)) for name in part(board, "models")],
-        notes=[str(note) for note in rows(board, "notes") if isinstance(note, str)],
-        sentences=plain_words(board),
-        sections=_sections(board),
-        terms=TERMS,
-        gaps=not_measured(board),
+    heading = f"{word(board, 'data', 'symbol')} {word(board, 'data', 'timeframe')}"
+    return shown(
+        Page(
+            title=f"{heading}: evaluation",
+            kicker="Conclave evaluation",
+            heading=f"{heading}: how far can the forecasts be trusted?",
+            facts=tuple(_facts(board)),
+            models=tuple(
+                (title(name), word(board, "models", name)) for name in part(board, "models")
+            ),
+            notes=tuple(note for note in rows(board, "notes") if isinstance(note, str)),
+            sentences=tuple(plain_words(board)),
+            legend=_LEGEND,
+            sections=tuple(_sections(board)),
+            terms=TERMS,
+            gaps=tuple(not_measured(board)),
+            footer="Past forecasts promise nothing. This page is made from the evaluation’s JSON "
+            "alone and can be made again from it, byte for byte.",
+        )
     )
 
 

@@ -8,6 +8,23 @@ from typing import Literal
 from markupsafe import Markup
 
 Mark = Literal["", "better", "worse", "noise", "ok", "bad", "unknown"]
+Level = Literal["known", "likely", "noise", "warning", "met", "missed", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One plain sentence and how sure it is, or whether what it names was reached.
+
+    Attributes
+    ----------
+    level : ``known``, ``likely``, ``noise`` (not to be told from chance), ``warning``; or ``met``,
+        ``missed``, ``open`` of a target.
+    more : details, in small letters.
+    """
+
+    level: Level
+    text: str
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +47,26 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
+class HeatCell:
+    """One cell of a heat map; ``style`` is a class of the stylesheet."""
+
+    name: str
+    text: str
+    style: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeatRow:
+    """One row of a heat map with its sum."""
+
+    name: str
+    total: HeatCell
+    cells: tuple[HeatCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
-    """A figure or a few strips under one title.
+    """A figure, a few strips or a heat map under one title.
 
     Attributes
     ----------
@@ -46,6 +81,7 @@ class Card:
     ticks: tuple[str, ...] = ()
     legend: tuple[Key, ...] = ()
     missing: str = ""
+    heat: tuple[HeatRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +112,19 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that scrolls inside its own box."""
+    """A table that scrolls inside its own box; a folded one stands below the cards, closed."""
 
     caption: str
     head: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: its tables, then its cards, small ones three in a row."""
+    """A part of the page: sentences, tables, then cards, small ones three in a row."""
 
     ident: str
     title: str
@@ -96,3 +133,29 @@ class Section:
     cards: tuple[Card, ...] = ()
     missing: str = ""
     small: bool = False
+    points: tuple[Sentence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole report.
+
+    Attributes
+    ----------
+    facts, terms : name → words. ``models`` : name → version.
+    sentences : the verdict; ``legend`` explains their levels.
+    gaps : what was not measured, and why.
+    """
+
+    title: str
+    kicker: str
+    heading: str
+    facts: tuple[tuple[str, str], ...]
+    sentences: tuple[Sentence, ...]
+    legend: str
+    sections: tuple[Section, ...]
+    terms: tuple[tuple[str, str], ...]
+    gaps: tuple[str, ...]
+    footer: str
+    models: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ COUNCIL = "consensus"
 DASH = "–"
 YEAR_ROWS = 105_120  # decisions behind the resolutions of the reference table
 _HUGE = 1e100
+_DAYS = 2.9e6  # since 1970, that a calendar has
 PINBALL_NOISE = 0.24  # % against EWMA, two standard errors at YEAR_ROWS
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -109,6 +110,16 @@ def numbers(value: Any, *keys: str) -> list[float] | None:
     return None if None in found else [x for x in found if x is not None]
 
 
+def timed(curve: Any, key: str) -> list[tuple[float, float]]:
+    """Return a curve's points (day, value), without those that hold no number or no date."""
+    return [
+        (point[0], point[1])
+        for at, value in zip(rows(curve, "day"), rows(curve, key), strict=False)
+        if (point := numbers({"at": at, "value": value}, "at", "value")) is not None
+        and 0.0 <= point[0] < _DAYS
+    ]
+
+
 def word(value: Any, *keys: str) -> str:
     """Return the text or number under the keys, a dash where there is none."""
     found = dig(value, *keys)
@@ -126,6 +137,16 @@ def day(value: Any) -> float | None:
 def show(value: float | None, form: str = ".2f", unit: str = "") -> str:
     """Write a number with a true minus sign; a dash for None."""
     return DASH if value is None else format(value, form).replace("-", "−") + unit
+
+
+def usdt(value: float | None, form: str = ",.2f") -> str:
+    """Write an amount of money."""
+    return show(value, form, " USDT")
+
+
+def price(value: float | None) -> str:
+    """Write a price: one decimal from 1,000 on, six digits below."""
+    return show(value, ",.1f" if value is not None and abs(value) >= 1_000.0 else ",.6g")
 
 
 def percent(value: float | None, digits: int = 1) -> str:

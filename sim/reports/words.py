@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from sim.reports.parts import Level, Sentence
 from sim.reports.reading import (
     COUNCIL,
     PINBALL_NOISE,
@@ -28,8 +28,6 @@ from sim.reports.reading import (
     word,
 )
 
-Level = Literal["known", "likely", "noise", "warning"]
-
 SURE, LIKELY = 3.0, 2.0  # Diebold-Mariano t
 PROOF = 20.0  # e-value: 5 % false alarms at any stopping time (Ville 1939)
 COVERAGE_AIM, COVERAGE_TOLERANCE, COVERAGE_NOISE = 0.80, 0.01, 0.005
@@ -48,20 +46,6 @@ _LIMITS: tuple[_Limit, ...] = (
     ("risk_sigma_auc", 1.0, 0.80, "AUC of the 1 σ risk", ".3f"),
 )
 _ANYWHERE: tuple[_Limit, ...] = (("auc", 1.0, 0.65, "AUC", ".3f"),)  # a peek at the next bar has .7
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """One plain sentence and how sure it is.
-
-    Attributes
-    ----------
-    level : ``known`` (t ≥ 3 and, where measured, proof at any stopping time), ``likely`` (t ≥ 2),
-        ``noise`` (not to be told from chance) or ``warning``.
-    """
-
-    level: Level
-    text: str
 
 
 def plain_words(board: Board) -> list[Sentence]:

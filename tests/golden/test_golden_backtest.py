@@ -23,12 +23,15 @@ from tests.execution_scenes import PERP, SPOT, walk
 
 KEYS = {
     "data", "strategy", "profile", "metrics", "costs", "decisions", "trades", "final_equity",
-    "trades_sha256", "intervals", "seconds",
+    "trades_sha256", "intervals", "seconds", "n", "benchmarks", "success",
 }  # fmt: skip
 METRICS = {
     "equity_final", "return_pct", "cagr", "volatility", "sharpe", "sortino", "calmar",
     "max_drawdown", "profit_factor", "win_rate", "expectancy", "exposure", "turnover", "trades",
     "buy_hold_return_pct", "deflated_sharpe",
+    "duration_days", "equity_peak", "return_ann", "sharpe_252", "avg_drawdown",
+    "max_drawdown_days", "avg_drawdown_days", "drawdowns", "best_trade_pct", "worst_trade_pct",
+    "avg_trade_pct", "max_trade_hours", "avg_trade_hours", "sqn", "kelly",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from data.instruments import instrument_for
 from data.memory import MarketMemory
 from domain.market import MarketState
 from domain.opinion import Opinion
+from domain.trading import EquityMark
 from execution.strategies import EmaCross
+from serving import backtesting
 from serving.backtesting import MoneyLedger, Request, run, set_up, taped
 from serving.bootstrap import agents_named
 from serving.commands.common import settings_from
@@ -26,6 +29,7 @@ from serving.market_files import load_bars
 from serving.system import SystemClock
 from sim.backtest import exercise_rules, plain_states, run_backtest
 from sim.opinions import widest
+from sim.reports.backtest import render
 from sim.worlds import DEMO_START_MS, DemoMarket, PlantedEdge
 from storage.memory import MemoryLedger
 from tests.command_line import LIGHT, STEP, YEAR_2024, Cli, perp, spot
@@ -59,9 +63,47 @@ def test_backtest_when_shown_then_conventions_stand_beside_the_numbers(
 ) -> None:
     code, out, _ = cli("backtest", "--data", perp(tmp_path), "--profile", "exercise")
     assert code == 0
-    for words in ("taker 5 bp a side", "0.01% per 8 h", "is ignored", "promises nothing"):
+    for words in (
+        "taker 5 bp a side", "0.01% per 8 h", "is ignored", "promises nothing", "√n × mean / std",
+        "traders who trade as often", "Sharpe ratio above 1.0",
+    ):  # fmt: skip
         assert words in " ".join(out.split())
     assert json.loads((tmp_path / "var/reports/backtest/latest.json").read_text())["conventions"]
+
+
+def test_backtest_when_done_then_a_tear_sheet_lies_beside_its_json_and_where_asked(
+    cli: Cli, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.html"
+    words = ("backtest", "--data", perp(tmp_path), "--profile", "exercise", "--json")
+    code, out, err = cli(*words, "--breakdown", "week", "--html", sheet)
+    folder = tmp_path / "var/reports/backtest"
+    report = json.loads((folder / "latest.json").read_text())
+    page = (folder / "latest.html").read_text()
+    (kept,) = (folder / "history").glob("*.html")
+    assert code == 0
+    assert page == kept.read_text() == sheet.read_text() == render(report)
+    assert f"report: {kept}" in err
+    assert all(f">{row['period']}<" in page for row in report["breakdown"])
+    body = json.loads(out)
+    assert {"curves", "conventions", "trial"} == set(report) - set(body)
+    assert {row["met"] for row in body["success"]} == {True, False, None}
+    assert body["n"]["win_rate"] == body["trades"]
+    assert 0.0 <= body["benchmarks"]["random_turnover"]["percentile"] <= 1.0
+
+
+def test_backtest_when_the_council_trades_then_its_probabilities_are_held_against_outcomes(
+    cli: Cli, tmp_path: Path
+) -> None:
+    cli(
+        "backtest", "--data", demo(tmp_path, 900), "--profile", "demo", "--set",
+        f"models.agents={LIGHT}", "--set", "consensus.min_forecasters=1",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "var/reports/backtest/latest.json").read_text())
+    found = report["curves"]["calibration"]
+    assert found["n"] > 400
+    assert found["why"] is None
+    assert sum(row["n"] for row in found["reliability"]) == found["n"]
 
 
 def demo(folder: Path, n: int = 3_400) -> Path:
@@ -151,6 +193,21 @@ def test_backtest_when_two_files_are_given_then_one_is_forecast_and_the_other_tr
     assert "short_not_possible" not in board["decisions"]["reasons"]
 
 
+@pytest.mark.parametrize("strategy", ["ema_cross", "mean_reversion"])
+def test_backtest_when_the_profile_has_stops_then_strategies_that_ask_nobody_leave_by_them(
+    tmp_path: Path, strategy: str
+) -> None:
+    overrides = [f"execution.strategy={strategy}", "risk.daily_breaker=false"]
+    settings = settings_from("strict", None, overrides)
+    request = backtesting.Request(perp(tmp_path), None, None, (None, None), "strict", "")
+    result = backtesting.run(backtesting.set_up(settings, request, SystemClock()))
+    first = min(trade.opened_at for trade in result.closed if trade.reason == "stop")
+    assert {"stop", "target"} <= {trade.reason for trade in result.closed}
+    if strategy == "ema_cross":  # no ATR before a day of bars
+        assert first >= DEMO_START_MS + 288 * STEP
+    assert len(result.closed) > 20
+
+
 def test_backtest_when_a_funding_file_lies_beside_the_bars_then_it_is_paid(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -210,6 +267,7 @@ def test_backtest_when_the_oracle_profile_is_used_then_it_is_the_textbook_loop(
         (["--strategy", "hope"], 2, "hope"),
         (["--profile", "exercize"], 2, 'Did you mean "exercise"?'),
         (["--breakdown", "decade"], 2, "decade"),
+        (["--html", "{spot}/none/sheet.html"], 2, "a folder that exists"),
         (["--timerange", "20240101-20240201"], 3, "has no bar in the range"),
     ],
 )
@@ -232,13 +290,13 @@ def test_backtest_when_a_file_is_broken_then_it_is_refused(cli: Cli, tmp_path: P
     assert "non_positive_price" in err
 
 
-def test_money_ledger_when_rows_pass_then_numbers_go_on_and_opinions_are_let_go() -> None:
+def test_money_ledger_when_rows_pass_then_numbers_go_on_and_only_money_is_kept() -> None:
     ledger = MoneyLedger()
     frame = PlantedEdge(5).bars(DEMO_START_MS, 3)
     said = Opinion("a", "1", "BTC/USDT", "5m", 0, 5, 0.5, None)
-    assert ledger.append([frame.bar(0), said, frame.bar(1)]) == [1, 2, 3]
+    mark = EquityMark("paper", 0, Decimal(1), Decimal(1), Decimal(1))
+    assert ledger.append([frame.bar(0), said, mark]) == [1, 2, 3]
     assert ledger.append([said]) == [4]
     assert ledger.head()[0] == 4
-    kept = [record for _, record in ledger.records(type(frame.bar(0)))]
-    assert kept == [frame.bar(0), frame.bar(1)]
-    assert list(ledger.records(Opinion)) == []
+    assert [record for _, record in ledger.records(EquityMark)] == [mark]
+    assert list(ledger.records(Opinion)) == list(ledger.records(type(frame.bar(0)))) == []

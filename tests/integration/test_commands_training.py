@@ -211,8 +211,8 @@ def test_backtest_when_2025_is_exercised_then_money_is_the_golden_one(cli: Cli) 
     board = json.loads(out)
     assert code == 0
     assert board["trades"] == 4_773
-    assert round(board["metrics"]["equity_final"], 2) == 7_132.92
-    assert board["trades_sha256"].startswith("e72694d1")
+    assert round(board["metrics"]["equity_final"], 2) == 7_122.40
+    assert board["trades_sha256"].startswith("f0292a83")
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from consensus_cases import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.council import Council, suggested_exits
+from consensus.council import Council
 from consensus.pooling import logit
 from consensus.replay import differences
 from consensus.settings import CouncilSettings, DecisionRules
@@ -50,14 +50,13 @@ def test_council_when_it_is_used_then_it_is_a_strategy():
     assert judge.name == "council"
 
 
-def test_council_when_everybody_is_sure_then_it_takes_the_side_with_stop_and_target():
+def test_council_when_everybody_is_sure_then_it_takes_the_side():
     made = decided(council(rules=EASY), strong())
     assert (made.intent, made.action, made.reasons) == (Action.LONG, Action.LONG, ())
-    assert (made.stop, made.target) == (99.0, 101.5)
     assert 0.75 < made.prob_up < 0.85  # agreed, but nobody has earned anything yet
     assert made.reason.startswith(f"LONG: P(up) {made.prob_up:.4f} exceeds the break-even")
     short = decided(council(rules=EASY), strong(0.15, -8e-3))
-    assert (short.action, short.stop, short.target) == (Action.SHORT, 101.0, 98.5)
+    assert short.action is Action.SHORT
 
 
 def test_council_when_everybody_is_absent_then_it_is_no_trade_low_quorum():
@@ -195,24 +194,6 @@ def test_decision_when_stored_as_json_and_read_back_then_it_can_be_repeated():
     assert "prob_up" in differences(stored, changed)
     with pytest.raises(CheckFailed, match="must carry the inputs"):
         differences(replace(stored, inputs={}), said)
-
-
-@pytest.mark.parametrize(
-    ("features", "rules", "expected"),
-    [
-        ({}, EASY, (None, None)),
-        ({"atr_14": math.nan}, EASY, (None, None)),
-        ({"atr_14": 0.0}, EASY, (None, None)),
-        ({"atr_14": 0.5}, replace(EASY, stop_atr=None), (None, 101.5)),
-        ({"atr_14": 60.0}, EASY, (None, 280.0)),
-    ],
-)
-def test_suggested_exits_when_something_is_missing_then_there_is_none(features, rules, expected):
-    assert suggested_exits(state(features=features), Action.LONG, rules) == expected
-
-
-def test_suggested_exits_when_nothing_is_traded_then_there_are_none():
-    assert suggested_exits(state(), Action.NO_TRADE, EASY) == (None, None)
 
 
 def planted(rounds, forecasters, seed=1, silent=(), **changes):

@@ -189,7 +189,7 @@ def test_sentence_when_cost_is_too_high_then_it_says_by_which_numbers():
     "wrong",
     [
         {"prob_min": 1.1}, {"risk_max": -0.1}, {"quorum": 2.0}, {"delta": -0.1},
-        {"interval_rule": 0.5}, {"stop_atr": 0.0}, {"max_age_ms": 0}, {"min_forecasters": 0},
+        {"interval_rule": 0.5}, {"max_age_ms": 0}, {"min_forecasters": 0},
     ],
 )  # fmt: skip
 def test_rules_when_a_value_is_out_of_range_then_they_are_refused(wrong):

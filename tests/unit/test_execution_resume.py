@@ -4,7 +4,7 @@ import pytest
 
 from domain.trading import ClosedTrade, Fill, Posting
 from execution import books
-from execution.risk import RiskLimits
+from execution.limits import RiskLimits
 from execution.rows import in_order
 from execution.sizing import SizingSettings
 from execution.strategies import EmaCross

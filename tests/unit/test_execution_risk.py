@@ -13,7 +13,8 @@ from domain.market import BookSnapshot
 from domain.times import DAY_MS
 from domain.trading import EquityMark, ModeChange, Portfolio, Position, RiskMode
 from execution.exits import Meaning, horizon_over, meaning
-from execution.risk import RiskLimits, RiskState, failed
+from execution.limits import RiskLimits, failed
+from execution.risk import RiskState
 from execution.sizing import SizingSettings, size
 from tests.execution_scenes import PERP, START
 

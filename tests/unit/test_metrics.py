@@ -10,18 +10,19 @@ from skfolio.measures import deflated_sharpe_ratio
 from domain.canonical import canonical_json
 from domain.times import DAY_MS
 from domain.trading import ZERO, ClosedTrade, Position
+from sim.breakdowns import breakdown
+from sim.intervals import deflated_sharpe, intervals
+from sim.measures import MEASURES, observations
 from sim.metrics import (
     Run,
-    breakdown,
     daily_returns,
-    deflated_sharpe,
-    intervals,
+    drawdown_spells,
     max_drawdown,
     measure,
-    profit_factor,
     sharpe,
     sortino,
 )
+from sim.trade_metrics import grouped, kelly, profit_factor, sqn
 from tests.execution_scenes import START
 
 HOUR = 3_600_000
@@ -37,7 +38,8 @@ def trade(pnl, opened=0, closed=1):
 def run_of(equity, step=HOUR, trades=(), still_open=(), initial=100.0):
     equity = np.array(equity, dtype=float)
     at = START + step * np.arange(1, len(equity) + 1, dtype=np.int64)
-    return Run(START, at, equity, initial, (), list(trades), list(still_open), 100.0, 110.0)
+    price = np.linspace(100.0, 110.0, len(equity))
+    return Run(START, at, equity, price, initial, (), list(trades), list(still_open))
 
 
 def year(n_days=60, seed=1):
@@ -73,7 +75,7 @@ def test_profit_factor_when_nothing_was_lost_then_it_is_not_a_number():
 
 def test_measure_when_shorter_than_thirty_days_then_nothing_annualised_is_given():
     metrics = measure(run_of(100 + np.arange(29.0), DAY_MS))
-    for name in ("sharpe", "sortino", "calmar", "cagr", "volatility"):
+    for name in ("sharpe", "sharpe_252", "sortino", "calmar", "cagr", "return_ann", "volatility"):
         assert metrics[name] is None
     assert metrics["return_pct"] == pytest.approx(28.0)
     assert intervals(run_of(100 + np.arange(29.0), DAY_MS), np.random.default_rng(0)) == {}
@@ -101,6 +103,7 @@ def test_measure_when_there_are_trades_then_money_and_time_are_theirs():
 def test_measure_when_there_are_no_trades_then_their_metrics_are_null_and_json_holds():
     metrics = measure(run_of([100.0] * 40, DAY_MS))
     assert metrics["win_rate"] is metrics["expectancy"] is metrics["profit_factor"] is None
+    assert metrics["best_trade_pct"] is metrics["sqn"] is metrics["kelly"] is None
     assert json.loads(canonical_json(metrics))["trades"] == 0
 
 
@@ -149,3 +152,66 @@ def test_breakdown_when_by_month_then_returns_chain_to_the_whole():
     assert whole == pytest.approx(run.equity[-1] / 100)
     assert len(breakdown(run, "day")) == 60
     assert breakdown(run, "week")[0]["period"] == "2025-W01"
+    assert sum(row["trades"] for row in rows) == len(run.trades)
+    assert sum(row["pnl"] for row in rows) == pytest.approx(7.0)
+    assert rows[0]["win_rate"] == pytest.approx(0.6)
+    assert rows[2]["win_rate"] is None
+
+
+def test_drawdown_spells_when_worked_by_hand_then_each_lasts_from_peak_to_recovery():
+    depth, length = drawdown_spells(np.array([100, 120, 90, 108, 120, 130, 117, 104.0]))
+    np.testing.assert_allclose(depth, [0.25, 0.2])
+    np.testing.assert_allclose(length, [3, 2])  # the second never recovers: to the end
+    assert all(len(part) == 0 for part in drawdown_spells(np.array([1.0, 2.0])))
+
+
+def test_measure_when_it_falls_then_drawdowns_are_counted_on_days_and_deepest_on_bars():
+    metrics = measure(run_of([100, 90, 95, 101, 99, 102, 80], DAY_MS))
+    assert metrics["equity_peak"] == 102
+    assert metrics["max_drawdown"] == pytest.approx(22 / 102)
+    assert metrics["drawdowns"] == 3
+    assert metrics["max_drawdown_days"] == 3
+    assert metrics["avg_drawdown_days"] == pytest.approx((3 + 2 + 1) / 3)
+    assert metrics["duration_days"] == 7
+
+
+def test_measure_when_annualised_then_sharpe_is_the_ratio_of_return_and_volatility():
+    metrics = measure(year())
+    assert metrics["sharpe"] == pytest.approx(metrics["return_ann"] / metrics["volatility"])
+    assert metrics["sharpe_252"] == pytest.approx(metrics["sharpe"] * np.sqrt(252 / 365))
+
+
+def test_trades_when_worked_by_hand_then_sqn_and_kelly_are_theirs():
+    pnl = np.array([3.0, -1.0, 2.0, -2.0, 5.0])
+    assert sqn(pnl) == pytest.approx(np.sqrt(5) * pnl.mean() / pnl.std(ddof=1))
+    assert kelly(pnl) == pytest.approx(0.6 - 0.4 / ((10 / 3) / 1.5))
+    assert kelly(np.array([1.0, 2.0])) is None
+    assert sqn(np.array([1.0])) is sqn(np.array([1.0, 1.0])) is None
+
+
+def test_measure_when_there_are_trades_then_the_best_and_worst_are_of_their_size():
+    metrics = measure(run_of(np.full(48, 100.0), trades=[trade(3, 0, 6), trade(-1, 12, 36)]))
+    assert (metrics["best_trade_pct"], metrics["worst_trade_pct"]) == (3.0, -1.0)
+    assert metrics["avg_trade_pct"] == 1.0
+    assert (metrics["max_trade_hours"], metrics["avg_trade_hours"]) == (24.0, 15.0)
+
+
+def test_grouped_when_trades_share_a_label_then_each_group_is_summed():
+    rows = grouped([trade(3), trade(-1), trade(5)], lambda t: "won" if t.pnl > 0 else "lost")
+    assert [(row["name"], row["trades"], row["pnl"]) for row in rows] == [
+        ("won", 2, 8.0), ("lost", 1, -1.0),
+    ]  # fmt: skip
+    assert rows[0]["win_rate"] == 1.0
+
+
+def test_measures_when_a_run_is_measured_then_every_metric_has_its_words_and_its_n():
+    run = year()
+    metrics = measure(run)
+    assert set(MEASURES) == set(metrics)
+    n = observations(run, metrics["drawdowns"])
+    assert set(n) == set(metrics)
+    assert (n["sharpe"], n["win_rate"]) == (60, 5)
+    assert n["avg_drawdown"] == metrics["drawdowns"] > 0
+    assert MEASURES["max_drawdown"].write(0.1234) == "12.34 %"
+    assert MEASURES["return_pct"].write(-1.5) == "−1.50 %"
+    assert MEASURES["sharpe"].write(None) == "–"

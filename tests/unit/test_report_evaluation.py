@@ -7,8 +7,6 @@ import html
 import io
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,12 @@ from domain.canonical import plain
 from serving.commands.judging_tables import board_view
 from sim.reports.charts import axis, time_axis
 from sim.reports.evaluation import render
+from sim.reports.parts import Sentence
 from sim.reports.reading import comparison, evidence, evidence_of, with_error
-from sim.reports.words import Sentence, level_of, plain_words
+from sim.reports.words import level_of, plain_words
+from tests.browser import CHROMIUM, measured
 from tests.unit.report_boards import full_board, null_board, old_board
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SECTIONS = ("verdict", "scores", "evidence", "calibration", "range", "choice", "controls",
             "overfitting", "drift", "glossary")  # fmt: skip
 
@@ -367,7 +366,8 @@ def test_axis_when_given_values_then_labels_are_the_ticks_own_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "first"), [(0.5, "01-01 01:26"), (7.0, "01-01"), (365.0, "2025-01"), (4000.0, "2025")]
+    ("days", "first"),
+    [(0.5, "01-01"), (0.01, "01-01"), (7.0, "01-01"), (365.0, "2025-01"), (4000.0, "2025")],
 )
 def test_time_axis_when_spans_differ_then_there_are_two_to_six_ticks(
     days: float, first: str
@@ -385,48 +385,6 @@ def test_board_when_generated_then_it_is_plain_json(board: dict[str, Any]) -> No
 
 # The browser
 
-_PROBE = """<!DOCTYPE html><meta charset="utf-8"><body><script>
-const frame = document.createElement("iframe");
-frame.style.cssText = "border:0;width:WIDTHpx;height:900px";
-frame.onload = () => {
-  const page = frame.contentDocument, root = page.documentElement;
-  const tall = [...page.querySelectorAll(".chart text")].map(t => t.getBoundingClientRect().height);
-  const box = t => t.getBoundingClientRect();
-  const charts = [...page.querySelectorAll(".chart")];
-  const out = charts.flatMap(c => [...c.querySelectorAll("text")].filter(
-    t => box(t).right > box(c).right + 1 || box(t).left < box(c).left - 1
-  ).map(t => t.textContent));
-  const cards = [...page.querySelectorAll(".card")].map(c => c.getBoundingClientRect());
-  document.title = JSON.stringify({
-    wide: root.scrollWidth, charts: charts.length, smallest: Math.min(...tall), out,
-    columns: new Set(cards.map(c => Math.round(c.left))).size,
-    padding: page.defaultView.getComputedStyle(page.body).paddingTop,
-    headings: [...page.querySelectorAll("h1,h2,h3")].map(h => +h.tagName[1]),
-    unnamed: page.querySelectorAll(":not(svg) > svg:not([aria-label]):not([aria-hidden])").length,
-  });
-};
-frame.srcdoc = PAGE;
-document.body.append(frame);
-</script>"""
-
-
-def measured(page: str, width: int, folder: Path) -> dict[str, Any]:
-    """What Chromium makes of the page in a window of this width."""
-    assert CHROMIUM is not None
-    body = json.dumps(page).replace("</", "<\\/")
-    probe = folder / "probe.html"
-    probe.write_text(_PROBE.replace("WIDTH", str(width)).replace("PAGE", body), encoding="utf-8")
-    done = subprocess.run(
-        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-         f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000",
-         "--virtual-time-budget=5000", "--dump-dom", probe.as_uri()],
-        capture_output=True, text=True, timeout=90, check=True,
-    )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout, flags=re.DOTALL)
-    assert title is not None, done.stderr[-2000:]
-    found: dict[str, Any] = json.loads(html.unescape(title[1]))
-    return found
-
 
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
@@ -442,7 +400,7 @@ def test_report_when_a_browser_shows_it_then_it_fits_and_its_letters_can_be_read
     assert seen["columns"] == columns  # two wide ones, or three small ones that share the first
     assert seen["charts"] > 15
     assert seen["smallest"] >= 11.0
-    assert seen["out"] == []
+    assert seen["out"] == seen["overlaps"] == seen["console"] == []
     assert seen["unnamed"] == 0
     assert seen["headings"][0] == 1
     assert all(b - a <= 1 for a, b in zip(seen["headings"], seen["headings"][1:], strict=False))

@@ -212,6 +212,7 @@ def test_value_when_a_word_is_mistyped_then_the_right_one_is_suggested() -> None
         ),
         ({"CONCLAVE_MIN_ORDER_NOTIONAL": "2000"}, "risk.min_order_notional", "must not exceed"),
         ({"CONCLAVE_DRAWDOWN_START": "0.2"}, "risk.drawdown_start", "must not exceed"),
+        ({"CONCLAVE_CORRELATION_LEAST": "500"}, "risk.correlation_least", "must not exceed"),
     ],
 )  # fmt: skip
 def test_settings_when_they_contradict_each_other_then_they_are_refused(
@@ -227,8 +228,8 @@ def test_settings_when_they_contradict_each_other_then_they_are_refused(
 @pytest.mark.parametrize(
     "name",
     [
-        "CONCLAVE_KELLY", "CONCLAVE_HEDGE_MODE", "CONCLAVE_MAX_CORRELATION", "CONCLAVE_MAX_STREAMS",
-        "CONCLAVE_STRICT_JOURNAL", "CONCLAVE_RATE_LIMIT_PER_MINUTE", "CONCLAVE_BOOK_DEPTH",
+        "CONCLAVE_HEDGE_MODE", "CONCLAVE_MAX_STREAMS", "CONCLAVE_STRICT_JOURNAL",
+        "CONCLAVE_RATE_LIMIT_PER_MINUTE", "CONCLAVE_BOOK_DEPTH",
     ],
 )  # fmt: skip
 def test_environment_when_nothing_would_honour_a_name_then_it_is_no_setting(name: str) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from execution.risk import RiskLimits
+from domain.decision import Costs
+from execution.kelly import KellySettings
+from execution.levels import LevelSettings
+from execution.limits import RiskLimits
 from execution.sizing import SizingSettings
-from serving.bootstrap import market_for, risk_limits, sizing
+from serving.bootstrap import build_strategy
+from serving.rules import levels, market_for, risk_limits, sizing
 from serving.settings import load_settings
 from tests.execution_scenes import flat, states_of
 
@@ -36,6 +40,57 @@ def test_limits_when_drawdown_settings_are_changed_then_the_limits_follow() -> N
     assert (limits.drawdown_start, limits.recovery_risk) == (0.04, 0.002)
     off = load_settings(env={"CONCLAVE_DRAWDOWN_REDUCTION": "false"}, profile=None)
     assert risk_limits(off).drawdown_start is None
+
+
+@pytest.mark.parametrize(
+    ("source", "env", "needed"),
+    [
+        ("binance", {}, True),
+        ("demo", {}, False),
+        ("replay", {}, False),
+        ("binance", {"CONCLAVE_NEEDS_BOOK": "false"}, False),
+        ("binance", {"CONCLAVE_SPREAD_LIQUIDITY_FILTER": "false"}, False),
+    ],
+)
+def test_limits_when_an_exchange_is_watched_live_then_a_book_is_needed(
+    source: str, env: dict[str, str], needed: bool
+) -> None:
+    assert risk_limits(load_settings(env=env, profile=None), source).needs_book is needed
+
+
+def test_limits_when_the_operator_is_not_looked_at_then_there_is_nothing_to_report() -> None:
+    env = {"CONCLAVE_HRV_MIN": "none", "CONCLAVE_OPERATOR_PAUSE_MINUTES": "60"}
+    limits = risk_limits(load_settings(env=env, profile=None))
+
+    assert limits.operator == {"self_report": 4.0}
+    assert limits.operator_hold_ms == 3_600_000
+
+
+def test_sizing_when_kelly_settings_are_changed_then_sizes_follow() -> None:
+    env = {"CONCLAVE_KELLY_TRADES": "20", "CONCLAVE_MAX_RISK_PER_TRADE": "0.01"}
+    changed = sizing(load_settings(env=env, profile="demo"))
+
+    assert (changed.mode, changed.kelly) == ("kelly", KellySettings(window=20, max_risk=0.01))
+    assert sizing(load_settings(env={"CONCLAVE_KELLY": "false"}, profile=None)).mode == "risk"
+
+
+@pytest.mark.parametrize(("profile", "on"), [("strict", True), ("exercise", False)])
+def test_levels_when_a_profile_turns_them_off_then_there_are_none(profile: str, on: bool) -> None:
+    found = levels(load_settings(env={}, profile=profile))
+
+    assert found.on is on
+    assert found == (LevelSettings() if on else LevelSettings(None, None))
+
+
+@pytest.mark.parametrize("name", ["ema_cross", "mean_reversion"])
+def test_strategy_when_it_is_named_then_it_decides(name: str) -> None:
+    env = {"CONCLAVE_STRATEGY": name, "PRED_HORIZON_STEPS": "7"}
+    settings = load_settings(env=env, profile=None)
+    made = build_strategy(settings, lambda _: Costs(0.0, 0.0, 0.0), "replay", "")
+
+    (state,) = states_of([flat(0)])
+    decision = made.generate_signal(made.prepare_state(state, [], {}), 0)
+    assert (made.name, decision.horizon_bars) == (name, 7)
 
 
 @pytest.mark.parametrize(("funding", "bps"), [("true", 25 / 480), ("false", 0.0)])

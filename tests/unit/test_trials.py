@@ -20,7 +20,10 @@ from serving.commands.backtest_tables import backtest_view
 from serving.system import REPO_ROOT
 from serving.trials import COLUMNS, Count, Look
 from sim.backtest import BacktestResult
-from sim.metrics import Run, deflated_sharpe, measure
+from sim.benchmarks import benchmarks
+from sim.decided import Tally
+from sim.intervals import deflated_sharpe
+from sim.metrics import Run, measure
 
 NOW = parse_iso("2026-11-21T05:50:00Z") + 123
 COMMIT = "3172706479223881a10c48ed9c503066c1daf1fa"
@@ -237,11 +240,11 @@ def traded(days: int = 40, deviation: float = 0.01) -> BacktestResult:
     returns = np.random.default_rng(1).normal(0.001, 1.0, days) * deviation
     at = parse_iso("2025-01-01") + 24 * HOUR * np.arange(1, days + 1, dtype=np.int64)
     equity = 10_000 * np.cumprod(1 + returns)
-    run = Run(int(at[0]) - 24 * HOUR, at, equity, 10_000.0, (), (), (), 100.0, 110.0)
+    run = Run(int(at[0]) - 24 * HOUR, at, equity, equity, 10_000.0, (), (), ())
     return BacktestResult(
         {"symbol": "BTC/USDT", "timeframe": "5m", "start": "a", "end": "b", "bars": 9}, "ema",
         "strict", measure(run), {}, {"LONG": 1, "SHORT": 0, "NO_TRADE": 8, "reasons": {}}, (),
-        Decimal(1), {}, 0.0, run,
+        Decimal(1), {}, benchmarks(run), 0.0, run, Tally(5, HOUR // 12).decided(),
     )  # fmt: skip
 
 
@@ -308,6 +311,6 @@ def test_backtest_view_when_deflated_then_one_sentence_says_what_it_means() -> N
         backtest_view(judged.result.as_json() | {"costs": {}}, {"trials": judged.trials})
     )
     words = " ".join(shown.getvalue().split())
-    assert f"deflated Sharpe {judged.result.metrics['deflated_sharpe']:.1%}" in words
+    assert f"deflated Sharpe {100 * judged.result.metrics['deflated_sharpe']:.1f} %" in words
     assert "trials trial log: not logged; deflated for this one trial only" in words
     assert "confidence the true Sharpe is above" in words

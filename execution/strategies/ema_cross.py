@@ -1,4 +1,4 @@
-"""Reference strategies that need no forecasters."""
+"""The side of the faster of two moving averages, at every bar."""
 
 from __future__ import annotations
 

@@ -33,6 +33,12 @@ from tests.data_fixtures import write_parquet
 
 PERP = "BTC/USDT:USDT"
 LIVE, BARS = 80, 300
+EAGER = (
+    "models.agents=climatology,technical,risk", "serving.monitor=false", "WARM_UP_DAYS=2",
+    "PROB_MIN=0.5", "decision.delta=0", "MIN_FORECASTERS=1", "RISK_MAX=1", "FEES_BPS=0",
+    "execution.spread_bps=0", "execution.slippage_bps=0", "execution.funding=false",
+)  # fmt: skip
+"""A council that trades nearly every bar: nothing costs, and one forecaster is enough."""
 
 
 @dataclass
@@ -88,15 +94,7 @@ def exercised(var_dir: Path, *, bars: int = BARS, more: tuple[str, ...] = ()) ->
 
 def test_parity_when_a_council_traded_the_demo_market_then_it_is_equal(tmp_path, capsys):
     plan = RunPlan("demo", "demo-7", "demo", None, warm_up_days=2, local=True)
-    sets = [f"VAR_DIR={tmp_path}", "models.agents=climatology,technical,risk"]
-    sets += [
-        "PROB_MIN=0.5",
-        "decision.delta=0",
-        "MIN_FORECASTERS=1",
-        "RISK_MAX=1",
-        "serving.monitor=false",
-        "WARM_UP_DAYS=2",
-    ]
+    sets = [f"VAR_DIR={tmp_path}", *EAGER]
     settings = settings_from("demo", None, sets)
     run(plan, feed_of(plan, settings), sets, LIVE)
     code, body, err = asked(tmp_path, capsys)
@@ -105,7 +103,7 @@ def test_parity_when_a_council_traded_the_demo_market_then_it_is_equal(tmp_path,
     assert body["compared"]["decisions"]["session"] == 2 * 288 + LIVE
     assert body["inputs"]["bars"] == 2 * 288 + LIVE
     assert body["inputs"]["mode_changes"] == 2
-    assert body["compared"]["trades"]["session"] > 0
+    assert body["compared"]["trades"]["session"] > 5
     assert body["equity"]["apart_satoshi"] == 0
 
 

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     KILLED = "killed"
     UNFILLED = "unfilled"  # an entry that its bar could not fill, or not fill whole
     INSUFFICIENT_MARGIN = "insufficient_margin"
+    REFLECTION_MISSING = "reflection_missing"  # the last trade of its kind waits for a reflection
     IN_FLIGHT = "in_flight"  # nobody knows yet what became of an order of this symbol
     NOT_PLACED = "not_placed"  # an order in flight that the broker turned out never to have had
     DATA_GAP = "data_gap"  # too few contiguous bars since a gap to form an opinion

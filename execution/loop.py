@@ -9,15 +9,13 @@ exception from the ledger a loop must be thrown away and resumed, never used on.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
-from domain.errors import LedgerError, ServiceUnreachable, UsageError
+from domain.errors import UsageError
 from domain.market import Bar, Instrument, MarketState
-from domain.operations import OperatorReport, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -27,17 +25,14 @@ from domain.trading import (
     ModeChange,
     Order,
     Portfolio,
-    Refusal,
     RiskMode,
 )
 from execution import books
-from execution.account import Account
-from execution.dispatch import Dispatch
+from execution.control import Controls
 from execution.exits import horizon_over
-from execution.history import History
-from execution.kelly import Stake, TrackRecord
+from execution.journal import JournalMode
 from execution.levels import OFF, LevelSettings
-from execution.limits import Check, RiskLimits
+from execution.limits import RiskLimits
 from execution.messages import (
     Absorbed,
     LoopSettings,
@@ -48,17 +43,17 @@ from execution.messages import (
     stamped,
 )
 from execution.money import dec
-from execution.orders import Desk, closing, exit_order, pending_elsewhere
+from execution.orders import closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
-from execution.risk import RiskState
-from execution.rows import Buffered, in_order
+from execution.rows import in_order
+from execution.scribe import Scribe
 from execution.sizing import SizingSettings
 
 Asked = tuple[MarketState, Sequence[Opinion], Mapping[str, str]]
 """One bar of warm-up: state, opinions, absent agents."""
 
 
-class TradingLoop:
+class TradingLoop(Controls):
     """Bars and opinions in, decisions and orders out, everything on the ledger.
 
     Parameters
@@ -67,6 +62,7 @@ class TradingLoop:
     instruments : every execution symbol's filters.
     limits, sizing : what risk allows, and how much.
     levels : stop and target of decisions that come without; None = there are none.
+    journal : what is written about trades, and whether entries wait for it.
 
     Raises
     ------
@@ -85,81 +81,19 @@ class TradingLoop:
         sizing: SizingSettings | None = None,
         gate: Gate | None = None,
         levels: LevelSettings | None = None,
+        journal: JournalMode = "off",
     ) -> None:
         for symbol in settings.routes.values():
             if symbol not in instruments:
                 raise UsageError("routes", "must lead to an instrument", symbol)
-        self.settings = settings
-        self._strategy, self._broker = strategy, broker
-        self._ledger: Ledger | Buffered = ledger
-        self._store = ledger
-        self._instruments = dict(instruments)
-        self._routes = dict(settings.routes)
-        self._traded = set(self._routes.values())
-        self._desk = Desk(settings.account, strategy.name)
-        self._dispatch = Dispatch(broker, settings.account)
-        self._account = Account(settings.account, settings.currency, self._routes, strategy.name)
-        self._risk = RiskState(limits or RiskLimits(), settings.account, self._routes)
         sizing = sizing or SizingSettings()
-        self._record = TrackRecord(
-            sizing.kelly, settings.account, self._routes, sizing.risk_fraction
-        )
+        state = (settings, strategy.name, limits or RiskLimits(), sizing, journal)
+        super().__init__(broker, Scribe(ledger, strategy), instruments, *state)
+        self._strategy, self._store = strategy, ledger
         self._planner = Planner(
             self._risk, sizing, settings.spread_bps, self._desk, gate,
-            self._record if sizing.mode == "kelly" else None, levels or OFF,
+            self._record if sizing.mode == "kelly" else None, levels or OFF, self._journal,
         )  # fmt: skip
-        self._history = History(settings.horizon_bars)
-        self._marks: dict[str, Decimal] = {}  # execution symbol → last close
-        self._marked: dict[str, int] = {}  # execution symbol → when that bar closed
-        self._equity_at = 0
-        self._decided: dict[str, Decision] = {}  # on bars, warm-up included
-        self._answered: deque[tuple[str, int]] = deque(maxlen=256)  # asked on demand, lately
-        self.witness: Callable[[Any], None] | None = None
-        """Called with every record that is new on the ledger, in order, after it is stored."""
-        self._head = 0
-
-    # What it knows
-
-    @property
-    def mode(self) -> RiskMode:
-        """What risk allows now."""
-        return self._risk.mode
-
-    def absorbed_up_to(self, symbol: str) -> int:
-        """Return the close (ms) of the last bar taken in for a forecast symbol; 0 for none."""
-        last = self._history.last(symbol)
-        return 0 if last is None else last.close_ms
-
-    def decided_up_to(self, symbol: str) -> int:
-        """Return ``as_of`` (ms) of the last decision on a bar, warm-up included; 0 for none."""
-        last = self._decided.get(symbol)
-        return 0 if last is None else last.as_of
-
-    def last_decision(self, symbol: str) -> Decision | None:
-        """Return the last decision on a bar, warm-up included."""
-        return self._decided.get(symbol)
-
-    def portfolio(self, at: int) -> Portfolio:
-        """Return the account marked to the last closes."""
-        return self._account.portfolio(at, self._marks)
-
-    @property
-    def risk(self) -> RiskState:
-        """What risk knows; to be read."""
-        return self._risk
-
-    def risk_checks(self) -> tuple[Check, ...]:
-        """Return every limit that needs no order, with its value now and its margin."""
-        held = self.portfolio(self._equity_at)
-        return (*self._risk.state_checks(), *self._risk.exposure_checks(held))
-
-    def stakes(self) -> dict[str, Stake]:
-        """Return what Kelly's rule would risk now, by forecast symbol."""
-        return {symbol: self._record.stake(symbol) for symbol in sorted(self._routes)}
-
-    def open_orders(self) -> list[Order]:
-        """Return the working orders, oldest first."""
-        return self._broker.open_orders()
 
     # Phase A
 
@@ -198,7 +132,7 @@ class TradingLoop:
             self._reconcile(records, executed.close_ms)
         if isinstance(outcome, Outcome):
             records.append(outcome)
-        self._commit(records)
+        self._scribe.commit(records)
         return absorbed(bar, records)
 
     def _opening(self, records: list[Any], at: int) -> None:
@@ -242,8 +176,14 @@ class TradingLoop:
             if isinstance(row, Fill):
                 for line in books.of_fill(row, self.settings.currency):
                     self._take(records, line)
-            if trade is not None:
-                self._take(records, trade)
+            if isinstance(trade, ClosedTrade):
+                self._write_up(records, trade)
+
+    def _write_up(self, records: list[Any], trade: ClosedTrade) -> None:
+        draft = None if self._journal is None else self._journal.draft(trade)
+        self._take(records, trade)
+        if draft is not None:
+            self._take(records, draft)
 
     def _reconcile(self, records: list[Any], at: int) -> None:
         # What ledger and broker disagree about stops entries, and closes nothing: it is not known
@@ -326,7 +266,7 @@ class TradingLoop:
         decision = self._plan(draft, state, account, set()).decision if last else draft
         records: list[Any] = [opinion for opinion in opinions if opinion.key not in said]
         self._take(records, decision)
-        self._commit(records)
+        self._scribe.commit(records)
         return decision
 
     def _said(self, state: MarketState) -> dict[str, Opinion]:
@@ -362,10 +302,8 @@ class TradingLoop:
         -------
         The number of bars taken in; those already decided are passed over.
         """
-        buffered = Buffered(self._store)
-        self._ledger = buffered
         done = 0
-        try:
+        with self._scribe.in_batches() as buffered:
             for state, opinions, absent in asked:
                 if state.as_of <= self.decided_up_to(state.symbol):
                     continue
@@ -374,9 +312,6 @@ class TradingLoop:
                 done += 1
                 if len(buffered) >= batch:
                     buffered.flush()
-            buffered.flush()
-        finally:
-            self._ledger = self._store
         return done
 
     def _draft(
@@ -420,74 +355,6 @@ class TradingLoop:
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)
 
-    # Control
-
-    def kill(self, by: str, why: str, at: int, *, flatten: bool = True) -> ModeChange | None:
-        """Refuse all entries and close everything at the market; None if already killed.
-
-        Parameters
-        ----------
-        flatten : without it positions are left alone, with their stops and targets; a later kill
-            with it still closes them.
-        """
-        change = self.change_mode(RiskMode.KILLED, by, why, at, flatten=flatten)
-        if change is None and flatten:
-            self.flatten(at, ExitReason.KILL)
-        return change
-
-    def arm(self, by: str, why: str, at: int) -> ModeChange | None:
-        """Allow entries again; None if they are allowed."""
-        return self.change_mode(RiskMode.ACTIVE, by, why, at)
-
-    def change_mode(
-        self, mode: RiskMode, by: str, why: str, at: int, *, flatten: bool = True
-    ) -> ModeChange | None:
-        """Change what risk allows at market time ``at`` (ms); None if it is so already.
-
-        KILLED and HALTED close what is open, unless told not to ``flatten``; all but ACTIVE
-        withdraw entries on their way.
-        """
-        if mode is self.mode:
-            return None
-        if self._risk.change is not None:  # the ledger tells changes apart by their instant
-            at = max(at, self._risk.change.at + 1)
-        change = ModeChange(self.settings.account, at, mode, by, why)
-        records: list[Any] = []
-        reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
-        orders = self._shut(records, change, reason if flatten else None)
-        try:
-            self._send(records, orders)
-        except (LedgerError, ServiceUnreachable):
-            # Nothing can be written down now; what makes the account safer goes out all the same.
-            self._dispatch.send(orders)
-            raise
-        return change
-
-    def report(self, report: OperatorReport) -> None:
-        """Take down how the operator is; it may pause entries from the next decision on."""
-        self._note(report)
-
-    def event(self, event: RiskEvent) -> None:
-        """Take down something that bears on risk."""
-        self._note(event)
-
-    def _note(self, record: OperatorReport | RiskEvent) -> None:
-        records: list[Any] = []
-        self._take(records, record)
-        self._commit(records)
-
-    def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
-        """Close every position at the market and return the orders."""
-        orders = self._exits(reason, at)
-        self._send([], orders)
-        return orders
-
-    def shutdown(self, at: int) -> list[Order]:
-        """Do what ``on_shutdown`` says."""
-        if self.settings.on_shutdown == "keep":
-            return []
-        return self.flatten(at, ExitReason.SHUTDOWN)
-
     def resume(self, strategy_after: int = 0) -> int:
         """Rebuild everything from the ledger, into a fresh loop with a fresh broker and strategy.
 
@@ -503,7 +370,7 @@ class TradingLoop:
         ------
         UsageError : if the loop has already worked.
         """
-        if self._head:
+        if self._scribe.head:
             raise UsageError("resume", "needs a loop that has not worked yet")
         count = 0
         lesson: list[tuple[int, Any]] = []
@@ -514,99 +381,13 @@ class TradingLoop:
             if seq > strategy_after:
                 lesson.append((seq, record))
             if len(lesson) >= 1_000:
-                self._teach(lesson)
+                self._scribe.teach(lesson)
                 lesson = []
-        self._teach(lesson)
-        self._head = self._store.head()[0]
+        self._scribe.teach(lesson)
+        self._scribe.head = self._store.head()[0]
         records: list[Any] = []
         for refusal in self._dispatch.resumed():
             self._take(records, refusal)
         self._reconcile(records, max(self._marked.values(), default=0))
-        self._commit(records)
+        self._scribe.commit(records)
         return count
-
-    # One way in for every row, live and on resume
-
-    def _enter(self, record: Any) -> ClosedTrade | Outcome | None:
-        if isinstance(record, Bar):
-            if record.symbol in self._traded or self._account.position(record.symbol) is not None:
-                self._marks[record.symbol] = dec(record.close)
-                self._marked[record.symbol] = record.close_ms
-            if record.symbol not in self._routes:
-                return None
-            self._risk.fold(record)
-            self._record.fold(record)
-            return self._history.push(record)
-        if isinstance(record, Decision):
-            self._history.asked(record)
-            if record.origin == "on_demand":
-                self._answered.append((record.symbol, record.as_of))
-            else:
-                self._decided[record.symbol] = record
-        elif isinstance(record, EquityMark):
-            self._equity_at = max(self._equity_at, record.at)
-        self._risk.fold(record)
-        self._record.fold(record)
-        return self._account.fold(record)
-
-    def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:
-        records.append(record)
-        return self._enter(record)
-
-    def _commit(self, records: list[Any]) -> None:
-        if not records:
-            return
-        numbers = self._ledger.append(records)
-        # A row that was there before (an opinion asked for twice) has been learned from.
-        rows = [row for row in zip(numbers, records, strict=True) if row[0] > self._head]
-        if self.witness is not None:
-            for _, record in rows:
-                self.witness(record)
-        self._head = max(self._head, *numbers)
-        self._teach(rows)
-
-    def _teach(self, rows: Sequence[tuple[int, Any]]) -> None:
-        first = 0
-        for i, (_, record) in enumerate(rows):
-            if type(record) is ClosedTrade:
-                self._strategy.observe(rows[first : i + 1])
-                self._strategy.post_trade_update(record)
-                first = i + 1
-        if first < len(rows):
-            self._strategy.observe(rows[first:])
-
-    def _send(self, records: list[Any], orders: Sequence[Order]) -> None:
-        # On the ledger first: an order that was sent is always known.
-        for order in orders:
-            self._take(records, order)
-        self._commit(records)
-        self._commit(list(self._dispatch.send(orders)))
-
-    def _shut(
-        self, records: list[Any], change: ModeChange, reason: ExitReason | None
-    ) -> list[Order]:
-        self._take(records, change)
-        code = Reason.KILLED if change.mode is RiskMode.KILLED else Reason.BREAKER
-        if change.mode is not RiskMode.ACTIVE:
-            for order in self._broker.open_orders():
-                if order.intent == "entry":
-                    rule = "mode must be ACTIVE"
-                    self._withdraw(records, order, change.at, code, rule, change.mode.value)
-        return [] if reason is None else self._exits(reason, change.at)
-
-    def _withdraw(
-        self, records: list[Any], order: Order, at: int, code: Reason, rule: str, value: str
-    ) -> None:
-        self._broker.cancel(order.id)
-        refusal = Refusal(
-            order.account, order.symbol, at, code, rule, value, order.intent, order.decision_id
-        )
-        self._take(records, refusal)
-
-    def _exits(self, reason: ExitReason, at: int) -> list[Order]:
-        return [
-            exit_order(self._desk, position, reason, at)
-            for position in self._account.positions()
-            if position.symbol in self._instruments
-            and not closing(self._broker.open_orders(), position.symbol)
-        ]

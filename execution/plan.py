@@ -14,6 +14,7 @@ from domain.records import changed
 from domain.times import timeframe_ms
 from domain.trading import Order, Portfolio, Position, Refusal, RiskMode
 from execution.exits import Meaning, Waiting, horizon_over, meaning
+from execution.journal import Journal
 from execution.kelly import Stake, TrackRecord
 from execution.levels import OFF, Levels, LevelSettings, levels_for
 from execution.limits import Check, failed
@@ -92,6 +93,7 @@ class Planner:
     spreads : the modelled spread of each execution symbol, bps, checked where there is no book.
     record : what the last trades allow to risk; None where size does not depend on it.
     levels : stop and target of drafts that have neither.
+    journal : may make entries wait for a reflection; None = there is none.
     """
 
     def __init__(
@@ -103,9 +105,11 @@ class Planner:
         gate: Gate | None = None,
         record: TrackRecord | None = None,
         levels: LevelSettings = OFF,
+        journal: Journal | None = None,
     ) -> None:
         self._risk, self._sizing, self._spreads = risk, sizing, dict(spreads)
-        self._desk, self._gate, self._record, self._levels = desk, gate, record, levels
+        self._desk, self._gate, self._journal = desk, gate, journal
+        self._record, self._levels = record, levels
 
     def plan(self, draft: Decision, state: MarketState, now: Situation) -> Plan:
         """Return the final decision with what follows from it; changes nothing."""
@@ -190,6 +194,8 @@ class Planner:
             changed(now.portfolio, positions=others), symbol, sized.notional,
             self._spreads.get(symbol, 0.0), state.book, now.pending,
         )  # fmt: skip
+        if self._journal is not None:
+            review.checks += self._journal.checks(symbol, decision.action.value)
         review.noes += _noes(review.checks)
         if sized.reason is not None:
             rule = f"notional at least {sized.floor}"

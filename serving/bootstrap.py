@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from data.sources.replay import ReplaySource
 from domain.decision import Costs
 from domain.errors import UsageError
 from domain.market import BarFrame, MarketState
+from domain.operations import RiskEvent
 from domain.ports import Agent, BookSource, MarketSource, Needs, Strategy
 from domain.times import timeframe_ms
 from execution.funding import FundingRate, base_rate, no_funding, rates_of
@@ -31,11 +32,14 @@ from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
 from execution.strategies import EmaCross, MeanReversion
+from serving.asserting import Asserting, Measuring
+from serving.asserting_setup import limits_of, session_backtest, suggesting
 from serving.auth import token_of
 from serving.control import LEASE_TTL_MS, Control
 from serving.debating import debating
 from serving.desk import Desk, Progress
 from serving.folds import Fold
+from serving.journal_desk import JournalRules
 from serving.killing import KILL_FILE
 from serving.market_clock import MarketClock
 from serving.market_files import load_bars
@@ -48,6 +52,7 @@ from serving.reports import SignalReports
 from serving.rules import (
     ACCOUNT,
     CURRENCY,
+    backtest_rules,
     council_settings,
     decision_rules,
     levels,
@@ -295,6 +300,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         limits=risk_limits(settings, feed.source.label),
         sizing=sizing(settings),
         levels=levels(settings),
+        journal=settings.journal.reflections,
     )  # fmt: skip
     var_dir = settings.data.var_dir
     clock = SystemClock()
@@ -327,6 +333,8 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
             ledger,
             _terms(plan, settings, feed, commit, _with_strategy(widest(agents), strategy)),
         ),
+        asserting=asserting_on(plan.world, settings, feed, engine, loop.note),
+        journal=journal_rules(settings),
         progress=Progress(pid=os.getpid()),
         leave=asyncio.Event(),
     )
@@ -349,6 +357,37 @@ def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Ne
         funding=rates,
         settings=shaping(settings),
     )
+
+
+def asserting_on(
+    world: str, settings: Settings, feed: Feed, engine: Engine, write: Callable[[RiskEvent], None]
+) -> Asserting:
+    """Wire what must hold of a world's ledger."""
+    market = market_for(settings, feed.symbols, feed.price, keep_market=feed.keep_market)
+    reader, commit = Reader(engine, world), git_commit()
+    bar_ms = timeframe_ms(settings.data.timeframe)
+    round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
+    instruments = {
+        symbol: replace(one, taker_bps=costs.taker_bps, maker_bps=costs.maker_bps)
+        for symbol, one in market.instruments.items()
+        if (costs := market.costs[symbol])
+    }
+    backtest = session_backtest(
+        reader, settings.data.timeframe, market.routes, instruments,
+        lambda: build_strategy(settings, round_trip, feed.source.label, commit),
+        backtest_rules(settings, "session", commit),
+        feed.funding if settings.execution.funding else no_funding,
+    )  # fmt: skip
+    measuring = Measuring(
+        reader, SqlSnapshots(engine, world), ACCOUNT, feed.symbols, settings.data.timeframe,
+        limits_of(settings), suggesting(settings), backtest, settings.serving.monitor,
+    )  # fmt: skip
+    return Asserting(world, measuring, write)
+
+
+def journal_rules(settings: Settings) -> JournalRules:
+    """Translate settings into what a reflection must have."""
+    return JournalRules(settings.journal.min_characters, settings.journal.tags)
 
 
 def _monitor(plan: RunPlan, settings: Settings, engine: Engine) -> Monitor | None:

@@ -68,12 +68,14 @@ def application() -> typer.Typer:
     from serving.commands import (
         backtest,
         data,
+        journal,
         judging,
         ledger,
         market,
         models,
         operate,
         parity,
+        reacting,
         training,
     )
 
@@ -92,10 +94,13 @@ def application() -> typer.Typer:
     judging.register(app)
     backtest.register(app)
     parity.register(app)
+    reacting.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")
     app.add_typer(models.app, name="models")
     app.add_typer(ledger.app, name="ledger")
+    app.add_typer(journal.app, name="journal")
+    app.add_typer(reacting.app, name="proposals")
     return app
 
 

@@ -26,9 +26,11 @@ from domain.ports import Agent, MarketSource, Needs
 from domain.times import iso
 from domain.trading import RiskMode
 from execution.loop import TradingLoop
+from serving.asserting import Asserting
 from serving.control import Confirmation, Control, LeaseLost
 from serving.debating import Debating
 from serving.folds import Fold
+from serving.journal_desk import JournalRules, closed, reflected
 from serving.market_clock import MarketClock
 from serving.monitoring import Monitor
 from serving.opinions import Opinions
@@ -76,6 +78,8 @@ class Desk:
     needs : returns the most any agent reads of a state; a newer model may read more.
     history : opined, scored and folded, but never traded, before the first live bar.
     monitor : looks for drift once a day of market time, or None.
+    asserting : looks at what must hold of the ledger once a day of market time.
+    journal : what a reflection must have.
     debating : who may answer once the agents have spoken.
     refresher : lets ``agents`` move to models that are promoted while they are here.
     """
@@ -96,6 +100,8 @@ class Desk:
     pacer: Pacer
     market_clock: MarketClock
     refresher: Refresher
+    asserting: Asserting
+    journal: JournalRules
     debating: Debating = field(default_factory=Debating)
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
@@ -153,6 +159,7 @@ class Desk:
         ]
         if self.monitor is not None:
             self.monitor.resume(self.reader, self.memories)
+        self.asserting.resume()
         self._house()  # a kill that was ordered meanwhile comes first
         if states:
             log.info("finishing_bar", symbols=[state.symbol for state in states])
@@ -246,6 +253,9 @@ class Desk:
             self._announce(decision)
         self.teller.tell()
         self._watch([state.symbol for state in states])
+        if states:
+            self.asserting.look(states[0].as_of, self.market_clock.wall_now())
+            self.teller.tell()
         self._tell()
 
     async def _debate(
@@ -314,6 +324,9 @@ class Desk:
                 "signal": self._on_demand,
                 "operator": self._report,
                 "risk_event": self._event,
+                "reflect": self._reflect,
+                "close": self._close,
+                "assertions": self._assert,
             }
         )
 
@@ -358,6 +371,20 @@ class Desk:
 
     def _event(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._noted(happened(self.loop, self.ledger, body, self.market_clock.now()))
+
+    def _reflect(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        now = self.market_clock.now()
+        return self._noted(reflected(self.loop, self.reader, self.journal, body, now))
+
+    def _close(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        now = self.market_clock.now()
+        return self._noted(closed(self.loop, self.reader, self.journal, body, now))
+
+    def _assert(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        del body
+        return self._noted(
+            self.asserting.now(self.market_clock.now(), self.market_clock.wall_now())
+        )
 
     def _noted(self, answer: dict[str, Any]) -> dict[str, Any]:
         self.teller.tell()

@@ -18,6 +18,10 @@ class MarketClock:
         """Return the time in ms; never runs backwards."""
         return self.at if self.wall is None else max(self.at, self.wall.now())
 
+    def wall_now(self) -> int | None:
+        """Return the wall's time in ms, or None where the market is its own clock."""
+        return None if self.wall is None else self.wall.now()
+
     def reach(self, at: int) -> None:
         """Move on to ``at`` (ms)."""
         self.at = max(self.at, at)

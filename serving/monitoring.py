@@ -306,6 +306,12 @@ class Monitor:
             temporary.replace(path)
 
 
+def scored_days(snapshots: SqlSnapshots, symbol: str) -> list[DayScore]:
+    """Return the trailing days of a symbol as the monitor last saved them."""
+    saved = snapshots.latest(_SNAPSHOT, symbol)
+    return [] if saved is None else Watch.from_dict(saved[1]).days
+
+
 def _failed(symbol: str, error: Exception) -> None:
     log.warning("monitor_failed", symbol=symbol, error=f"{type(error).__name__}: {error}")
 

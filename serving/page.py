@@ -138,9 +138,10 @@ def _notes(view: Mapping[str, Any]) -> str:
             "documented edge. No figure on this page says anything about a real market.</div>"
         )
     notes += [f'<div class="note bad">{escape(text)}</div>' for text in view["health"]["problems"]]
-    if drifts := view["health"].get("drifts"):
-        more = f" ({len(drifts)} open proposals)" if len(drifts) > 1 else ""
-        notes.append(f'<div class="note bad">Drift: {escape(drifts[0]["what"])}{more}.</div>')
+    for kind, name in (("drifts", "Drift"), ("failures", "Assertion")):
+        if found := view["health"].get(kind):
+            more = f" ({len(found)} open proposals)" if len(found) > 1 else ""
+            notes.append(f'<div class="note bad">{name}: {escape(found[0]["what"])}{more}.</div>')
     phase, done = view["health"]["desk"]["phase"], view["health"]["desk"]["done"]
     if phase == "finished":
         notes.append('<div class="note calm">The replay is finished.</div>')

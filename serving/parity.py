@@ -224,7 +224,10 @@ def _stage(after: int, terms: Terms) -> Stage:
     market = market_for(settings, symbols, terms.price, keep_market=terms.keep_market)
     instruments = {symbol: with_fees(market, symbol) for symbol in market.instruments}
     rules = backtest_rules(settings, terms.profile, terms.commit)
-    rules = replace(rules, source=terms.source, limits=risk_limits(settings, terms.source))
+    rules = replace(
+        rules, source=terms.source, limits=risk_limits(settings, terms.source),
+        journal=settings.journal.reflections,
+    )  # fmt: skip
     bar_ms, horizon = timeframe_ms(timeframe), settings.data.pred_horizon_steps
     costs = partial(market.round_trip, bar_ms, horizon)
 

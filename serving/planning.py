@@ -84,7 +84,10 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
     if kind == "replay":
         files = _judged(paths, settings.data.timeframe, (start, end))
         funding = _funding(files, wish.funding)
-        left_out: Any = {"serving": True, "notify": True, "data": True, "models": {"trials_log"}}
+        left_out: Any = {
+            "serving": True, "notify": True, "data": True, "models": {"trials_log"},
+            "assertions": True,
+        }  # fmt: skip
         rules = plain(settings.model_dump(mode="json", exclude=left_out))
         rules["horizon"] = settings.data.pred_horizon_steps
         contents = [f"{f.frame.symbol} {f.frame.timeframe} {f.sha256}" for f in files]

@@ -36,7 +36,11 @@ def prepare(folder: Path, page: Path | None = None) -> Path:
 
 
 def write_report(
-    folder: Path, body: Mapping[str, Any], now_ms: int, page: str | None = None
+    folder: Path,
+    body: Mapping[str, Any],
+    now_ms: int,
+    page: str | None = None,
+    markdown: str | None = None,
 ) -> Path:
     """Write a report as canonical JSON and return the path of the one in ``history/``.
 
@@ -44,7 +48,7 @@ def write_report(
     ----------
     folder : e.g. ``VAR_DIR/reports/evaluate``; made if missing.
     now_ms : names the file, UTC; an existing report is never overwritten.
-    page : the same for people, HTML; written beside it.
+    page, markdown : the same for people, HTML and Markdown; written beside it.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def write_report(
     line = canonical_json(body) + "\n"
     try:
         kept = _free(folder / "history", stamp(now_ms))
-        for suffix, text in ((".json", line), (".html", page)):
+        for suffix, text in ((".json", line), (".html", page), (".md", markdown)):
             if text is None:
                 continue
             kept.with_suffix(suffix).write_text(text, encoding="utf-8")

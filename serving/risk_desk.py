@@ -37,7 +37,7 @@ def reported(loop: TradingLoop, body: Mapping[str, Any], now: int) -> dict[str, 
         loop.settings.account, max([now, *(at + 1 for at in known)]),
         "hrv" if source == "hrv" else "self_report", float(body["value"]), by, note,
     )  # fmt: skip
-    loop.report(report)
+    loop.note(report)
     check = next((check for check in loop.risk_checks() if check.name == "operator"), None)
     return {
         "source": report.source,
@@ -66,5 +66,5 @@ def happened(
             raise DuplicateRecord("risk event", "has an id that is taken", subject)
         return {"id": subject, "at": event.at, "new": False}
     event = RiskEvent(account, now, EXTERNAL, subject, level, by, said)
-    loop.event(event)
+    loop.note(event)
     return {"id": subject, "at": event.at, "new": True}

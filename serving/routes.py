@@ -12,6 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from domain.canonical import plain
 from domain.errors import NotFound, UsageError
 from domain.times import iso
+from serving.asserting import told
+from serving.journal_view import detailed, listed
 from serving.killing import KillOrder
 from serving.metrics import exposition
 from serving.page import render
@@ -19,6 +21,7 @@ from serving.risk_view import Kind, risk_events
 from serving.schema import (
     ArmRequest,
     ErrorReply,
+    JournalRequest,
     KillRequest,
     OperatorRequest,
     OpinionsRequest,
@@ -64,6 +67,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=18, description="`next` of the page before")]
 Id = Annotated[str, Path(max_length=64, pattern=r"^[\w.:-]+$")]
 Number = Annotated[int, Path(ge=1, le=2**53)]
+ASSERTING_SECONDS = 60.0  # patience with the desk: it trades a month again
 Bars = Annotated[int, Query(ge=0, le=1000, description="bars of history, 0 = none")]
 Followed = Annotated[str | None, Query(max_length=40, description="e.g. BTC-USDT")]
 
@@ -210,6 +214,51 @@ async def report_event(service: Service, body: RiskEventRequest) -> dict[str, An
     return {**answer, "at": iso(answer["at"])}
 
 
+@router.get("/v1/journal")
+def list_journal(
+    service: Service,
+    missing: Annotated[bool, Query(description="only those without a person's words")] = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page:
+    """List closed trades with the newest that was written about each, newest first."""
+    return _page(
+        *listed(
+            service.reader, service.account, missing=missing, limit=limit, before_seq=_seq(cursor)
+        )
+    )
+
+
+@router.get("/v1/journal/{trade_id}")
+def one_entry(trade_id: Id, service: Service) -> dict[str, Any]:
+    """Return a closed trade with everything written about it, and how far it went either way."""
+    return detailed(service.reader, trade_id)
+
+
+@router.post("/v1/journal", dependencies=_TOKEN)
+async def write_journal(body: JournalRequest, service: Service) -> dict[str, Any]:
+    """Write about a closed trade, or close a position: its reflection comes first, in one append.
+
+    The same words about the same trade again add nothing.
+    """
+    said = body.model_dump()
+    if body.symbol is not None:
+        said["symbol"] = symbol_in(body.symbol)
+    return await service.ask_desk(body.action, said)
+
+
+@router.get("/v1/assertions")
+def list_assertions(service: Service) -> dict[str, Any]:
+    """Return what must hold of the ledger, as the desk last measured it."""
+    return {**told(service.snapshots), "next": None}
+
+
+@router.post("/v1/assertions", dependencies=_TOKEN)
+async def measure_assertions(service: Service) -> dict[str, Any]:
+    """Measure all of them now; what fails goes to the ledger and opens a proposal."""
+    return {**await service.ask_desk("assertions", {}, seconds=ASSERTING_SECONDS), "next": None}
+
+
 @router.get("/v1/proposals")
 def list_proposals(
     service: Service,
@@ -217,7 +266,7 @@ def list_proposals(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page:
-    """List what the system proposes, such as to look at a drift, newest first, all worlds."""
+    """List what the system proposes, such as to look at a failure, newest first, all worlds."""
     found = service.proposals.list(state=state, limit=limit + 1, before_id=_seq(cursor))
     more = found[limit - 1].id if len(found) > limit else None
     return _page([proposal_of(one) for one in found[:limit]], more)
@@ -228,7 +277,8 @@ def decide_proposal(proposal_id: Number, body: ProposalRequest, service: Service
     """Accept or reject an open proposal. It notes the decision and carries nothing out."""
     accept = body.decision == "accept"
     now = service.clock.now()
-    return proposal_of(service.proposals.decide(proposal_id, accept=accept, by="api", at=now))
+    done = service.proposals.decide(proposal_id, accept=accept, by="api", at=now, why=body.why)
+    return proposal_of(done)
 
 
 @router.get("/v1/system/health")

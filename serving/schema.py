@@ -147,6 +147,27 @@ class ProposalRequest(Strict):
     """What a person decides about a proposal."""
 
     decision: Literal["accept", "reject"]
+    why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
+
+
+class JournalRequest(Strict):
+    """What a person says of a closed trade, or of the position that this closes."""
+
+    action: Literal["reflect", "close"] = "reflect"
+    trade_id: str | None = Field(default=None, max_length=64, description="reflect: which trade")
+    symbol: str | None = Field(default=None, max_length=40, description="close: which position")
+    text: str = Field(max_length=4000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")
+    tags: list[str] = Field(default=[], max_length=10, examples=[["late", "news"]])
+    followed_plan: bool | None = None
+    author: str = Field(default="operator", max_length=40, pattern=r"^[\w .-]+$")
+
+    @model_validator(mode="after")
+    def _names_its_subject(self) -> JournalRequest:
+        if self.action == "reflect" and self.trade_id is None:
+            raise ValueError("reflect needs a trade_id")
+        if self.action == "close" and self.symbol is None:
+            raise ValueError("close needs a symbol")
+        return self
 
 
 class StateRequest(Strict):

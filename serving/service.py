@@ -27,6 +27,7 @@ from serving.plan import RunPlan
 from serving.risk_view import risk_state
 from serving.schema import SignalRequest, agent_of, signal_of, trade_of
 from serving.wire import opinion_to
+from sim.assertions import ASSERTION
 from storage.inbox import Inbox
 from storage.leases import Holder, Lease
 from storage.proposals import Proposals
@@ -164,8 +165,10 @@ class CouncilService:
             )  # fmt: skip
         return holder
 
-    async def ask_desk(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave a request in the desk's inbox and wait for its answer.
+    async def ask_desk(
+        self, kind: str, body: Mapping[str, Any], seconds: float = ANSWER_SECONDS
+    ) -> dict[str, Any]:
+        """Leave a request in the desk's inbox and wait so long for its answer.
 
         Raises
         ------
@@ -173,20 +176,20 @@ class CouncilService:
             out when the desk is back).
         ConclaveError : what the desk refused, as it said it.
         """
-        return await self._answer(self._ask(kind, body))
+        return await self._answer(self._ask(kind, body), seconds)
 
     def _ask(self, kind: str, body: Mapping[str, Any]) -> int:
         return self.inbox.put(kind, body, at=self.clock.now())
 
-    async def _answer(self, number: int) -> dict[str, Any]:
-        until = time.monotonic() + ANSWER_SECONDS
+    async def _answer(self, number: int, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(POLL_SECONDS)
             result = self.inbox.result(number)
             if result is not None:
                 return _checked(result)
         raise DeskUnavailable(
-            "desk", f"did not answer within {ANSWER_SECONDS:.0f} s", hint="Try again in a moment."
+            "desk", f"did not answer within {seconds:.0f} s", hint="Try again in a moment."
         )
 
     async def kill(self, by: str, order: KillOrder) -> dict[str, Any]:
@@ -287,7 +290,8 @@ class CouncilService:
             "simulated": self.plan.simulated,
             "speed": self.plan.speed,
             "desk": {k: info.get(k) for k in ("phase", "done", "decided", "via", "as_of", "pid")},
-            "drifts": self.drifts(),
+            "drifts": self.proposed(DRIFT),
+            "failures": self.proposed(ASSERTION),
             "rows": self.reader.counts(),
         }
 
@@ -313,12 +317,12 @@ class CouncilService:
             "health": self.health(),
         }
 
-    def drifts(self) -> list[dict[str, Any]]:
-        """Return the open proposals about drift in this world, newest first."""
+    def proposed(self, kind: str) -> list[dict[str, Any]]:
+        """Return the open proposals of a kind in this world, newest first."""
         return [
             {"id": one.id, "at": one.body["at"], "what": one.body["what"]}
             for one in self.proposals.list(state="open", limit=1000)
-            if one.kind == DRIFT and one.body.get("world") == self.plan.world
+            if one.kind == kind and one.body.get("world") == self.plan.world
         ]
 
     def _told(self) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from storage.events import EventLog
 from storage.ledger import SqlLedger
 
 KIND = "session"
-_GROUPS = ("data", "features", "models", "consensus", "decision", "execution", "risk")
+_GROUPS = (
+    "data", "features", "models", "consensus", "decision", "execution", "risk", "journal",
+)  # fmt: skip
 _MACHINE = {"data": ("var_dir", "raw_dir", "processed_dir", "logs_dir"), "models": ("trials_log",)}
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.operations import OperatorReport, RiskEvent
+from domain.operations import OperatorReport, Reflection, RiskEvent
 from domain.times import iso
 from domain.trading import ClosedTrade, Event, Fill, ModeChange, Refusal
 from execution.dispatch import RECONCILIATION
 from serving.schema import fill_of, signal_of, trade_of
+from sim.assertions import ASSERTION
 from storage.events import EventLog
 from storage.proposals import Proposals
 
@@ -33,6 +34,8 @@ def event_of(record: Any) -> tuple[str, Event] | None:
         return f"refusal {record.key}", Event("risk", record.at, plain(record), "warning")
     if isinstance(record, ModeChange):
         return f"mode {record.key}", Event("risk", record.at, plain(record), "warning")
+    if isinstance(record, Reflection):
+        return f"reflection {record.key}", Event("journal", record.at, plain(record))
     if isinstance(record, RiskEvent):
         why = record.body.get("text", record.subject)
         body = {**plain(record), "why": why}
@@ -44,10 +47,12 @@ def event_of(record: Any) -> tuple[str, Event] | None:
 
 
 def proposal_of(record: Any) -> dict[str, Any] | None:
-    """Return the body of the proposal that a difference between broker and ledger opens."""
-    if not isinstance(record, RiskEvent) or record.kind != RECONCILIATION:
+    """Return the body of the proposal that a row opens: a difference, or a failed assertion."""
+    if not isinstance(record, RiskEvent) or record.level == "info":
         return None
-    if record.level != "error":
+    if record.kind == ASSERTION:
+        return _failed_assertion(record)
+    if record.kind != RECONCILIATION or record.level != "error":
         return None
     return {
         "key": f"{RECONCILIATION} {record.key}",
@@ -57,6 +62,24 @@ def proposal_of(record: Any) -> dict[str, Any] | None:
         "figures": plain(record.body),
         "action": "Look up the account's orders at the broker. What traded there outside this "
         "system, undo there; then allow trading again with conclave arm.",
+    }
+
+
+def _failed_assertion(record: RiskEvent) -> dict[str, Any]:
+    body, advice = record.body, record.body["suggestion"]
+    figures = {name: body[name] for name in ("value", "limit", "rule", "unit", "n", "evidence")}
+    change = None if advice["setting"] is None else {k: advice[k] for k in ("setting", "now", "to")}
+    return {
+        "key": f"{ASSERTION} {record.key}",
+        "topic": f"{body['world']} {record.account} {record.subject}",
+        "world": body["world"],
+        "account": record.account,
+        "at": iso(record.at),
+        "assertion": record.subject,
+        "what": f"{record.subject} does not hold: {body['why']}",
+        "figures": figures,
+        "action": advice["action"],
+        "change": change,
     }
 
 
@@ -71,7 +94,7 @@ class Teller:
     log: EventLog
     proposals: Proposals
     _waiting: list[tuple[str, Event]] = field(default_factory=list)
-    _asking: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    _asking: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
 
     def hear(self, record: Any) -> None:
         """Take note of a row that was appended."""
@@ -80,7 +103,7 @@ class Teller:
             self._waiting.append(found)
         question = proposal_of(record)
         if question is not None:
-            self._asking.append((record.at, question))
+            self._asking.append((record.kind, record.at, question))
 
     def hear_again(self, rows: Iterable[tuple[int, Any]]) -> None:
         """Take note of stored rows."""
@@ -93,6 +116,6 @@ class Teller:
             keys, events = zip(*self._waiting, strict=True)
             self.log.extend(events, keys)
             self._waiting.clear()
-        for at, question in self._asking:
-            self.proposals.put_once(RECONCILIATION, question, at)
+        for kind, at, question in self._asking:
+            self.proposals.put_once(kind, question, at)
         self._asking.clear()

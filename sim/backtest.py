@@ -21,6 +21,7 @@ from domain.times import iso
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill, Posting
 from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate
+from execution.journal import JournalMode
 from execution.levels import OFF, LevelSettings
 from execution.limits import EXERCISE, RiskLimits
 from execution.loop import TradingLoop
@@ -48,6 +49,7 @@ class BacktestRules:
     profile : its name, for the report.
     frictions : of the cost model; fees come from the instrument.
     venue : leverage, latency and the seed of what the fill engine draws.
+    journal : whether entries wait for words about a trade; nobody is there to say them.
     seed : of the bootstrap.
     """
 
@@ -55,6 +57,7 @@ class BacktestRules:
     limits: RiskLimits = field(default_factory=RiskLimits)
     sizing: SizingSettings = field(default_factory=SizingSettings)
     levels: LevelSettings = OFF
+    journal: JournalMode = "off"
     horizon_bars: int = 5
     initial_cash: Decimal = Decimal(10_000)
     account: str = "paper"
@@ -319,7 +322,7 @@ def trading_loop(
     )  # fmt: skip
     return TradingLoop(
         strategy, broker, ledger, instruments, settings, limits=rules.limits, sizing=rules.sizing,
-        gate=gate, levels=rules.levels,
+        gate=gate, levels=rules.levels, journal=rules.journal,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from consensus.replay import differing
 from domain.canonical import plain
 from domain.decision import Decision
 from domain.market import Bar
-from domain.operations import RiskEvent
+from domain.operations import Reflection, RiskEvent
 from domain.opinion import Outcome
 from domain.times import iso
 from domain.trading import (
@@ -57,6 +57,7 @@ _COMPARED = (
     _Compare("fills", Fill, attrgetter("at")),
     _Compare("trades", ClosedTrade, attrgetter("closed_at")),
     _Compare("postings", Posting, attrgetter("at"), lambda line: line.book != "funding"),
+    _Compare("drafts", Reflection, attrgetter("at"), lambda words: words.draft),
     _Compare("outcomes", Outcome, attrgetter("due")),
     _Compare("mode_changes", ModeChange, attrgetter("at")),
     _Compare("risk_events", RiskEvent, attrgetter("at"), lambda event: event.by in OWN),

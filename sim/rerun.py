@@ -81,7 +81,7 @@ class Rerun:
         self._said: dict[tuple[str, int], list[Opinion]] = {}
         self._last: dict[str, int] = {}  # open of the session's last bar, by forecast symbol
         self._executed: Bar | None = None
-        self._change: ModeChange | None = None
+        self._held: ModeChange | Reflection | None = None  # what the next row says more of
         self._closed: tuple[str, int] | None = None  # last closed by hand: why, when
         self._enter(self._stages.pop(0))
 
@@ -121,10 +121,13 @@ class Rerun:
             self._decide(row)
         elif isinstance(row, ModeChange):
             if row.by not in OWN:
-                self._change = row
+                self._held = row
         elif isinstance(row, Order):
             self._close_by_hand(row)
-        elif isinstance(row, OperatorReport | Reflection | RiskEvent):
+        elif isinstance(row, Reflection):
+            if not row.draft:
+                self._held = row
+        elif isinstance(row, OperatorReport | RiskEvent):
             self._note(row)
 
     # Bars
@@ -184,16 +187,34 @@ class Rerun:
     # What people did
 
     def _settle(self, row: Any) -> None:
-        """Carry out a change of mode, once the row after it tells whether positions were closed."""
-        change = self._change
-        if change is None or (isinstance(row, Refusal) and row.at == change.at):
-            return
+        """Carry out what was ordered, once the row after it tells what it came with."""
+        if isinstance(self._held, ModeChange):
+            self._change_mode(self._held, row)
+        elif self._held is not None:
+            self._reflect(self._held, row)
+
+    def _change_mode(self, change: ModeChange, row: Any) -> None:
+        if isinstance(row, Refusal) and row.at == change.at:
+            return  # an entry that was withdrawn; whether positions were closed comes after it
         flatten = isinstance(row, Order) and row.created_at == change.at and row.intent in _CLOSING
         if flatten:
             self._closed = (row.intent, row.created_at)
         self._loop.change_mode(change.mode, change.by, change.why, change.at, flatten=flatten)
         self.inputs["mode_changes"] += 1
-        self._change = None
+        self._held = None
+
+    def _reflect(self, words: Reflection, row: Any) -> None:
+        mine = isinstance(row, Order) and (row.intent, row.symbol, row.decision_id) == (
+            ExitReason.MANUAL, words.symbol, words.decision_id,
+        )  # fmt: skip
+        if mine:
+            self._closed = (row.intent, row.created_at)
+            self._loop.close(words, row.created_at)
+            self.inputs["closed_by_hand"] += 1
+        else:
+            self._loop.note(words)
+        self.inputs["notes"] += 1
+        self._held = None
 
     def _close_by_hand(self, order: Order) -> None:
         if order.intent not in _BY_HAND or (order.intent, order.created_at) == self._closed:
@@ -202,13 +223,7 @@ class Rerun:
         self._loop.flatten(order.created_at, ExitReason(order.intent))
         self.inputs["closed_by_hand"] += 1
 
-    def _note(self, row: OperatorReport | Reflection | RiskEvent) -> None:
-        if isinstance(row, OperatorReport):
-            self._loop.report(row)
-        elif isinstance(row, Reflection):
-            self.ledger.append([row])
-        elif row.by not in OWN:
-            self._loop.event(row)
-        else:
-            return
-        self.inputs["notes"] += 1
+    def _note(self, row: OperatorReport | RiskEvent) -> None:
+        if isinstance(row, OperatorReport) or row.by not in OWN:
+            self._loop.note(row)
+            self.inputs["notes"] += 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 
 from storage.engine import read, write
 from storage.numbering import next_id
@@ -33,10 +33,7 @@ class Audit:
     def note(self, at: int, actor: str, action: str, body: Mapping[str, Any]) -> int:
         """Write an act down and return its id; tokens and secrets never belong in ``body``."""
         with write(self._engine) as connection:
-            number = next_id(connection, audit)
-            row = {"id": number, "at": at, "actor": actor, "action": action, "body": dict(body)}
-            connection.execute(insert(audit), row)
-            return number
+            return note(connection, at, actor, action, body)
 
     def list(self, *, limit: int = 100, before_id: int | None = None) -> list[AuditEntry]:
         """Return acts, newest first."""
@@ -45,3 +42,11 @@ class Audit:
             query = query.where(audit.c.id < before_id)
         with read(self._engine) as connection:
             return [AuditEntry(*row) for row in connection.execute(query)]
+
+
+def note(connection: Connection, at: int, actor: str, action: str, body: Mapping[str, Any]) -> int:
+    """Write an act down within a transaction of its own matter; see :meth:`Audit.note`."""
+    number = next_id(connection, audit)
+    row = {"id": number, "at": at, "actor": actor, "action": action, "body": dict(body)}
+    connection.execute(insert(audit), row)
+    return number

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from domain.errors import NotFound, UsageError
+from storage.audit import note
 from storage.engine import read, write
 from storage.numbering import next_id
 from storage.schema import proposals
@@ -52,12 +53,17 @@ class Proposals:
 
         Parameters
         ----------
-        body : its ``key`` tells whether it is the same.
+        body : its ``key`` tells whether it is the same. With a ``topic`` it also waits until the
+            open proposal of that topic is decided, whose id is returned.
         """
+        columns = proposals.c
         with write(self._engine) as connection:
-            query = select(proposals.c.id, proposals.c.body).where(proposals.c.kind == kind)
-            for row in connection.execute(query):
-                if row.body.get("key") == body["key"]:
+            query = select(columns.id, columns.state, columns.body).where(columns.kind == kind)
+            topic = body.get("topic")
+            for row in connection.execute(query.order_by(columns.id)):
+                same = row.body.get("key") == body["key"]
+                open_one = row.state == "open" and topic is not None
+                if same or (open_one and row.body.get("topic") == topic):
                     return int(row.id)
             return self._insert(connection, kind, body, at)
 
@@ -73,8 +79,10 @@ class Proposals:
         with read(self._engine) as connection:
             return [Proposal(*row) for row in connection.execute(query)]
 
-    def decide(self, proposal_id: int, *, accept: bool, by: str, at: int) -> Proposal:
-        """Accept or reject an open proposal.
+    def decide(
+        self, proposal_id: int, *, accept: bool, by: str, at: int, why: str = ""
+    ) -> Proposal:
+        """Accept or reject an open proposal; the act and its reason go to the audit as well.
 
         Raises
         ------
@@ -84,13 +92,14 @@ class Proposals:
         mine = proposals.c.id == proposal_id
         state = "accepted" if accept else "rejected"
         with write(self._engine) as connection:
-            change = update(proposals).where(mine, proposals.c.state == "open")
-            changed = connection.execute(
-                change.values(state=state, decided_by=by, decided_at=at)
-            ).rowcount
             row = connection.execute(select(proposals).where(mine)).first()
             if row is None:
                 raise NotFound("proposal", "is not there", proposal_id)
-            if not changed:
+            if row.state != "open":
                 raise UsageError(f"proposal {proposal_id}", f"is {row.state} already", state)
-            return Proposal(*row)
+            body = {**row.body, "decided_why": why} if why else row.body
+            change = update(proposals).where(mine)
+            connection.execute(change.values(state=state, decided_by=by, decided_at=at, body=body))
+            act = {"proposal": proposal_id, "kind": row.kind, "why": why}
+            note(connection, at, by, f"proposal {state}", act)
+            return Proposal(*connection.execute(select(proposals).where(mine)).one())

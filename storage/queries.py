@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
@@ -12,14 +12,25 @@ from sqlalchemy import Engine, Row, Select, func, select
 
 from domain.decision import Decision
 from domain.market import BarFrame
+from domain.operations import Reflection
 from domain.opinion import Opinion, Outcome
 from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Posting, Refusal
 from storage import kinds
 from storage.engine import read
 from storage.ledger import SqlLedger, filtered
-from storage.schema import bars, chain, equity_marks, events, metadata, postings
+from storage.schema import (
+    bars,
+    chain,
+    decisions,
+    equity_marks,
+    events,
+    metadata,
+    postings,
+    reflections,
+)
 
 R = TypeVar("R")
+_LOOKUP = 400  # keys in one query: SQLite takes so many at least
 _OHLCV = ("open", "high", "low", "close", "volume")
 
 
@@ -131,6 +142,31 @@ class Reader:
     def trade(self, trade_id: str) -> tuple[int, ClosedTrade] | None:
         """Return (seq, trade) by id, or None."""
         return self._ledger.find(ClosedTrade, trade_id)
+
+    def reflections(self, decision_ids: Iterable[str]) -> dict[str, list[Reflection]]:
+        """Return what was written about trades, by the decision that opened each, oldest first."""
+        wanted = sorted(set(decision_ids))
+        told: dict[str, list[Reflection]] = {one: [] for one in wanted}
+        kind = kinds.kind_of(Reflection)
+        with read(self._engine) as connection:
+            for i in range(0, len(wanted), _LOOKUP):
+                some = reflections.c.decision_id.in_(wanted[i : i + _LOOKUP])
+                query = filtered(kind, self._world, {}).where(some).order_by(reflections.c.seq)
+                for row in connection.execute(query).mappings():
+                    found = kind.decode(row, row["seq"])
+                    told[found.decision_id].append(found)
+        return told
+
+    def probabilities(self, symbol: str, since_ms: int, until_ms: int) -> list[tuple[int, float]]:
+        """Return (as_of, P(up)) of the decisions on bars in [since, until], in time order."""
+        columns = decisions.c
+        query = select(columns.as_of, columns.prob_up).where(
+            columns.world == self._world, columns.symbol == symbol, columns.origin != "on_demand",
+            columns.as_of.between(since_ms, until_ms), columns.prob_up.is_not(None),
+        )  # fmt: skip
+        with read(self._engine) as connection:
+            rows = connection.execute(query.order_by(columns.as_of, columns.seq)).all()
+        return [(as_of, p_up) for as_of, p_up in rows]
 
     def orders(
         self, *, limit: int = 100, before_seq: int | None = None, **where: Any

@@ -155,6 +155,9 @@ def _tell_status(body: dict[str, Any]) -> None:
     if drifts := health["drifts"]:
         told = f"drift: {len(drifts)} open proposals, the last: {drifts[0]['what']}"
         out.print(told, style="yellow", markup=False)
+    if failures := health["failures"]:
+        told = f"assertions: {len(failures)} open proposals, the last: {failures[0]['what']}"
+        out.print(told, style="yellow", markup=False)
     desk = health["desk"]
     done = "" if desk["done"] is None else f" {100 * desk['done']:.0f} %"
     out.print(f"desk: {desk['phase']}{done}, as of {desk['as_of']}, opinions via {desk['via']}")

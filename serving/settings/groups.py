@@ -20,6 +20,7 @@ from agents.chronos_models import require_known
 from agents.chronos_views import TIMEFRAMES as CHRONOS_TIMEFRAMES
 from domain.errors import UsageError
 from domain.market import parse_symbol
+from execution.journal import tags_of
 
 AGENTS = ("climatology", "technical", "baseline", "chronos", "tft", "microstructure", "risk")
 DEBATERS = ("grok", "claude", "stub")
@@ -59,6 +60,17 @@ def _not_empty(names: tuple[str, ...]) -> tuple[str, ...]:
     if not names:
         raise ValueError("must name at least one")
     return names
+
+
+def _tags(names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tags_of(names)
+    except UsageError as error:
+        raise ValueError(f"{error.value!r} {error.rule}") from None
+
+
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # what YAML makes of a bare off
 
 
 Folder = Annotated[Path, AfterValidator(_path)]
@@ -317,6 +329,45 @@ class ExecutionSettings(Group):
     )
     levels_wild: Positive = Field(0.9, le=10, description="and times this in its wildest third")
     funding: bool = Field(True, description="whether perpetual positions pay funding")
+
+
+class JournalSettings(Group):
+    """What is written about trades."""
+
+    reflections: Annotated[Literal["strict", "draft", "off"], BeforeValidator(_off)] = Field(
+        "strict",
+        description="strict: after an automatic close the next entry of that symbol and side waits "
+        "for a reflection; draft: nothing waits; off: no drafts either",
+    )
+    min_characters: int = Field(20, ge=1, le=1000, description="least length of a reflection")
+    tags: Annotated[Names, AfterValidator(_tags)] = Field(
+        (), description="tags that may be used; none = any"
+    )
+
+
+class AssertionSettings(Group):
+    """What must hold of the ledger, looked at once a day of market time."""
+
+    sharpe_gap_max: Positive = Field(
+        0.5, description="largest difference of the Sharpe ratios of paper and backtest, 30 days"
+    )
+    slippage_gap_max_bps: Positive = Field(
+        2.0, description="largest excess of spread and slippage over the model, basis points a side"
+    )
+    win_rate_error: float = Field(
+        0.01, gt=0, lt=0.5,
+        description="chance of a false alarm about the win rate of the last 50 trades, fraction",
+    )  # fmt: skip
+    drawdown_max: float = Field(
+        0.08, gt=0, le=1, description="deepest fall from the high-water mark, fraction"
+    )
+    data_age_max_bars: int = Field(3, ge=1, description="oldest that the newest bar may be, bars")
+    adherence_min: Fraction = Field(
+        0.9, description="least share of the week's trades with a person's reflection"
+    )
+    adherence_grace_hours: NotNegative = Field(
+        24.0, description="how long a reflection may take before it counts as missing, hours"
+    )
 
 
 class NotifySettings(Group):

@@ -14,12 +14,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from domain.errors import SettingError
 from domain.market import symbol_on
 from serving.settings.groups import (
+    AssertionSettings,
     ConsensusSettings,
     DataSettings,
     DebateSettings,
     DecisionSettings,
     ExecutionSettings,
     FeatureSettings,
+    JournalSettings,
     ModelSettings,
     NotifySettings,
     ServingSettings,
@@ -45,6 +47,8 @@ class Settings(BaseSettings):
     decision: DecisionSettings = Field(default_factory=DecisionSettings)
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     risk: RiskSettings = Field(default_factory=RiskSettings)
+    journal: JournalSettings = Field(default_factory=JournalSettings)
+    assertions: AssertionSettings = Field(default_factory=AssertionSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)

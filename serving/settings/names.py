@@ -11,12 +11,14 @@ from typing import NamedTuple, get_args
 from pydantic import BaseModel, SecretStr
 
 from serving.settings.groups import (
+    AssertionSettings,
     ConsensusSettings,
     DataSettings,
     DebateSettings,
     DecisionSettings,
     ExecutionSettings,
     FeatureSettings,
+    JournalSettings,
     ModelSettings,
     NotifySettings,
     ServingSettings,
@@ -46,6 +48,8 @@ GROUPS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "decision": DecisionSettings,
         "execution": ExecutionSettings,
         "risk": RiskSettings,
+        "journal": JournalSettings,
+        "assertions": AssertionSettings,
         "notify": NotifySettings,
         "serving": ServingSettings,
     }

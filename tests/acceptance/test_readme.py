@@ -29,6 +29,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKE_VARIABLES = {"ARGS", "PYTHON", "PIP_ARGS"}
+GROUPS = ("data", "train", "models", "ledger", "journal", "proposals")  # of commands
 BARS_FILE = "BTCUSDT-binance-spot-5m-2025.parquet"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -95,7 +96,7 @@ def test_readme_when_it_names_a_command_then_it_exists_with_its_flags(
     line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = shlex.split(line)[1:]
-    path = words[:2] if words[0] in ("data", "train", "models", "ledger") else words[:1]
+    path = words[:2] if words[0] in GROUPS else words[:1]
 
     assert run([*path, "--help"]) == 0
 
@@ -113,9 +114,8 @@ def test_readme_when_a_command_exists_then_the_table_has_it(
         return re.findall(r"^  (\S+)", listed, re.MULTILINE)
 
     told = section("Commands")
-    groups = ("data", "train", "models", "ledger")
-    leaves = [name for name in names() if name not in groups]
-    leaves += [f"{group} {name}" for group in groups for name in names(group)]
+    leaves = [name for name in names() if name not in GROUPS]
+    leaves += [f"{group} {name}" for group in GROUPS for name in names(group)]
 
     assert [leaf for leaf in leaves if not re.search(rf"`conclave {leaf}[` ]", told)] == []
 

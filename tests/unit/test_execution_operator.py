@@ -76,13 +76,13 @@ def test_loop_when_the_operator_is_unfit_then_entries_pause_and_positions_run_on
     loop = loop_over(ledger, strategy := Script(says), limits=NO_LIMITS)
     bars = [flat(n) for n in range(62)]
     play(loop, bars[:2])
-    loop.report(report(12.0, START + 2 * STEP))
+    loop.note(report(12.0, START + 2 * STEP))
     decisions = play(loop, bars[2:10])
     assert decisions[6].reasons == ("operator_pause",)
     assert decisions[6].margins["operator"] == pytest.approx(-8.0)
     assert [trade.reason for trade in strategy.learned] == ["horizon"]
     assert strategy.learned[0].closed_at == START + 6 * STEP  # the side at bar 3 moved nothing
-    loop.report(report(35.0, START + 10 * STEP))
+    loop.note(report(35.0, START + 10 * STEP))
     play(loop, bars[10:20])
     entries = [fill for _, fill in ledger.records(Fill) if fill.intent == "entry"]
     assert [(fill.at - START) // STEP for fill in entries] == [1, 13]
@@ -97,7 +97,7 @@ def test_loop_when_told_of_an_event_then_it_is_stored_and_stops_nothing():
     loop = loop_over(ledger, Script({1: "LONG"}))
     play(loop, [flat(0)])
     event = RiskEvent("paper", START + STEP, "external", "news", "warning", "me", {"text": "x"})
-    loop.event(event)
+    loop.note(event)
     assert [record for _, record in ledger.records(RiskEvent)] == [event]
     play(loop, [flat(1)])
     assert len(loop.open_orders()) == 1

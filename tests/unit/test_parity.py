@@ -8,7 +8,7 @@ import pytest
 from domain.decision import Decision, ExitReason
 from domain.errors import UsageError
 from domain.market import Bar, BarFrame
-from domain.operations import OperatorReport
+from domain.operations import OperatorReport, Reflection
 from domain.ports import Needs
 from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Posting, Refusal
 from execution.rows import in_order
@@ -43,6 +43,10 @@ def interfere(loop, place, at):
         loop.flatten(at, ExitReason.KILL)
     elif place == 120:
         loop.flatten(at)
+    elif place == 130:
+        (held,) = loop.portfolio(at).positions.values()
+        words = ("paper", held.symbol, held.decision_id, at, "me", "I had seen enough of it.")
+        loop.close(Reflection(*words), at)
     elif place == BARS - 1:
         loop.flatten(at, ExitReason.SHUTDOWN)
 
@@ -84,12 +88,12 @@ def test_parity_when_people_interfered_then_it_is_equal_all_the_same(session):
     assert found.session == found.replayed
     assert list(in_order(rerun.ledger)) == list(in_order(session))
     assert rerun.inputs == {
-        "bars": BARS, "mode_changes": 4, "on_demand": 1, "closed_by_hand": 3,
+        "bars": BARS, "mode_changes": 4, "on_demand": 1, "closed_by_hand": 4, "notes": 1,
     }  # fmt: skip
     intents = {order.intent for _, order in session.records(Order)}
     assert {"entry", "opposite", "kill", "manual", "shutdown"} <= intents
     counts = {each.kind: each.session for each in found.compared}
-    quiet = {"risk_events", "outcomes"}
+    quiet = {"risk_events", "drafts"}
     assert all(counts[kind] > 0 for kind in KINDS if kind not in quiet), counts
 
 
@@ -231,7 +235,7 @@ def test_rerun_when_the_operator_reported_then_the_report_is_kept(session):
     ledger = stored([*(record for _, record in in_order(session)), report])
     rerun = again(ledger, [stage()])
     assert [record for _, record in rerun.ledger.records(OperatorReport)] == [report]
-    assert rerun.inputs["notes"] == 1
+    assert rerun.inputs["notes"] == 2
 
 
 def test_rerun_when_nobody_knows_the_terms_then_it_refuses():

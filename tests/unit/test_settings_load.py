@@ -220,6 +220,7 @@ def test_profile_when_strict_then_it_equals_the_defaults() -> None:
 def test_profile_when_thresholds_are_low_then_nothing_else_differs(name: str) -> None:
     expected = load().describe()
     expected["decision"] |= {"prob_min": 0.52, "min_expected_return": 0.0}
+    expected["journal"] |= {"reflections": "draft"}
 
     assert load(name).describe() == expected
 
@@ -234,6 +235,7 @@ def test_profile_when_exercise_then_only_what_is_documented_is_off() -> None:
         "drawdown_reduction": False, "total_stop": False, "daily_breaker": False,
         "spread_liquidity_filter": False,
     }  # fmt: skip
+    expected["journal"] |= {"reflections": "off"}
 
     assert load("exercise").describe() == expected
 
@@ -254,6 +256,7 @@ def test_profile_when_oracle_then_one_coin_a_flip_costs_five_basis_points_a_side
     assert (s.execution.funding, s.execution.stop_atr) == (False, None)
     assert not any((s.risk.drawdown_reduction, s.risk.total_stop, s.risk.daily_breaker))
     assert (s.risk.max_exposure_symbol, s.risk.max_exposure_total) == (None, None)
+    assert s.journal.reflections == "off"
 
 
 def test_base_file_when_compared_with_the_code_then_it_has_not_drifted() -> None:

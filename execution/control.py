@@ -1,0 +1,183 @@
+"""What a person, or a limit, may order of the trading loop: stop, allow again, close, take down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from domain.decision import ExitReason, Reason
+from domain.errors import LedgerError, ServiceUnreachable, UsageError
+from domain.market import Instrument
+from domain.operations import OperatorReport, Reflection, RiskEvent
+from domain.opinion import Outcome
+from domain.ports import Broker
+from domain.trading import ClosedTrade, ModeChange, Order, Refusal, RiskMode
+from execution.dispatch import Dispatch
+from execution.journal import JournalMode
+from execution.limits import RiskLimits
+from execution.messages import LoopSettings
+from execution.orders import Desk, closing, exit_order
+from execution.scribe import Scribe
+from execution.sizing import SizingSettings
+from execution.state import LoopState
+
+
+class Controls(LoopState):
+    """The loop's state with a broker and a scribe: changes of mode, and orders that only close.
+
+    Parameters
+    ----------
+    broker : every order goes to it by way of a :class:`~execution.dispatch.Dispatch`.
+    scribe : writes to the ledger.
+    instruments : every execution symbol's filters.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        scribe: Scribe,
+        instruments: Mapping[str, Instrument],
+        settings: LoopSettings,
+        strategy: str,
+        limits: RiskLimits,
+        sizing: SizingSettings,
+        journal: JournalMode,
+    ) -> None:
+        super().__init__(settings, strategy, limits, sizing, journal)
+        self._broker, self._scribe = broker, scribe
+        self._instruments = dict(instruments)
+        self._desk = Desk(settings.account, strategy)
+        self._dispatch = Dispatch(broker, settings.account)
+
+    @property
+    def witness(self) -> Callable[[Any], None] | None:
+        """Called with every record that is new on the ledger, in order, after it is stored."""
+        return self._scribe.witness
+
+    @witness.setter
+    def witness(self, witness: Callable[[Any], None] | None) -> None:
+        self._scribe.witness = witness
+
+    def open_orders(self) -> list[Order]:
+        """Return the working orders, oldest first."""
+        return self._broker.open_orders()
+
+    def kill(self, by: str, why: str, at: int, *, flatten: bool = True) -> ModeChange | None:
+        """Refuse all entries and close everything at the market; None if already killed.
+
+        Parameters
+        ----------
+        flatten : without it positions are left alone, with their stops and targets; a later kill
+            with it still closes them.
+        """
+        change = self.change_mode(RiskMode.KILLED, by, why, at, flatten=flatten)
+        if change is None and flatten:
+            self.flatten(at, ExitReason.KILL)
+        return change
+
+    def arm(self, by: str, why: str, at: int) -> ModeChange | None:
+        """Allow entries again; None if they are allowed."""
+        return self.change_mode(RiskMode.ACTIVE, by, why, at)
+
+    def change_mode(
+        self, mode: RiskMode, by: str, why: str, at: int, *, flatten: bool = True
+    ) -> ModeChange | None:
+        """Change what risk allows at market time ``at`` (ms); None if it is so already.
+
+        KILLED and HALTED close what is open, unless told not to ``flatten``; all but ACTIVE
+        withdraw entries on their way.
+        """
+        if mode is self.mode:
+            return None
+        if self._risk.change is not None:  # the ledger tells changes apart by their instant
+            at = max(at, self._risk.change.at + 1)
+        change = ModeChange(self.settings.account, at, mode, by, why)
+        records: list[Any] = []
+        reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
+        orders = self._shut(records, change, reason if flatten else None)
+        try:
+            self._send(records, orders)
+        except (LedgerError, ServiceUnreachable):
+            # Nothing can be written down now; what makes the account safer goes out all the same.
+            self._dispatch.send(orders)
+            raise
+        return change
+
+    def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
+        """Close every position at the market and return the orders."""
+        orders = self._exits(reason, at)
+        self._send([], orders)
+        return orders
+
+    def close(self, reflection: Reflection, at: int) -> Order:
+        """Close the position a reflection is about, at the market; both go into one append.
+
+        Raises
+        ------
+        UsageError : if nothing is open there, or it is being closed already.
+        """
+        symbol = reflection.symbol
+        position = self._account.position(symbol)
+        if position is None or position.decision_id != reflection.decision_id:
+            raise UsageError("close", "needs an open position", symbol)
+        if closing(self._broker.open_orders(), symbol):
+            raise UsageError("close", "is on its way already", symbol)
+        order = exit_order(self._desk, position, ExitReason.MANUAL, at)
+        records: list[Any] = []
+        self._take(records, reflection)
+        self._send(records, [order])
+        return order
+
+    def note(self, record: OperatorReport | Reflection | RiskEvent) -> None:
+        """Write down a row that comes from outside."""
+        records: list[Any] = []
+        self._take(records, record)
+        self._scribe.commit(records)
+
+    def shutdown(self, at: int) -> list[Order]:
+        """Do what ``on_shutdown`` says."""
+        if self.settings.on_shutdown == "keep":
+            return []
+        return self.flatten(at, ExitReason.SHUTDOWN)
+
+    # Writing down
+
+    def _take(self, records: list[Any], record: Any) -> ClosedTrade | Outcome | None:
+        records.append(record)
+        return self._enter(record)
+
+    def _send(self, records: list[Any], orders: Sequence[Order]) -> None:
+        # On the ledger first: an order that was sent is always known.
+        for order in orders:
+            self._take(records, order)
+        self._scribe.commit(records)
+        self._scribe.commit(list(self._dispatch.send(orders)))
+
+    def _shut(
+        self, records: list[Any], change: ModeChange, reason: ExitReason | None
+    ) -> list[Order]:
+        self._take(records, change)
+        code = Reason.KILLED if change.mode is RiskMode.KILLED else Reason.BREAKER
+        if change.mode is not RiskMode.ACTIVE:
+            for order in self._broker.open_orders():
+                if order.intent == "entry":
+                    rule = "mode must be ACTIVE"
+                    self._withdraw(records, order, change.at, code, rule, change.mode.value)
+        return [] if reason is None else self._exits(reason, change.at)
+
+    def _withdraw(
+        self, records: list[Any], order: Order, at: int, code: Reason, rule: str, value: str
+    ) -> None:
+        self._broker.cancel(order.id)
+        refusal = Refusal(
+            order.account, order.symbol, at, code, rule, value, order.intent, order.decision_id
+        )
+        self._take(records, refusal)
+
+    def _exits(self, reason: ExitReason, at: int) -> list[Order]:
+        return [
+            exit_order(self._desk, position, reason, at)
+            for position in self._account.positions()
+            if position.symbol in self._instruments
+            and not closing(self._broker.open_orders(), position.symbol)
+        ]

@@ -1,0 +1,128 @@
+"""From settings to the assertions of a world: limits, the backtest beside it, what to suggest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+
+from domain.market import Instrument
+from domain.ports import Strategy
+from domain.times import MINUTE_MS, timeframe_ms
+from execution.funding import FundingRate
+from serving.asserting import Backtest, Limits, Suggestion
+from serving.settings import Settings
+from sim.assertions import Verdict
+from sim.backtest import BacktestRules, plain_states, run_backtest
+from sim.metrics import Run
+from storage.queries import Reader
+
+_PAST_BARS = 300  # before the first bar traded, for strategies that read a past
+_HOUR_MS = 60 * MINUTE_MS
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Translate settings into limits."""
+    rules, execution = settings.assertions, settings.execution
+    return Limits(
+        sharpe_gap=rules.sharpe_gap_max,
+        slippage_bps=rules.slippage_gap_max_bps,
+        win_rate_error=rules.win_rate_error,
+        drawdown=rules.drawdown_max,
+        data_age_bars=rules.data_age_max_bars,
+        adherence=rules.adherence_min,
+        grace_ms=round(rules.adherence_grace_hours * _HOUR_MS),
+        modelled_bps=execution.spread_bps / 2 + execution.slippage_bps,
+        journal=settings.journal.reflections,
+    )
+
+
+def session_backtest(
+    reader: Reader,
+    timeframe: str,
+    routes: Mapping[str, str],
+    instruments: Mapping[str, Instrument],
+    strategy: Callable[[], Strategy],
+    rules: BacktestRules,
+    funding: FundingRate,
+) -> Backtest | str:
+    """Return what trades a session's bars again, or why that cannot be done.
+
+    Parameters
+    ----------
+    routes : forecast symbol → execution symbol.
+    strategy : makes a fresh one. One that asks agents would need what they said.
+    """
+    if strategy().name == "council":
+        return "the council's opinions are not asked for again here"
+    if len(routes) != 1:
+        return "several symbols share the account"
+    ((symbol, route),) = routes.items()
+    step = timeframe_ms(timeframe)
+
+    def again(start: int, end: int, capital: float) -> Run:
+        frames = {
+            one: reader.bars(one, timeframe, after_open_ms=start - _PAST_BARS * step - 1)
+            for one in {symbol, route}
+        }
+        known = frames[symbol].between(None, end)
+        return run_backtest(
+            known, strategy(), instruments[route],
+            rules=replace(rules, initial_cash=Decimal(repr(capital))),
+            states=plain_states(known, start_ms=start, end_ms=end),
+            exec_frame=None if route == symbol else frames[route], funding=funding,
+        ).run  # fmt: skip
+
+    return again
+
+
+def suggesting(settings: Settings) -> Callable[[Verdict], Suggestion]:
+    """Return what turns a failed verdict into something to do."""
+    execution, risk = settings.execution, settings.risk
+
+    def smaller(words: str) -> Suggestion:
+        if execution.fixed_quantity is not None:
+            size = execution.fixed_quantity
+            return Suggestion(words, "execution.fixed_quantity", size, size / 2)
+        if execution.fixed_notional is not None:
+            size = execution.fixed_notional
+            return Suggestion(words, "execution.fixed_notional", size, size / 2)
+        share = risk.risk_per_trade
+        return Suggestion(words, "risk.risk_per_trade", share, share / 2)
+
+    def slippage(verdict: Verdict) -> Suggestion:
+        realised = float(verdict.evidence["realised_bps"])
+        to = max(0.0, round(realised - execution.spread_bps / 2, 2))
+        return Suggestion(
+            "Model what is really paid, and backtest again with it: an edge below it is none.",
+            "execution.slippage_bps", execution.slippage_bps, to,
+        )  # fmt: skip
+
+    plain = {
+        "sharpe_gap": "Find the first decision or fill that differs between the session and a "
+        "backtest of the same bars; believe no backtest of this strategy until it is explained.",
+        "reconciliation": "Run conclave ledger verify, and look up the account's orders at the "
+        "broker. What traded there outside this system, undo there; then conclave arm.",
+        "coverage_80": "Retrain the interval models (conclave train return); until then do not "
+        "size by the published p10–p90.",
+        "data_age": "Look at the source of the bars and at this machine's clock (conclave "
+        "doctor): nothing should be decided on old bars.",
+    }
+
+    def suggest(verdict: Verdict) -> Suggestion:
+        if verdict.name == "slippage_gap":
+            return slippage(verdict)
+        if verdict.name == "win_rate_drift":
+            return smaller("Read the week's trades (conclave journal review), and trade half the "
+                           "size until they are explained.")  # fmt: skip
+        if verdict.name == "drawdown":
+            return smaller("Trade half the size until a new high-water mark is reached.")
+        if verdict.name == "adherence":
+            return Suggestion(
+                "Write the missing ones (conclave journal list --missing); strict makes entries "
+                "wait for them.",
+                "journal.reflections", settings.journal.reflections, "strict",
+            )  # fmt: skip
+        return Suggestion(plain[verdict.name])
+
+    return suggest

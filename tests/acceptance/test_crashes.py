@@ -79,7 +79,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, 
 
 
 @pytest.mark.timeout(280)
-@pytest.mark.parametrize(("mode", "number", "least"), [("boundaries", 20, 20), ("random", 12, 12)])
+@pytest.mark.parametrize(("mode", "number", "least"), [("boundaries", 30, 15), ("random", 12, 12)])
 def test_desk_when_killed_some_dozen_times_then_nothing_is_lost_or_doubled(
     tmp_path: Path, calm: Callable[[int], dict[str, Any]], mode: str, number: int, least: int
 ) -> None:

@@ -43,8 +43,8 @@ def until_done(scene, ledger, at):
     """Processes that come and go until one reaches the end."""
     while True:
         loop = scene.loop(ledger, Boundaries(at))
-        loop.resume()
         try:
+            loop.resume()  # which may write down what a crash kept from the ledger
             scene.go_on(loop)
         except Gone:
             continue

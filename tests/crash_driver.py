@@ -1,6 +1,6 @@
 """A real desk on a real database, in processes that SIGKILL ends, until one reaches the last bar.
 
-``python -m tests.crash_driver VAR_DIR BARS calm|boundaries|random KILLS``: prints how many died.
+``python -m tests.crash_driver VAR_DIR BARS calm|boundaries|random KILLS [SEED]``: tells who died.
 Each life is a process of its own that knows nothing but the database. ``boundaries`` ends a life at
 the first boundary at which none has ended yet (only one in KILLS of them), ``random`` at any
 instant, KILLS times.
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from data.sources.replay import ReplaySource
 from domain.market import Bar, BarFrame
@@ -41,7 +42,7 @@ from tests.crash_scenes import Boundaries, WatchedBroker, WatchedLedger, exercis
 
 WORLD = "replay-crashes"
 PLAN = RunPlan("replay", WORLD, "exercise", None, local=True)
-KILL_AT, ARM_AT = 50, 56  # bars
+KILL_AT, ARM_AT = 36, 41  # bars
 LEASE_MS = 20  # the lease of a dead life is soon over
 LONGEST = 0.25  # seconds at work of a life that ends at random
 
@@ -155,14 +156,19 @@ def kill_at_random(var_dir: Path, bars: int, kills: int, seed: int) -> int:
         done += 1
 
 
-def main(folder: str, bars: str, mode: str, number: str) -> None:
+def main(folder: str, bars: str, mode: str, number: str, seed: str = "11") -> None:
     var_dir = Path(folder)
     var_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as first:  # what one life has imported, the others need not
+        asyncio.run(desk_of(Path(first), 3, lambda _: None).run())
     began = time.monotonic()
     if mode == "boundaries":
         kills = kill_at_boundaries(var_dir, int(bars), int(number))
     else:
-        kills = kill_at_random(var_dir, int(bars), int(number) if mode == "random" else 0, 11)
+        kills = kill_at_random(
+            var_dir, int(bars), int(number) if mode == "random" else 0, int(seed)
+        )
+    sys.stdout.flush()
     print(json.dumps({"kills": kills, "seconds": round(time.monotonic() - began, 1)}))
 
 

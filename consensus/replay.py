@@ -96,7 +96,7 @@ def differences(
         "risk_score": verdict.risk_score,
     }
     stored = {name: getattr(decision, name) for name in _COMPARED}
-    return _differing({**stored, "reasons": _own_reasons(decision)}, again, tolerance)
+    return differing({**stored, "reasons": _own_reasons(decision)}, again, tolerance)
 
 
 def unlearned(
@@ -134,7 +134,7 @@ def unlearned(
                   "coverage": decision.inputs["quality"]["coverage"]}  # fmt: skip
     except KeyError as error:
         raise _without_inputs(decision, error) from error
-    return _differing(stored, found, tolerance)
+    return differing(stored, found, tolerance)
 
 
 def _admission(
@@ -151,10 +151,13 @@ def _without_inputs(decision: Decision, error: Exception) -> CheckFailed:
     )
 
 
-def _differing(
-    stored: Mapping[str, Any], again: Mapping[str, Any], tolerance: float
-) -> Differences:
-    """Fields whose JSON differs."""
+def differing(stored: Mapping[str, Any], again: Mapping[str, Any], tolerance: float) -> Differences:
+    """Return the fields whose JSON differs, with both sides.
+
+    Parameters
+    ----------
+    tolerance : floats this close are the same, relatively or absolutely; 0 = to the last bit.
+    """
     found = {}
     for name in again:
         pair = plain(stored[name]), plain(again[name])

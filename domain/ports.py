@@ -160,8 +160,13 @@ class Broker(Protocol):
         """Return the working orders, oldest first."""
         ...
 
-    def restore(self, records: Iterable[Any]) -> None:
-        """Fold stored rows, in the ledger's order, into a fresh broker; may come in pieces."""
+    def restore(self, records: Iterable[Any]) -> list[Refusal]:
+        """Fold stored rows, in the ledger's order, into a fresh broker; may come in pieces.
+
+        Returns
+        -------
+        What it refused of the orders among them: a crash may have kept that from the ledger.
+        """
         ...
 
 

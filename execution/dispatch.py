@@ -35,6 +35,7 @@ class Dispatch:
         self._broker, self._account = broker, account
         self._in_flight: dict[str, Order] = {}
         self._sent: dict[str, Order] = {}  # while a restart reads: orders without an end yet
+        self._refused: dict[str, Refusal] = {}  # likewise: what the broker said of some of them
         self._apart: Mapping[str, Any] = {}  # the last difference written down
 
     def in_flight(self, symbol: str) -> bool:
@@ -97,10 +98,12 @@ class Dispatch:
 
     # After a restart
 
-    def follow(self, record: Any) -> None:
-        """Take in one stored row, in the ledger's order."""
+    def follow(self, record: Any, refused: Iterable[Refusal] = ()) -> None:
+        """Take in one stored row, in the ledger's order, and what the broker refused of it."""
         if isinstance(record, Order):
             self._sent[record.id] = record
+            for refusal in refused:
+                self._refused[record.id] = refusal
         elif isinstance(record, Fill):
             self._sent.pop(record.order_id, None)
         elif isinstance(record, Refusal):
@@ -110,15 +113,23 @@ class Dispatch:
         elif isinstance(record, RiskEvent) and record.kind == RECONCILIATION:
             self._apart = record.body
 
-    def resumed(self) -> None:
-        """Ask after every order without an end that the broker does not work on."""
+    def resumed(self) -> list[Refusal]:
+        """Ask after every order without an end that the broker does not work on.
+
+        Returns
+        -------
+        What the broker refused and a crash kept from the ledger.
+        """
+        unsaid = {key: self._refused[key] for key in self._sent if key in self._refused}
         working = {order.id for order in self._broker.open_orders()}
         self._in_flight = {
             order.id: order
             for order in self._sent.values()
-            if order.id not in working and self._status(order) in (None, OrderStatus.UNKNOWN)
+            if order.id not in working | unsaid.keys()
+            and self._status(order) in (None, OrderStatus.UNKNOWN)
         }
-        self._sent = {}
+        self._sent, self._refused = {}, {}
+        return list(unsaid.values())
 
     def _ended(self, ended: Callable[[Order], bool]) -> None:
         self._sent = {key: order for key, order in self._sent.items() if not ended(order)}

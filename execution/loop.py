@@ -376,8 +376,7 @@ class TradingLoop(Controls):
         lesson: list[tuple[int, Any]] = []
         for seq, record in in_order(self._store):
             count += 1
-            self._broker.restore((record,))
-            self._dispatch.follow(record)
+            self._dispatch.follow(record, self._broker.restore((record,)))
             self._enter(record)
             if seq > strategy_after:
                 lesson.append((seq, record))
@@ -386,8 +385,9 @@ class TradingLoop(Controls):
                 lesson = []
         self._scribe.teach(lesson)
         self._scribe.head = self._store.head()[0]
-        self._dispatch.resumed()
         records: list[Any] = []
+        for refusal in self._dispatch.resumed():
+            self._take(records, refusal)
         self._reconcile(records, max(self._marked.values(), default=0))
         self._scribe.commit(records)
         return count

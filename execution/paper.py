@@ -203,13 +203,15 @@ class PaperBroker:
         closes = {symbol: dec(bar.close) for symbol, bar in self._last.items()}
         return self._account.portfolio(at, closes | dict(marks or {}))
 
-    def restore(self, records: Iterable[Any]) -> None:
+    def restore(self, records: Iterable[Any]) -> list[Refusal]:
         """Fold stored rows, in the ledger's order, into a fresh broker; may come in pieces."""
+        refused: list[Refusal] = []
         for record in records:
             if isinstance(record, Order):
                 # An order of a symbol that is no longer traded can never fill here.
                 if record.account == self._account.name and record.symbol in self._instruments:
-                    self.submit(record)
+                    refusal = self.submit(record)
+                    refused += [] if refusal is None else [refusal]
             elif isinstance(record, Bar):
                 self._restore_bar(record)
             elif isinstance(record, Refusal):
@@ -220,6 +222,7 @@ class PaperBroker:
                 self._tidy(record.symbol)
             else:
                 self._account.fold(record)
+        return refused
 
     def _restore_bar(self, bar: Bar) -> None:
         # Whatever could trade in it did (its fills are the next rows) or had nothing to close.

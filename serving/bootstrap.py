@@ -62,6 +62,7 @@ from serving.rules import (
     venue,
 )
 from serving.service import CouncilService
+from serving.sessions import Rates, SessionLog, Terms, shaping
 from serving.settings import Settings, load_settings
 from serving.system import SystemClock, environment, git_commit, platform_name
 from serving.telling import Teller
@@ -225,6 +226,7 @@ class Feed:
     keep_market: bool
     wall_clock: bool = False  # stamp decisions with the wall's time, so that old bars are stale
     books: BookSource | None = None  # files of bars have none
+    span: tuple[int, int] | None = None  # first open, last close (ms) of a feed that ends
 
 
 def feed_of(plan: RunPlan, settings: Settings) -> Feed:
@@ -250,7 +252,11 @@ def feed_of(plan: RunPlan, settings: Settings) -> Feed:
             rate = rates_of(found.ts.tolist(), found.rate.tolist())
         price = {frame.symbol: float(frame.close[-1]) for frame in frames}
         symbols = [frame.symbol for frame in frames]
-        return Feed(ReplaySource(frames), symbols, [], price, rate, True)
+        span = (
+            min(int(frame.ts[0]) for frame in frames),
+            max(int(frame.ts[-1]) + frame.step_ms for frame in frames),
+        )
+        return Feed(ReplaySource(frames), symbols, [], price, rate, True, span=span)
     raise UsageError("source", "must be demo or replay", plan.source)
 
 
@@ -322,10 +328,34 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),
+        session=SessionLog(
+            EventLog(engine, plan.world),
+            ledger,
+            _terms(plan, settings, feed, commit, _with_strategy(widest(agents), strategy)),
+        ),
         asserting=asserting_on(plan.world, settings, feed, engine, loop.note),
         journal=journal_rules(settings),
         progress=Progress(pid=os.getpid()),
         leave=asyncio.Event(),
+    )
+
+
+def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Needs) -> Terms:
+    rates = None
+    if feed.span is not None and feed.symbols:
+        rates = Rates.sampled(feed.funding, feed.symbols[0], feed.span)
+    return Terms(
+        profile=plan.profile,
+        source=feed.source.label,
+        commit=commit,
+        seed=plan.seed,
+        warm_up_days=plan.warm_up_days,
+        price=feed.price,
+        keep_market=feed.keep_market,
+        bars=needs.bars,
+        feature_rows=needs.feature_rows,
+        funding=rates,
+        settings=shaping(settings),
     )
 
 

@@ -74,6 +74,7 @@ def application() -> typer.Typer:
         market,
         models,
         operate,
+        parity,
         reacting,
         training,
     )
@@ -92,6 +93,7 @@ def application() -> typer.Typer:
     operate.register(app)
     judging.register(app)
     backtest.register(app)
+    parity.register(app)
     reacting.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")

@@ -40,6 +40,7 @@ from serving.reports import SignalReports
 from serving.risk_desk import happened, reported, told_of
 from serving.schema import portfolio_of
 from serving.service import follow
+from serving.sessions import SessionLog
 from serving.telling import Teller
 from serving.wire import opinion_from
 from storage.ledger import SqlLedger
@@ -104,6 +105,7 @@ class Desk:
     debating: Debating = field(default_factory=Debating)
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
+    session: SessionLog | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)
@@ -139,6 +141,8 @@ class Desk:
 
     async def _catch_up(self) -> None:
         self.progress.phase = "catching up"
+        if self.session is not None:
+            self.session.begin()
         self.fold.resume(self.loop)
         self.control.keep_lease(plain(self.progress), now=True)  # it may have taken long
         self.loop.witness = self._hear

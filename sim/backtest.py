@@ -21,6 +21,7 @@ from domain.times import iso
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill, Posting
 from execution.fills import CostModel, Frictions
 from execution.funding import FundingRate, base_rate
+from execution.journal import JournalMode
 from execution.levels import OFF, LevelSettings
 from execution.limits import EXERCISE, RiskLimits
 from execution.loop import TradingLoop
@@ -48,6 +49,7 @@ class BacktestRules:
     profile : its name, for the report.
     frictions : of the cost model; fees come from the instrument.
     venue : leverage, latency and the seed of what the fill engine draws.
+    journal : whether entries wait for words about a trade; nobody is there to say them.
     seed : of the bootstrap.
     """
 
@@ -55,6 +57,7 @@ class BacktestRules:
     limits: RiskLimits = field(default_factory=RiskLimits)
     sizing: SizingSettings = field(default_factory=SizingSettings)
     levels: LevelSettings = OFF
+    journal: JournalMode = "off"
     horizon_bars: int = 5
     initial_cash: Decimal = Decimal(10_000)
     account: str = "paper"
@@ -240,7 +243,10 @@ def run_backtest(
     began = timer()
     executed = _exec_bars(frame, instrument, exec_frame)
     book: Ledger = MemoryLedger() if ledger is None else ledger
-    loop = _loop(frame.symbol, strategy, instrument, rules, funding, gate, book)
+    loop = trading_loop(
+        {frame.symbol: instrument.symbol}, strategy, {instrument.symbol: instrument}, rules, book,
+        funding=funding, gate=gate,
+    )  # fmt: skip
     source = opinions or NoOpinions()
     tally = Tally(rules.horizon_bars, frame.step_ms)
     for done, state in enumerate(plain_states(frame) if states is None else states, 1):
@@ -287,27 +293,36 @@ def _exec_bars(
     return lambda bar: exec_frame.bar(rows[bar.open_ms]) if bar.open_ms in rows else None
 
 
-def _loop(
-    symbol: str,
+def trading_loop(
+    routes: Mapping[str, str],
     strategy: Strategy,
-    instrument: Instrument,
+    instruments: Mapping[str, Instrument],
     rules: BacktestRules,
-    funding: FundingRate,
-    gate: Gate | None,
     ledger: Ledger,
+    *,
+    funding: FundingRate = base_rate,
+    gate: Gate | None = None,
 ) -> TradingLoop:
-    costs = CostModel.of(instrument, rules.frictions)
+    """Return the loop of a backtest: a fresh paper broker that fills as the rules say.
+
+    Parameters
+    ----------
+    routes : forecast symbol → execution symbol.
+    instruments : by execution symbol; fees are theirs.
+    """
+    costs = {symbol: CostModel.of(each, rules.frictions) for symbol, each in instruments.items()}
     broker = PaperBroker(
-        {instrument.symbol: instrument}, {instrument.symbol: costs},
-        account=rules.account, currency=rules.currency, funding=funding, venue=rules.venue,
+        instruments, costs, account=rules.account, currency=rules.currency, funding=funding,
+        venue=rules.venue,
     )  # fmt: skip
+    spreads = {symbol: cost.spread_bps for symbol, cost in costs.items()}
     settings = LoopSettings(
-        {symbol: instrument.symbol}, rules.horizon_bars, rules.account, rules.currency,
-        rules.initial_cash, {instrument.symbol: costs.spread_bps}, rules.source, rules.git_commit,
+        routes, rules.horizon_bars, rules.account, rules.currency, rules.initial_cash, spreads,
+        rules.source, rules.git_commit,
     )  # fmt: skip
     return TradingLoop(
-        strategy, broker, ledger, {instrument.symbol: instrument}, settings,
-        limits=rules.limits, sizing=rules.sizing, gate=gate, levels=rules.levels,
+        strategy, broker, ledger, instruments, settings, limits=rules.limits, sizing=rules.sizing,
+        gate=gate, levels=rules.levels, journal=rules.journal,
     )  # fmt: skip
 
 

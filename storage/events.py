@@ -63,6 +63,13 @@ class EventLog:
             rows = connection.execute(query).all()
         return [(row.id, Event(row.kind, row.at, row.body, row.level)) for row in rows]
 
+    def of_kind(self, kind: str) -> list[Event]:
+        """Return all events of one kind, oldest first."""
+        query = select(events).where(events.c.world == self._world, events.c.kind == kind)
+        with read(self._engine) as connection:
+            rows = connection.execute(query.order_by(events.c.id)).all()
+        return [Event(row.kind, row.at, row.body, row.level) for row in rows]
+
     def last_id(self) -> int:
         """Return the newest id of this world, 0 if there is none."""
         query = select(func.max(events.c.id)).where(events.c.world == self._world)

@@ -107,11 +107,13 @@ def start(var_dir: Path, arguments: Sequence[str], env: Mapping[str, str] | None
     return Running(process, var_dir, output)
 
 
-def conclave(var_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def conclave(
+    var_dir: Path, *arguments: str, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Run one command against the same VAR_DIR."""
     return subprocess.run(
         [sys.executable, "-m", "serving.cli", *arguments],
-        capture_output=True, text=True, timeout=120, cwd=ROOT,
+        capture_output=True, text=True, timeout=seconds, cwd=ROOT,
         env={**os.environ, **LIGHT_COUNCIL, "VAR_DIR": str(var_dir)},
     )  # fmt: skip
 

@@ -112,7 +112,7 @@ def test_resume_when_an_order_was_written_but_never_sent_then_it_is_asked_after(
         """A venue that keeps its own books: it learns nothing from the ledger."""
 
         def restore(self, records):
-            super().restore(record for record in records if not isinstance(record, Order))
+            return super().restore(record for record in records if not isinstance(record, Order))
 
     plain = plain_broker({PERP.symbol: PERP})
     broker = Empty({PERP.symbol: PERP}, plain._costs, venue=plain._venue)

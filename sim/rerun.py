@@ -1,0 +1,229 @@
+"""A stored session once more, through the loop and the broker of a backtest.
+
+Bars come from the ledger (or a file), opinions from the ledger, and so does what people did: kills,
+arming, positions closed by hand, questions on demand. Everything else is worked out anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data.memory import MarketMemory
+from domain.decision import Decision, ExitReason
+from domain.errors import UsageError
+from domain.market import Bar, BarFrame
+from domain.operations import OperatorReport, Reflection, RiskEvent
+from domain.opinion import Opinion
+from domain.ports import BookSource, Ledger, Needs
+from domain.trading import ModeChange, Order, Refusal
+from execution.dispatch import RECONCILIATION
+from execution.loop import TradingLoop
+from execution.risk import RISK
+from sim.opinions import Progress
+from storage.memory import MemoryLedger
+
+OWN = (RISK, RECONCILIATION, "loop")  # who changes the mode, or notes an event, by itself
+_BY_HAND = (ExitReason.MANUAL, ExitReason.SHUTDOWN, ExitReason.KILL)
+_CLOSING = (ExitReason.KILL, ExitReason.RISK)
+_TICK = 2_000  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stretch of a session under the same terms.
+
+    Attributes
+    ----------
+    after : the last row before it.
+    loop : makes the loop over a ledger, with a fresh strategy and a fresh broker.
+    routes : forecast symbol → execution symbol.
+    needs : how much of a state the strategy was shown.
+    books : who remembers the order books that it was shown.
+    """
+
+    after: int
+    loop: Callable[[Ledger], TradingLoop]
+    routes: Mapping[str, str]
+    timeframe: str
+    needs: Needs
+    books: BookSource | None = None
+
+
+class Rerun:
+    """Runs the rows of a session again; what comes of it is in ``ledger``.
+
+    Parameters
+    ----------
+    stages : at least one, in order.
+    given : bars to take instead of the session's, by symbol. What they have and the session lacks
+        is traded without opinions; what they lack is left out.
+
+    Raises
+    ------
+    UsageError : without a stage.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], given: Mapping[str, BarFrame] | None = None
+    ) -> None:
+        if not stages:
+            raise UsageError("rerun", "needs the terms of a session")
+        self.ledger = MemoryLedger()
+        self.inputs: Counter[str] = Counter()
+        self._stages = list(stages)
+        self._given = dict(given or {})
+        self._memories: dict[str, MarketMemory] = {}
+        self._said: dict[tuple[str, int], list[Opinion]] = {}
+        self._last: dict[str, int] = {}  # open of the session's last bar, by forecast symbol
+        self._executed: Bar | None = None
+        self._held: ModeChange | Reflection | None = None  # what the next row says more of
+        self._closed: tuple[str, int] | None = None  # last closed by hand: why, when
+        self._enter(self._stages.pop(0))
+
+    def run(self, rows: Iterable[tuple[int, Any]], total: int, progress: Progress) -> MemoryLedger:
+        """Take all rows of a session, in order.
+
+        Parameters
+        ----------
+        total : number of the last row, for ``progress`` (rows done, rows in all).
+        """
+        for done, (seq, row) in enumerate(rows):
+            self._settle(row)
+            while self._stages and seq > self._stages[0].after:
+                self._enter(self._stages.pop(0))
+            self._take(row)
+            if not done % _TICK:
+                progress(seq, total)
+        self._settle(None)
+        return self.ledger
+
+    def _enter(self, stage: Stage) -> None:
+        self._stage = stage
+        self._loop = stage.loop(self.ledger)
+        self._loop.resume()
+        for symbol in stage.routes:
+            if symbol not in self._memories:
+                memory = MarketMemory(symbol, stage.timeframe, books=stage.books)
+                self._memories[symbol] = memory
+
+    def _take(self, row: Any) -> None:
+        if isinstance(row, Bar):
+            self._bar(row)
+        elif isinstance(row, Opinion):
+            self.inputs["opinions"] += 1
+            self._said.setdefault((row.symbol, row.as_of), []).append(row)
+        elif isinstance(row, Decision):
+            self._decide(row)
+        elif isinstance(row, ModeChange):
+            if row.by not in OWN:
+                self._held = row
+        elif isinstance(row, Order):
+            self._close_by_hand(row)
+        elif isinstance(row, Reflection):
+            if not row.draft:
+                self._held = row
+        elif isinstance(row, OperatorReport | RiskEvent):
+            self._note(row)
+
+    # Bars
+
+    def _bar(self, bar: Bar) -> None:
+        if bar.symbol not in self._stage.routes:
+            self._executed = self._given_bar(bar.symbol, bar.open_ms, bar)
+            return
+        for missing in self._passed_over(bar):
+            self._absorb(missing, self._given_bar(self._stage.routes[bar.symbol], missing.open_ms))
+            state = self._memories[bar.symbol].state(
+                None, self._stage.needs.bars, self._stage.needs.feature_rows
+            )
+            if state is not None:
+                self._loop.decide(state, [], {}, state.as_of)
+        self._last[bar.symbol] = bar.open_ms
+        executed, self._executed = self._executed, None
+        own = self._given_bar(bar.symbol, bar.open_ms, bar)
+        if own is not None:
+            self._absorb(own, executed)
+            self.inputs["bars"] += 1
+
+    def _absorb(self, bar: Bar, executed: Bar | None) -> None:
+        goes_elsewhere = self._stage.routes[bar.symbol] != bar.symbol
+        self._loop.absorb(bar, executed if goes_elsewhere else None)
+        self._memories[bar.symbol].append(bar)
+
+    def _given_bar(self, symbol: str, open_ms: int, stored: Bar | None = None) -> Bar | None:
+        frame = self._given.get(symbol)
+        if frame is None:
+            return stored
+        row = int(np.searchsorted(frame.ts, open_ms))
+        return frame.bar(row) if row < len(frame) and frame.ts[row] == open_ms else None
+
+    def _passed_over(self, bar: Bar) -> Iterable[Bar]:
+        frame, last = self._given.get(bar.symbol), self._last.get(bar.symbol)
+        if frame is None or last is None:
+            return ()
+        return frame.between(last + 1, bar.open_ms).bars()
+
+    # Decisions
+
+    def _decide(self, stored: Decision) -> None:
+        symbol, as_of = stored.symbol, stored.as_of
+        memory, known = self._memories.get(symbol), self._loop.absorbed_up_to(symbol)
+        if memory is None or known < as_of or (stored.origin != "on_demand" and known != as_of):
+            return  # its bar is missing, and that is told
+        state = memory.state(as_of, self._stage.needs.bars, self._stage.needs.feature_rows)
+        if state is None or state.as_of != as_of:
+            return
+        if stored.origin == "on_demand":
+            self.inputs["on_demand"] += 1
+        heard = stored.model_versions
+        said = [o for o in self._said.get((symbol, as_of), ()) if not heard or o.agent in heard]
+        self._loop.decide(state, said, stored.absent, stored.ts, origin=stored.origin)
+
+    # What people did
+
+    def _settle(self, row: Any) -> None:
+        """Carry out what was ordered, once the row after it tells what it came with."""
+        if isinstance(self._held, ModeChange):
+            self._change_mode(self._held, row)
+        elif self._held is not None:
+            self._reflect(self._held, row)
+
+    def _change_mode(self, change: ModeChange, row: Any) -> None:
+        if isinstance(row, Refusal) and row.at == change.at:
+            return  # an entry that was withdrawn; whether positions were closed comes after it
+        flatten = isinstance(row, Order) and row.created_at == change.at and row.intent in _CLOSING
+        if flatten:
+            self._closed = (row.intent, row.created_at)
+        self._loop.change_mode(change.mode, change.by, change.why, change.at, flatten=flatten)
+        self.inputs["mode_changes"] += 1
+        self._held = None
+
+    def _reflect(self, words: Reflection, row: Any) -> None:
+        mine = isinstance(row, Order) and (row.intent, row.symbol, row.decision_id) == (
+            ExitReason.MANUAL, words.symbol, words.decision_id,
+        )  # fmt: skip
+        if mine:
+            self._closed = (row.intent, row.created_at)
+            self._loop.close(words, row.created_at)
+            self.inputs["closed_by_hand"] += 1
+        else:
+            self._loop.note(words)
+        self.inputs["notes"] += 1
+        self._held = None
+
+    def _close_by_hand(self, order: Order) -> None:
+        if order.intent not in _BY_HAND or (order.intent, order.created_at) == self._closed:
+            return
+        self._closed = (order.intent, order.created_at)
+        self._loop.flatten(order.created_at, ExitReason(order.intent))
+        self.inputs["closed_by_hand"] += 1
+
+    def _note(self, row: OperatorReport | RiskEvent) -> None:
+        if isinstance(row, OperatorReport) or row.by not in OWN:
+            self._loop.note(row)
+            self.inputs["notes"] += 1

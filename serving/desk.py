@@ -41,6 +41,7 @@ from serving.risk_desk import happened, reported, told_of
 from serving.schema import portfolio_of
 from serving.service import follow
 from serving.telling import Teller
+from serving.upkeep import Upkeep
 from serving.wire import opinion_from
 from storage.ledger import SqlLedger
 from storage.queries import Reader
@@ -81,6 +82,7 @@ class Desk:
     journal : what a reflection must have.
     debating : who may answer once the agents have spoken.
     refresher : lets ``agents`` move to models that are promoted while they are here.
+    upkeep : state file, backups, measurements.
     """
 
     loop: TradingLoop
@@ -101,6 +103,7 @@ class Desk:
     refresher: Refresher
     asserting: Asserting
     journal: JournalRules
+    upkeep: Upkeep
     debating: Debating = field(default_factory=Debating)
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
@@ -130,7 +133,9 @@ class Desk:
             # Only after a good end: what failed may have left the fold ahead of the ledger.
             self.loop.shutdown(self.market_clock.now())
             self.fold.save()
+            self.upkeep.close()
         finally:
+            self.upkeep.stop()
             self.refresher.stop()
             self.reports.close()
             self.control.release_lease()
@@ -157,6 +162,7 @@ class Desk:
             self.monitor.resume(self.reader, self.memories)
         self.asserting.resume()
         self._house()  # a kill that was ordered meanwhile comes first
+        self.upkeep.begin()
         if states:
             log.info("finishing_bar", symbols=[state.symbol for state in states])
             await self._decide(states)
@@ -266,6 +272,7 @@ class Desk:
 
     def _hear(self, record: Any) -> None:
         self.teller.hear(record)
+        self.upkeep.hear(record)
         if self.monitor is not None:
             self.monitor.hear(record)
 
@@ -325,6 +332,7 @@ class Desk:
                 "assertions": self._assert,
             }
         )
+        self.upkeep.look(self.progress)
 
     def _obey_file(self) -> None:
         order = self.control.killed_by_file()

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
-from domain.errors import LedgerError
+from domain.errors import DatabaseDamaged, LedgerError
 from storage import kinds
 from storage.bookkeeping import BadRow, Books
 from storage.chaining import GENESIS, link
@@ -123,6 +123,24 @@ def verify_tail(engine: Engine, rows: int) -> str:
     except BadRow as bad:
         return f"row {bad.seq} {bad.problem}"
     return ""
+
+
+def trouble(engine: Engine, rows: int = 2_000) -> str:
+    """Look for damage within a second: the file's structure (SQLite) and the newest rows.
+
+    Returns
+    -------
+    What is wrong, "" if nothing; :func:`verify_chain` is what looks at everything.
+    """
+    try:
+        if engine.dialect.name == "sqlite":
+            with read(engine) as connection:
+                found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+            if found != "ok":
+                return " ".join(found.replace("*** in database main ***", "").split())
+        return verify_tail(engine, rows)
+    except DatabaseDamaged as error:
+        return error.message
 
 
 def chain_rows(

@@ -161,8 +161,8 @@ class Desk:
         if self.monitor is not None:
             self.monitor.resume(self.reader, self.memories)
         self.asserting.resume()
-        self._house()  # a kill that was ordered meanwhile comes first
         self.upkeep.begin()
+        self._house()  # a kill that was ordered meanwhile comes first
         if states:
             log.info("finishing_bar", symbols=[state.symbol for state in states])
             await self._decide(states)

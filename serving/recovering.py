@@ -63,7 +63,9 @@ def sound_storage(
             raise problem
         try:
             say(f"{problem.message}; recovering …")
-            say(told(*restore_newest(settings, clock, why=problem.message)))
+            words = told(*restore_newest(settings, clock, why=problem.message))
+            log.warning("ledger_recovered", why=problem.message, how=words)
+            say(words)
         except DatabaseDamaged:
             raise problem from None
     engine = open_database(settings.database_url())
@@ -106,13 +108,7 @@ def restore_newest(
         _note(engine, done, now, why)
     finally:
         engine.dispose()
-    seconds = time.perf_counter() - started
-    log.warning(
-        "ledger_recovered", why=why, backup=done.backup and str(done.backup), rows=done.head_seq,
-        salvaged=done.salvaged, lost=done.lost, aside=done.aside and str(done.aside),
-        seconds=round(seconds, 2),
-    )  # fmt: skip
-    return done, seconds
+    return done, time.perf_counter() - started
 
 
 def told(done: Recovered, seconds: float) -> str:

@@ -328,7 +328,7 @@ def test_recover_when_cut_anywhere_in_a_session_then_the_loop_carries_on_to_the_
     ledger = SqlLedger(opened(path), "w")
 
     def play() -> None:
-        loop = loop_over(ledger, Script({n: "LONG" for n in range(3, 40, 9)}, horizon_bars=4))
+        loop = loop_over(ledger, Script(dict.fromkeys(range(3, 40, 9), "LONG"), horizon_bars=4))
         loop.resume()
         for state in states:
             if state.as_of > loop.decided_up_to(PERP.symbol):

@@ -144,15 +144,21 @@ def _copy_of(database: Path) -> Iterator[Engine]:
 
 
 def _carry_on(source: Connection, target: Engine, saved: _Saved) -> None:
-    """Store the rows that follow, up to the first bad one, in whole steps of the loop."""
+    """Store the rows that follow, up to the first bad one, in whole steps of the loop.
+
+    An append is one transaction, but the chain does not say where it ended, and half of one would
+    leave a fill without its postings. A bar begins a step, unless it follows on a bar: that is the
+    same span on the other market.
+    """
     walk = Walk(saved.walk.seq, saved.walk.digest)
     waiting: _Rows = []
-    steps = Steps()
     whole = 0  # rows of ``waiting`` before the step that is being read
+    before = ""
     try:
         for link_row, row in chain_rows(source, walk.seq):
             walk.step(link_row, row)
-            if steps.begins(link_row.kind):
+            begins, before = link_row.kind == "bar" != before, link_row.kind
+            if begins:
                 whole = len(waiting)
                 if whole >= _BATCH:
                     _store(target, waiting[:whole], saved)
@@ -162,24 +168,6 @@ def _carry_on(source: Connection, target: Engine, saved: _Saved) -> None:
     except BadRow as bad:
         saved.problem = f"row {bad.seq} {bad.problem}"
     _store(target, waiting[:whole], saved)
-
-
-@dataclass(slots=True)
-class Steps:
-    """Where one step of the loop ends and the next begins, as the kinds of rows tell.
-
-    An append is stored as a whole, but the chain does not say where it ended: half of one would
-    leave a fill without its postings. A step begins with a bar; with two markets the bar of the
-    other follows, after an exit that was due.
-    """
-
-    _after_bar: bool = False
-
-    def begins(self, kind: str) -> bool:
-        """Take the next row's kind and return whether a step begins with it for certain."""
-        begins = kind == "bar" and not self._after_bar
-        self._after_bar = kind == "bar" or (kind == "order" and self._after_bar)
-        return begins
 
 
 def _store(target: Engine, rows: _Rows, saved: _Saved) -> None:

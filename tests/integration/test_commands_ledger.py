@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def ledger_in(var: Path) -> SqlLedger:
 
 
 def damage(var: Path, text: bytes = b"The edge is below the cost.") -> None:
+    with sqlite3.connect(var / "ledger.db") as database:  # or the journal still has the page
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
     raw = bytearray((var / "ledger.db").read_bytes())
     page = raw.rindex(text) // 4096
     raw[page * 4096 : (page + 1) * 4096] = b"\xff" * 4096

@@ -19,7 +19,7 @@ from storage.engine import open_database, sqlite_url
 from storage.events import EventLog
 from storage.ledger import SqlLedger
 from storage.migrate import upgrade
-from storage.recovery import Steps, recover
+from storage.recovery import recover
 from storage.rotation import backups, file_name, is_sound, make_backup, prune
 from storage.schema import INSERT_ONLY
 from storage.snapshots import SqlSnapshots
@@ -350,12 +350,6 @@ def test_recover_when_cut_anywhere_in_a_session_then_the_loop_carries_on_to_the_
     assert ledger.head() == whole
     assert ledger.verify().ok
     assert sum(p.amount for _, p in ledger.records(Posting) if p.book == "capital") == -10_000
-
-
-def test_steps_when_two_markets_are_traded_then_the_second_bar_of_an_instant_begins_none() -> None:
-    kinds = ["posting", "bar", "order", "bar", "fill", "decision", "order", "bar", "bar", "outcome"]
-    steps = Steps()
-    assert [i for i, kind in enumerate(kinds) if steps.begins(kind)] == [1, 7]
 
 
 def test_note_when_written_then_it_is_json_that_others_can_read(path: Path, folder: Path) -> None:

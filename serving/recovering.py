@@ -62,10 +62,9 @@ def sound_storage(
         if not settings.data.recover or database_file(settings.database_url()) is None:
             raise problem
         try:
-            say(f"{problem.message}; recovering …")
             words = told(*restore_newest(settings, clock, why=problem.message))
             log.warning("ledger_recovered", why=problem.message, how=words)
-            say(words)
+            say(f"{problem.message}: {words}")
         except DatabaseDamaged:
             raise problem from None
     engine = open_database(settings.database_url())

@@ -22,6 +22,7 @@ class Told:
 
 _DESK = "the desk"
 _READERS = "API, command line, reports"
+_YET = "nothing else writes it in this version"
 TABLES: dict[str, Told] = {
     "chain": Told(
         "the spine: one row for every record, in the order of appends, each with the hash of the "
@@ -58,10 +59,11 @@ TABLES: dict[str, Told] = {
     ),
     "risk_events": Told(
         "what bears on risk and is neither an order nor a change of mode",
-        "reconciliation, assertions, `POST /v1/risk/events`, recovery", "`risk_log`, API",
+        "reconciliation, recovery", "`risk_log`",
     ),
     "operator_reports": Told(
-        "how the person at the desk is", "`POST /v1/risk/hrv`, command line", "`risk_log`, risk",
+        "how the person at the desk is", "the operator, by API or command line",
+        "`risk_log`, risk",
     ),
     "reflections": Told(
         "what somebody makes of a trade; the newest of a trade holds", "the journal", "the journal",
@@ -71,34 +73,40 @@ TABLES: dict[str, Told] = {
         "screen, stream, messages",
     ),
     "accounts": Told("accounts that a world books on", "whoever opens one", _READERS),
-    "symbols": Told("**Symbol**: the symbols that are watched", "`/v1/symbols`", "API"),
-    "outbox": Told("messages on their way out, once per key", _DESK, "notifications"),
+    "symbols": Told(
+        "**Symbol**: the symbols that are watched", f"`storage.symbols`; {_YET}", "whoever watches",
+    ),
+    "outbox": Told(
+        "messages on their way out, once per key", f"`storage.outbox`; {_YET}", "notifications",
+    ),
     "inbox": Told("requests to the desk, and its answers", "API, command line", _DESK),
-    "jobs": Told("long work that was asked for", "`/v1/system/jobs`", "workers, API"),
+    "jobs": Told("long work that was asked for", f"`storage.jobs`; {_YET}", "workers, API"),
     "leases": Told("who is the one desk", "desk, `signal --local`, `run-inference`", "everybody"),
     "snapshots": Told(
         "saved folds and views, the last three; can be made anew from the ledger", _DESK,
         "desk on restart, API",
     ),
-    "proposals": Told("suggested changes that a person decides on", "monitor, assertions", "API"),
-    "audit": Told("who did what through API or command line", "API, command line", "people"),
+    "proposals": Told("suggested changes that a person decides on", "monitor, reconciliation", "API"),
+    "audit": Told(
+        "who did what through API or command line", f"`storage.audit`; {_YET}", "people",
+    ),
     "learned_patterns": Told(
         "**LearnedPattern**: what the council had learned of each agent, once an hour of market "
         "time", _DESK, "people, reports",
     ),
     "service_health": Told(
         "**ServiceHealth**: how a process is, once a minute of wall time, kept for 30 days", _DESK,
-        "people, `/v1/system/health`",
+        "people",
     ),
     "trade_context": Told(
         "**TradeContext**: every closed trade with the decision that opened it: what was known, "
         "who said what with which weight, and what came of it",
-        "nobody: a view of trades, decisions, orders and reflections", "journal, reports, people",
+        "nobody: a view of trades, decisions, orders and reflections", "reports, people",
     ),
     "risk_log": Told(
         "**RiskLog**: all that bears on risk in one place",
         "nobody: a view of mode_changes, refusals, risk_events and operator_reports",
-        "`/v1/risk/events`, people",
+        "people, reports",
     ),
     "cost_tracker": Told(
         "**CostTracker**: every cost of trading as a line of its own; `storage.views.cost_days` "

@@ -59,7 +59,7 @@ TABLES: dict[str, Told] = {
     ),
     "risk_events": Told(
         "what bears on risk and is neither an order nor a change of mode",
-        "reconciliation, recovery", "`risk_log`",
+        "reconciliation, assertions, `POST /v1/risk/events`, recovery", "`risk_log`, API",
     ),
     "operator_reports": Told(
         "how the person at the desk is", "the operator, by API or command line",
@@ -86,7 +86,9 @@ TABLES: dict[str, Told] = {
         "saved folds and views, the last three; can be made anew from the ledger", _DESK,
         "desk on restart, API",
     ),
-    "proposals": Told("suggested changes that a person decides on", "monitor, reconciliation", "API"),
+    "proposals": Told(
+        "suggested changes that a person decides on", "monitor, reconciliation, assertions", "API",
+    ),
     "audit": Told(
         "who did what through API or command line", f"`storage.audit`; {_YET}", "people",
     ),

@@ -9,7 +9,8 @@ ConclaveError                 exit code, machine code and hint for whoever reads
 │   └── AmbiguousOutcome      nobody can say whether an order has arrived
 ├── LedgerError           1   the ledger said no
 │   ├── DuplicateRecord       the same key again with another content
-│   └── ChainBroken           a stored row no longer matches its hash
+│   ├── ChainBroken           a stored row no longer matches its hash
+│   └── DatabaseDamaged       the file itself can no longer be read
 ├── ModelError            1   an artifact that cannot or must not be loaded
 └── CheckFailed           1   a checker found a difference
 """
@@ -112,6 +113,12 @@ class ChainBroken(LedgerError):
     """A stored row no longer matches its hash."""
 
     code = "chain_broken"
+
+
+class DatabaseDamaged(LedgerError):
+    """The database's file can no longer be read as one."""
+
+    code = "database_damaged"
 
 
 class ModelError(ConclaveError):

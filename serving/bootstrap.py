@@ -48,6 +48,7 @@ from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
 from serving.pacing import Pacer
 from serving.plan import RunPlan
 from serving.promotion import Refresher, following, load_named
+from serving.recovering import sound_storage
 from serving.reports import SignalReports
 from serving.rules import (
     ACCOUNT,
@@ -66,6 +67,7 @@ from serving.sessions import Rates, SessionLog, Terms, shaping
 from serving.settings import Settings, load_settings
 from serving.system import SystemClock, environment, git_commit, platform_name
 from serving.telling import Teller
+from serving.upkeep import upkeep_of
 from sim.drift import shipped_reference
 from sim.opinions import widest
 from sim.worlds import DemoSource
@@ -267,7 +269,7 @@ def build_desk(plan: RunPlan, settings: Settings) -> Desk:
 
 def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     """Wire a desk on a feed."""
-    engine = open_storage(settings)
+    engine = sound_storage(settings, SystemClock())
     ensure_account(engine, plan.world, ACCOUNT, CURRENCY, "paper")
     market = market_for(settings, feed.symbols, feed.price, keep_market=feed.keep_market)
     commit = git_commit()
@@ -304,9 +306,11 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     )  # fmt: skip
     var_dir = settings.data.var_dir
     clock = SystemClock()
+    fold = Fold(strategy, SqlSnapshots(engine, plan.world))
+    market_clock = MarketClock(wall=clock if feed.wall_clock else None)
     return Desk(
         loop=loop,
-        fold=Fold(strategy, SqlSnapshots(engine, plan.world)),
+        fold=fold,
         source=feed.source,
         reader=Reader(engine, plan.world),
         memories=_memories(feed, settings.data.timeframe),
@@ -323,8 +327,9 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         teller=Teller(EventLog(engine, plan.world), Proposals(engine)),
         reports=SignalReports(var_dir / "reports" / "signals"),
         pacer=Pacer(plan.speed),
-        market_clock=MarketClock(wall=clock if feed.wall_clock else None),
+        market_clock=market_clock,
         refresher=Refresher(agents),
+        upkeep=upkeep_of(settings, loop, fold, ledger, list(market.routes), clock, market_clock),
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),

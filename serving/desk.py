@@ -42,6 +42,7 @@ from serving.schema import portfolio_of
 from serving.service import follow
 from serving.sessions import SessionLog
 from serving.telling import Teller
+from serving.upkeep import Upkeep
 from serving.wire import opinion_from
 from storage.ledger import SqlLedger
 from storage.queries import Reader
@@ -82,6 +83,7 @@ class Desk:
     journal : what a reflection must have.
     debating : who may answer once the agents have spoken.
     refresher : lets ``agents`` move to models that are promoted while they are here.
+    upkeep : state file, backups, measurements.
     """
 
     loop: TradingLoop
@@ -102,6 +104,7 @@ class Desk:
     refresher: Refresher
     asserting: Asserting
     journal: JournalRules
+    upkeep: Upkeep
     debating: Debating = field(default_factory=Debating)
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
@@ -132,7 +135,9 @@ class Desk:
             # Only after a good end: what failed may have left the fold ahead of the ledger.
             self.loop.shutdown(self.market_clock.now())
             self.fold.save()
+            self.upkeep.close()
         finally:
+            self.upkeep.stop()
             self.refresher.stop()
             self.reports.close()
             self.control.release_lease()
@@ -160,6 +165,7 @@ class Desk:
         if self.monitor is not None:
             self.monitor.resume(self.reader, self.memories)
         self.asserting.resume()
+        self.upkeep.begin()
         self._house()  # a kill that was ordered meanwhile comes first
         if states:
             log.info("finishing_bar", symbols=[state.symbol for state in states])
@@ -270,6 +276,7 @@ class Desk:
 
     def _hear(self, record: Any) -> None:
         self.teller.hear(record)
+        self.upkeep.hear(record)
         if self.monitor is not None:
             self.monitor.hear(record)
 
@@ -329,6 +336,7 @@ class Desk:
                 "assertions": self._assert,
             }
         )
+        self.upkeep.look(self.progress)
 
     def _obey_file(self) -> None:
         order = self.control.killed_by_file()

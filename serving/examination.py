@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from agents.contract import card_of
@@ -18,7 +19,9 @@ from serving.promotion import Past, load_named
 from serving.settings import Settings
 from serving.system import SystemClock
 from storage.engine import open_database
+from storage.migrate import current, revisions
 from storage.queries import Reader
+from storage.timescale import hypertables
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -38,26 +41,27 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def _database(settings: Settings) -> str:
-    from pathlib import Path
-
-    from storage.engine import open_database
-    from storage.migrate import current, revisions
-
     url = make_url(settings.database_url())
-    sqlite = url.get_backend_name() == "sqlite"
-    if sqlite and not Path(str(url.database)).exists():
+    name = url.get_backend_name()
+    if name == "sqlite" and not Path(str(url.database)).exists():
         return "none yet: the first run makes it"
     engine = open_database(settings.database_url())
     try:
         found = current(engine)
+        growing = _timescale(engine) if name == "postgresql" else ""
     finally:
         engine.dispose()
     newest = revisions()[-1]
     if found == newest:
-        return f"{url.get_backend_name()}, schema {found}"
-    return (
-        f"{url.get_backend_name()}, schema {found or 'missing'}: the next run brings it to {newest}"
-    )
+        return f"{name}, schema {found}{growing}"
+    return f"{name}, schema {found or 'missing'}: the next run brings it to {newest}{growing}"
+
+
+def _timescale(engine: Engine) -> str:
+    found = hypertables(engine)
+    if found is None:
+        return ", without TimescaleDB: ordinary tables"
+    return f", TimescaleDB with hypertables {', '.join(found) or 'none'}"
 
 
 def _models(settings: Settings) -> str:

@@ -22,7 +22,6 @@ from serving.bootstrap import (
     build_desk,
     council_service,
     live_agents,
-    open_storage,
 )
 from serving.commands.common import err, out, settings_from
 from serving.control import LEASE_TTL_MS
@@ -31,6 +30,7 @@ from serving.plan import RunPlan
 from serving.planning import Wish, default_profile, make_plan, source_of
 from serving.processes import alive, choose_port, port_free
 from serving.promotion import Refresher
+from serving.recovering import sound_storage
 from serving.settings import Settings
 from serving.supervisor import Supervisor
 from serving.system import SystemClock, environment
@@ -52,7 +52,7 @@ def start(wish: Wish) -> int:
     wish = replace(wish, local=wish.local or not settings.serving.ray)
     start_logging(settings, "up")
     token_of(settings.data.var_dir, None)  # the first write: says clearly if it cannot
-    engine = open_storage(settings)
+    engine = sound_storage(settings, SystemClock(), lambda text: err.print(text, markup=False))
     _refuse_second(Lease(engine, DESK_LEASE, "up", LEASE_TTL_MS, SystemClock()))
     plan = make_plan(wish, kind, settings, _ports(settings, local=wish.local))
     path = plan.save(settings.data.var_dir)

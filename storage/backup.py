@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,20 +20,33 @@ from storage.verify import VerifyReport, chain_rows, verify_chain
 def backup(engine: Engine, target: Path) -> VerifyReport:
     """Copy the whole database to a new file, verify the copy, and return its report.
 
-    The desk may go on writing: the copy is the database as of one instant.
+    The desk may go on writing: the copy is the database as of one instant. It gets its name when
+    it is whole and verified, not before.
 
     Raises
     ------
     UsageError : if ``target`` exists, or the database is not SQLite (use pg_dump).
-    LedgerError : if the copy does not verify; it is kept for inspection.
+    LedgerError : if the copy does not verify; it is kept for inspection as ``<target>.bad``.
     """
     if engine.dialect.name != "sqlite":
-        raise UsageError("backup", "copies SQLite files only", engine.dialect.name, "Use pg_dump.")
+        raise UsageError(
+            "backup", "copies SQLite files only", engine.dialect.name,
+            "Use pg_dump --format=custom, and pg_restore for the way back.",
+        )  # fmt: skip
     _refuse_existing(target)
     _make_folder(target)
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
     with engine.connect() as connection:
-        _copy(connection.connection.driver_connection, target)
-    return _checked(target)
+        _copy(connection.connection.driver_connection, partial)
+    try:
+        report = _checked(partial)
+    except LedgerError:
+        partial.replace(target.with_name(f"{target.name}.bad"))
+        raise
+    sync(partial)
+    partial.replace(target)
+    return report
 
 
 def restore(source: Path, target: Path) -> VerifyReport:
@@ -56,11 +70,18 @@ def restore(source: Path, target: Path) -> VerifyReport:
         with closing(sqlite3.connect(source)) as connection:
             _copy(connection, unproven)
         report = _checked(unproven)
+        sync(unproven)
         unproven.rename(target)
     finally:  # what does not verify must not stand where the desk would take it for its ledger
         for name in ("", "-wal", "-shm"):
             unproven.with_name(unproven.name + name).unlink(missing_ok=True)
     return report
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk, so that a name given to it then survives a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def export_lines(engine: Engine) -> Iterator[str]:

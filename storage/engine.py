@@ -10,9 +10,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from domain.errors import ConclaveError, LedgerError, ServiceUnreachable, SettingError
+from domain.errors import (
+    ConclaveError,
+    DatabaseDamaged,
+    LedgerError,
+    ServiceUnreachable,
+    SettingError,
+)
 
 _LOCK = 0x636F6E636C617665  # "conclave": the advisory lock of every writer on PostgreSQL
 _WRITES = "conclave_writes"
@@ -21,6 +28,12 @@ _WRITES = "conclave_writes"
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file."""
     return f"sqlite:///{path}"
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file of a SQLite URL, None for another kind of database."""
+    target = make_url(url)
+    return Path(str(target.database)) if target.get_backend_name() == "sqlite" else None
 
 
 def open_database(url: str, *, busy_ms: int = 10_000) -> Engine:
@@ -97,7 +110,8 @@ def _open_sqlite(target: URL, busy_ms: int) -> Engine:
     engine = create_engine(target, connect_args={"timeout": busy_ms / 1000})
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _record: object) -> None:
+    def prepare(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = _identity(path)
         connection.isolation_level = None  # transactions begin where `begin` below says
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -106,6 +120,12 @@ def _open_sqlite(target: URL, busy_ms: int) -> Engine:
         except sqlite3.Error as error:
             connection.close()
             raise explain(error, path) or error from error
+
+    @event.listens_for(engine, "checkout")
+    def same_file(_connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        # Another file in its place is a restored ledger: nobody may go on with the damaged one.
+        if _identity(path) not in (None, record.info["file"]):
+            raise DisconnectionError
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -119,6 +139,14 @@ def _open_sqlite(target: URL, busy_ms: int) -> Engine:
             raise clear from error
 
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _open_postgresql(target: URL) -> Engine:
@@ -164,10 +192,11 @@ _CLEAR: dict[int, tuple[type[ConclaveError], str, str]] = {
         "Check the disk; restore a backup if it is damaged.",
     ),
     sqlite3.SQLITE_CORRUPT: (
-        LedgerError, "is damaged", "Keep the file, and restore the newest backup.",
+        DatabaseDamaged, "is damaged", "Keep the file, and run: conclave ledger restore",
     ),
     sqlite3.SQLITE_NOTADB: (
-        LedgerError, "is not a SQLite database", "Choose another DATABASE_URL.",
+        DatabaseDamaged, "is not a SQLite database",
+        "Choose another DATABASE_URL; if it was one, run: conclave ledger restore",
     ),
     sqlite3.SQLITE_FULL: (
         LedgerError, "cannot grow: the disk is full", "Make room; nothing was half-written.",

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, func, select, table
 
 from domain.errors import LedgerError, UsageError
 from storage.engine import read, write
@@ -34,14 +34,18 @@ def downgrade(engine: Engine, revision: str, *, discard: bool = False) -> str | 
 
     Raises
     ------
-    LedgerError : if records would be lost and ``discard`` is not set, or as :func:`upgrade`.
+    LedgerError : if a table of the ledger that holds records would be dropped and ``discard`` is
+        not set, or as :func:`upgrade`. What was discarded stays in the chain, which from then on
+        no longer verifies.
     UsageError : if there is no such revision.
     """
-    if revision == "base" and not discard and _has_records(engine):
-        raise LedgerError(
-            "ledger", "is never dropped while it holds records", hint="Back it up, then discard it."
-        )
-    return _run(engine, revision, command.downgrade) or None
+
+    def step(config: Config, to: str) -> None:
+        if not discard:
+            _refuse_loss(config.attributes["connection"], to)
+        command.downgrade(config, to)
+
+    return _run(engine, revision, step) or None
 
 
 def current(engine: Engine) -> str | None:
@@ -56,14 +60,22 @@ def revisions() -> list[str]:
     return [script.revision for script in scripts.walk_revisions()][::-1]
 
 
-def sql(dialect: str) -> str:
-    """Return all migrations as SQL text for ``postgresql`` (or ``sqlite``), run by nobody."""
+def sql(dialect: str, down_to: str | None = None) -> str:
+    """Return all migrations as SQL text for ``postgresql`` (or ``sqlite``), run by nobody.
+
+    Parameters
+    ----------
+    down_to : revision, or ``base``: the way down to it from the newest one instead.
+    """
     config = _config()
     config.attributes["dialect"] = dialect
-    text_ = StringIO()
-    config.output_buffer = text_
-    command.upgrade(config, "head", sql=True)
-    return text_.getvalue()
+    text = StringIO()
+    config.output_buffer = text
+    if down_to is None:
+        command.upgrade(config, "head", sql=True)
+    else:
+        command.downgrade(config, f"{revisions()[-1]}:{down_to}", sql=True)
+    return text.getvalue()
 
 
 def _run(engine: Engine, revision: str, step: Callable[[Config, str], None]) -> str:
@@ -93,8 +105,17 @@ def _refuse_newer(connection: Connection) -> None:
         )  # fmt: skip
 
 
-def _has_records(engine: Engine) -> bool:
-    with read(engine) as connection:
-        if not inspect(connection).has_table("chain"):
-            return False
-        return connection.execute(text("SELECT seq FROM chain LIMIT 1")).first() is not None
+def _refuse_loss(connection: Connection, down_to: str) -> None:
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is None:
+        return
+    kept = () if down_to == "base" else revisions()[: revisions().index(down_to) + 1]
+    scripts = ScriptDirectory.from_config(_config())
+    for script in scripts.walk_revisions("base", found):
+        for name in () if script.revision in kept else script.module.LEDGER:
+            rows = connection.execute(select(func.count()).select_from(table(name))).scalar()
+            if rows:
+                raise LedgerError(
+                    f"table {name}", "is never dropped while it holds records", rows,
+                    "Make a backup, then migrate down with discard.",
+                )  # fmt: skip

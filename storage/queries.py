@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from sqlalchemy import Engine, Row, Select, func, select
+from sqlalchemy import Double, Engine, Row, Select, cast, func, select
 
 from domain.decision import Decision
 from domain.market import BarFrame
@@ -27,6 +27,7 @@ from storage.schema import (
     metadata,
     postings,
     reflections,
+    trades,
 )
 
 R = TypeVar("R")
@@ -68,6 +69,12 @@ def worlds(engine: Engine) -> list[WorldInfo]:
     query = select(chain.c.world, func.min(chain.c.seq), last, func.count()).group_by(chain.c.world)
     with read(engine) as connection:
         return [WorldInfo(*row) for row in connection.execute(query.order_by(last.desc()))]
+
+
+def hash_at(engine: Engine, seq: int) -> str | None:
+    """Return the hash of a row of the chain, None if there is no such row."""
+    with read(engine) as connection:
+        return connection.execute(select(chain.c.hash).where(chain.c.seq == seq)).scalar()
 
 
 def table_counts(engine: Engine) -> dict[str, int]:
@@ -138,6 +145,16 @@ class Reader:
     ) -> Page[ClosedTrade]:
         """Return closed trades; ``where`` takes symbol, account, strategy, reason, …"""
         return self.page(ClosedTrade, limit=limit, before_seq=before_seq, **where)
+
+    def wins(self, account: str) -> tuple[int, int]:
+        """Return (closed trades, those with a profit) of an account."""
+        won = func.count().filter(cast(trades.c.pnl, Double) > 0)
+        query = select(func.count(), won).where(
+            trades.c.world == self._world, trades.c.account == account
+        )
+        with read(self._engine) as connection:
+            n, k = connection.execute(query).one()
+            return n, k
 
     def trade(self, trade_id: str) -> tuple[int, ClosedTrade] | None:
         """Return (seq, trade) by id, or None."""

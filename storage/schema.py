@@ -169,6 +169,7 @@ orders = _ledger(
     _text("id"), _text("account"), _text("symbol"), _text("side"), _money("qty"), _text("type"),
     _int("created_at"), _text("decision_id"), _text("intent"), _money("price", null=True),
     _money("trigger", null=True), Column("reduce_only", Boolean, nullable=False),
+    index=("decision_id",),
 )  # fmt: skip
 
 fills = _ledger(
@@ -285,6 +286,19 @@ proposals = Table(
 
 audit = Table(
     "audit", metadata, _id(), _int("at"), _text("actor"), _text("action"), _json("body"),
+)  # fmt: skip
+
+learned_patterns = Table(
+    "learned_patterns", metadata, _text("world"), _text("symbol"), _text("agent"), _int("at"),
+    _real("weight"), _real("brier", null=True), _real("skill_1e4", null=True), _int("n"),
+    _text("seat"), PrimaryKeyConstraint("world", "symbol", "agent", "at"),
+)  # fmt: skip
+
+service_health = Table(
+    "service_health", metadata, _text("service"), _int("at"), _text("world"), _int("pid"),
+    _text("status"), _int("rss_bytes"), _real("cpu_seconds"), _real("lag_seconds"),
+    _int("decisions"), _text("via"), _real("feed_age_seconds", null=True),
+    PrimaryKeyConstraint("service", "at"),
 )  # fmt: skip
 
 TYPED: tuple[Table, ...] = (

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 
-from domain.errors import LedgerError
+from domain.errors import DatabaseDamaged, LedgerError
 from storage import kinds
+from storage.bookkeeping import BadRow, Books
 from storage.chaining import GENESIS, link
 from storage.engine import read
 from storage.schema import TYPED, chain, snapshots
@@ -40,72 +40,64 @@ class VerifyReport:
     totals: dict[str, str]
 
 
-class _Bad(Exception):
-    def __init__(self, seq: int, problem: str) -> None:
-        self.seq, self.problem = seq, problem
-        super().__init__(problem)
-
-
 @dataclass(slots=True)
-class _Walk:
-    """Where the walk is, and the books so far."""
+class Walk:
+    """Where a walk along the chain is: the last good row, and its hash."""
 
     seq: int = 0
     digest: str = GENESIS
-    open_entries: dict[tuple[str, str, str], tuple[int, Decimal]] = field(default_factory=dict)
-    totals: dict[tuple[str, str, str, str], Decimal] = field(default_factory=dict)
 
     def step(self, link_row: Any, row: dict[str, Any] | None) -> None:
+        """Check the next row, whose ``world`` is taken out of it.
+
+        Raises
+        ------
+        BadRow : if it is not the row that was appended here.
+        """
         seq, world, name, key, stored = link_row
         if seq != self.seq + 1:
-            raise _Bad(self.seq + 1, "is missing from the chain")
+            raise BadRow(self.seq + 1, "is missing from the chain")
         if name not in kinds.BY_NAME:
-            raise _Bad(seq, f"is of the unknown kind {name!r}")
+            raise BadRow(seq, f"is of the unknown kind {name!r}")
         if row is None:
-            raise _Bad(seq, f"is missing from {kinds.BY_NAME[name].table.name}")
+            raise BadRow(seq, f"is missing from {kinds.BY_NAME[name].table.name}")
         if row.pop("world") != world:
-            raise _Bad(seq, "was moved to another world")
+            raise BadRow(seq, "was moved to another world")
         try:
             digest = link(self.digest, name, world, kinds.BY_NAME[name].hashed(key, row))
         except (TypeError, ValueError, LedgerError) as error:
-            raise _Bad(seq, f"holds a value that was never appended ({error})") from error
+            raise BadRow(seq, f"holds a value that was never appended ({error})") from error
         if digest != stored:
-            raise _Bad(seq, f"does not match its hash: this {name}, its place or its link changed")
+            raise BadRow(
+                seq, f"does not match its hash: this {name}, its place or its link changed"
+            )
         self.seq, self.digest = seq, digest
-        if name == "posting":
-            self._book(seq, world, row)
-
-    def _book(self, seq: int, world: str, row: dict[str, Any]) -> None:
-        amount = Decimal(row["amount"])
-        entry = (world, row["entry"], row["asset"])
-        first, before = self.open_entries.pop(entry, (seq, Decimal(0)))
-        if total := kinds.EXACT.add(before, amount):
-            self.open_entries[entry] = (first, total)
-        book = (world, row["account"], row["book"], row["asset"])
-        self.totals[book] = kinds.EXACT.add(self.totals.get(book, Decimal(0)), amount)
-
-    def balance(self) -> None:
-        for (_, entry, asset), (seq, total) in self.open_entries.items():
-            raise _Bad(seq, f"begins entry {entry}, whose {asset} postings sum to {total}")
 
 
-def verify_chain(engine: Engine) -> VerifyReport:
-    """Check every row of every world: numbers, content, links, and that each entry balances.
+def verify_chain(engine: Engine, tick: Callable[[int], None] | None = None) -> VerifyReport:
+    """Check every row of every world: numbers, content, links, and that the books add up.
 
     What a chain cannot show by itself is a cut at its end; rows beyond the end and snapshots of
     rows that are gone are reported, and a head noted elsewhere settles it.
+
+    Parameters
+    ----------
+    tick : called now and then with the number of rows checked.
     """
-    walk = _Walk()
-    bad: _Bad | None = None
+    walk, books = Walk(), Books()
+    bad: BadRow | None = None
     try:
         with read(engine) as connection:  # one view: rows appended meanwhile do not count
             for link_row, row in chain_rows(connection):
                 walk.step(link_row, row)
-            walk.balance()
+                books.take(walk.seq, link_row.world, link_row.kind, row or {})
+                if tick is not None and walk.seq % _CHUNK == 0:
+                    tick(walk.seq)
+            books.close()
             _refuse_beyond(connection, walk.seq)
-    except _Bad as found:
+    except BadRow as found:
         bad = found
-    totals = {" ".join(book): kinds.decimal_text(sum_) for book, sum_ in walk.totals.items()}
+    totals = {" ".join(book): kinds.decimal_text(sum_) for book, sum_ in books.totals.items()}
     return VerifyReport(
         ok=bad is None,
         rows=walk.seq,
@@ -117,21 +109,64 @@ def verify_chain(engine: Engine) -> VerifyReport:
     )
 
 
-def chain_rows(connection: Connection) -> Iterator[tuple[Any, dict[str, Any] | None]]:
-    """Iterate over (row of the chain, its typed row with ``world``, or None if that is gone)."""
-    after, size = 0, _CHUNK
+def verify_tail(engine: Engine, rows: int) -> str:
+    """Check the newest rows against the hash before them; return what is wrong, "" if nothing."""
+    try:
+        with read(engine) as connection:
+            head = connection.execute(select(func.max(chain.c.seq))).scalar() or 0
+            before = select(chain.c.seq, chain.c.hash).where(chain.c.seq == max(head - rows, 0))
+            start = connection.execute(before).first()
+            walk = Walk() if start is None else Walk(*start)
+            for link_row, row in chain_rows(connection, walk.seq):
+                walk.step(link_row, row)
+            _refuse_beyond(connection, walk.seq)
+    except BadRow as bad:
+        return f"row {bad.seq} {bad.problem}"
+    return ""
+
+
+def trouble(engine: Engine, rows: int = 2_000) -> str:
+    """Look for damage within a second: the file's structure (SQLite) and the newest rows.
+
+    Returns
+    -------
+    What is wrong, "" if nothing; :func:`verify_chain` is what looks at everything.
+    """
+    try:
+        if engine.dialect.name == "sqlite":
+            with read(engine) as connection:
+                found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+            if found != "ok":
+                return " ".join(found.replace("*** in database main ***", "").split())
+        return verify_tail(engine, rows)
+    except DatabaseDamaged as error:
+        return error.message
+
+
+def chain_rows(
+    connection: Connection, after: int = 0
+) -> Iterator[tuple[Any, dict[str, Any] | None]]:
+    """Iterate over (row of the chain, its typed row with ``world``, or None if that is gone).
+
+    Raises
+    ------
+    BadRow : at a row that cannot be read, or that the chain does not know.
+    """
+    size = _CHUNK
     while True:
         try:
             links, rows = _chunk(connection, after, size)
         except LedgerError as error:  # a damaged page: go row by row to name the first one
             if size == 1:
-                raise _Bad(after + 1, f"cannot be read ({error.message})") from error
+                raise BadRow(after + 1, f"cannot be read ({error.message})") from error
             size = 1
             continue
         for link_row in links:
             yield link_row, rows.pop((link_row.kind, link_row.seq), None)
         for name, seq in sorted(rows, key=lambda place: place[1]):
-            raise _Bad(seq, f"is in {kinds.BY_NAME[name].table.name} but not in the chain as such")
+            raise BadRow(
+                seq, f"is in {kinds.BY_NAME[name].table.name} but not in the chain as such"
+            )
         if len(links) < size:
             return
         after = links[-1].seq
@@ -156,4 +191,4 @@ def _refuse_beyond(connection: Connection, head: int) -> None:
     for table in (*TYPED, snapshots):
         newest = connection.execute(select(func.max(table.c.seq))).scalar()
         if newest is not None and newest > head:
-            raise _Bad(head + 1, f"is missing: {table.name} goes on to row {newest}")
+            raise BadRow(head + 1, f"is missing: {table.name} goes on to row {newest}")

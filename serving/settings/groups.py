@@ -124,6 +124,15 @@ class DataSettings(Group):
         30, ge=1, le=365, description="history scored before the first live bar, days"
     )
     samples: Folder | None = Field(None, description="folder of sample bars for tests")
+    backup_minutes: int = Field(
+        60, ge=0, description="wall time between two backups of the database, minutes; 0 = none"
+    )
+    backup_hourly: int = Field(24, ge=1, description="newest backups that are kept")
+    backup_daily: int = Field(7, ge=0, description="days whose last backup is kept as well")
+    recover: bool = Field(
+        True,
+        description="whether a damaged ledger is replaced at start by the last state that verifies",
+    )
 
     @field_validator("symbols")
     @classmethod

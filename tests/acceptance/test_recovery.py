@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
@@ -101,6 +102,36 @@ def test_replay_when_run_again_after_its_end_then_nothing_is_added(
     again = replay(tmp_path, bars_file, "--timerange", "20250101-20250102")
     assert again.process.wait(60) == 0
     assert records(tmp_path) == before
+
+
+@pytest.mark.timeout(180)
+def test_up_when_the_ledger_was_damaged_meanwhile_then_it_starts_from_what_still_verifies(
+    tmp_path: Path, bars_file: Path
+) -> None:
+    first = replay(tmp_path, bars_file, "--timerange", "20250101-20250102")
+    assert first.process.wait(60) == 0
+    rows = verified(tmp_path)
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("DROP TRIGGER chain_no_update")
+        database.execute("UPDATE chain SET hash = 'x' WHERE seq = ?", (rows - 100,))
+    database.close()
+    again = replay(tmp_path, bars_file, "--timerange", "20250101-20250102")
+    assert again.process.wait(120) == 0
+    told = again.output.read_text()
+    assert f"row {rows - 100} does not match its hash" in told
+    assert "HALTED until armed" in told
+    assert verified(tmp_path) > rows - 100
+    assert list(tmp_path.glob("ledger.db.damaged-*"))
+
+
+def verified(var_dir: Path) -> int:
+    engine = open_database(sqlite_url(var_dir / "ledger.db"))
+    try:
+        report = verify_chain(engine)
+    finally:
+        engine.dispose()
+    assert report.ok, report.problem
+    return report.rows
 
 
 @pytest.mark.slow

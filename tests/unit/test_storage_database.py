@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine
+from sqlalchemy import Engine, PrimaryKeyConstraint
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -20,6 +20,7 @@ from domain.errors import (
     SettingError,
     UsageError,
 )
+from domain.operations import OperatorReport, Reflection, RiskEvent
 from storage import migrate
 from storage.backup import backup, restore
 from storage.checks import examples
@@ -94,10 +95,35 @@ def test_upgrade_when_the_database_is_newer_than_the_code_then_it_says_so(engine
 
 def test_downgrade_when_records_would_be_lost_then_it_is_refused(engine: Engine) -> None:
     migrate.upgrade(engine)
-    SqlLedger(engine, "w").append(examples(0))
-    with pytest.raises(LedgerError, match="never dropped"):
-        migrate.downgrade(engine, "base")
+    ledger = SqlLedger(engine, "w")
+    kept = [r for r in examples(0) if not isinstance(r, RiskEvent | OperatorReport | Reflection)]
+    ledger.append(kept)
+    assert migrate.downgrade(engine, "v0001") == "v0001"  # nothing of what v0002 brought is lost
+    assert migrate.upgrade(engine) == migrate.revisions()[-1]
+    assert ledger.verify().rows == len(kept)
+    ledger.append(examples(0))
+    for revision in ("v0001", "base"):
+        with pytest.raises(LedgerError, match=r"table \w+: is never dropped while.*got [1-9]"):
+            migrate.downgrade(engine, revision)
+        assert ledger.verify().rows == len(examples(0))
+    assert migrate.downgrade(engine, "v0001", discard=True) == "v0001"
     assert migrate.downgrade(engine, "base", discard=True) is None
+
+
+def test_upgrade_when_timescaledb_may_be_there_then_the_server_decides_on_hypertables() -> None:
+    sql = migrate.sql("postgresql")
+    for name, time in (("learned_patterns", "at"), ("service_health", "at")):
+        made = sql.index(f"CREATE TABLE {name}")
+        asked = sql.index(f"PERFORM create_hypertable('{name}', '{time}'")
+        assert made < asked
+        (key,) = [
+            c for c in metadata.tables[name].constraints if isinstance(c, PrimaryKeyConstraint)
+        ]
+        assert time in key.columns
+    assert sql.count("create_hypertable") == 2
+    assert "FROM pg_available_extensions WHERE name = 'timescaledb'" in sql
+    assert "%" not in sql  # drivers and offline mode disagree on how to write one
+    assert "timescaledb" not in migrate.sql("sqlite")
 
 
 def test_upgrade_when_the_revision_is_unknown_then_it_says_which_there_are(engine: Engine) -> None:

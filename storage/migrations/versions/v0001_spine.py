@@ -13,16 +13,17 @@ down_revision = None
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 MONEY = sa.Text().with_variant(sa.Numeric(), "postgresql")
 
-LEDGER = (
+TYPED = (
     "bars", "opinions", "outcomes", "decisions", "orders", "fills", "postings", "trades",
     "refusals", "equity_marks", "mode_changes",
 )  # fmt: skip
 ORDINARY = (
     "accounts", "symbols", "outbox", "inbox", "jobs", "leases", "snapshots", "proposals", "audit",
 )  # fmt: skip
+LEDGER = ("chain", *TYPED, "events")
 INSERT_ONLY = {
     "chain": [["seq"], ["world", "record_key", "kind"]],
-    **{table: [["seq"]] for table in LEDGER},
+    **{table: [["seq"]] for table in TYPED},
     "events": [["id"], ["world", "key"]],
 }
 
@@ -41,7 +42,7 @@ def downgrade() -> None:
     for table in INSERT_ONLY:
         for statement in triggers.remove(op.get_context().dialect.name, table):
             op.execute(statement)
-    for table in (*ORDINARY, "events", *LEDGER, "chain"):
+    for table in (*ORDINARY, "events", *TYPED, "chain"):
         op.drop_table(table)
 
 

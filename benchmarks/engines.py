@@ -7,8 +7,8 @@ EMA 10/20 on BTC/USDT:USDT of 2025, always long or short one coin from the twent
 at the next open for 5 bp a side and nothing else (``configs/oracle.yaml``). Each peer runs in an
 environment of its own (``pip install backtesting``, … ``vectorbt``, … ``nautilus_trader``), in a
 process of its own, measured by its own CPU clock: medians over repeats after a warm-up. Trades are
-held against ours bar by bar and price by price (the peers' forced last close aside), equity at every close;
-nautilus_trader fills at other prices by design, so that only its speed is compared.
+held against ours bar by bar and price by price (the peers' forced last close aside), equity at
+every close; nautilus_trader fills at other prices by design: only its speed is compared.
 """
 
 from __future__ import annotations

@@ -115,9 +115,12 @@ def main() -> None:
     cold = min(elsewhere("--data", data, "--compiled")[1] for _ in range(3))
     day = min(command_line(told.data) for _ in range(3))
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", f"{slope * 1e6:.0f} µs a bar or order and {floor:.2f} s once, R² {r2:.4f}. A "
-              f"cold process has the compiled engine's year after {cold:.1f} s, `conclave backtest` of "
-              f"a day after {day:.1f} s (wall, best of three)."]  # fmt: skip
+    lines += [
+        "",
+        f"{slope * 1e6:.0f} µs a bar or order and {floor:.2f} s once, R² {r2:.4f}. "
+        f"A cold process has the compiled engine's year after {cold:.1f} s, "
+        f"`conclave backtest` of a day after {day:.1f} s (wall, best of three).",
+    ]
     show(told.out, HEADING, TOOL, lines)
 
 

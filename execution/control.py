@@ -96,11 +96,12 @@ class Controls(LoopState):
         reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
         orders = self._shut(records, change, reason if flatten else None)
         try:
-            self._send(records, orders)
+            self._write(records, orders)
         except (LedgerError, ServiceUnreachable):
             # Nothing can be written down now; what makes the account safer goes out all the same.
             self._dispatch.send(orders)
             raise
+        self._scribe.commit(self._dispatch.send(orders))
         return change
 
     def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
@@ -148,10 +149,13 @@ class Controls(LoopState):
 
     def _send(self, records: list[Any], orders: Sequence[Order]) -> None:
         # On the ledger first: an order that was sent is always known.
+        self._write(records, orders)
+        self._scribe.commit(self._dispatch.send(orders))
+
+    def _write(self, records: list[Any], orders: Sequence[Order]) -> None:
         for order in orders:
             self._take(records, order)
         self._scribe.commit(records)
-        self._scribe.commit(list(self._dispatch.send(orders)))
 
     def _shut(
         self, records: list[Any], change: ModeChange, reason: ExitReason | None

@@ -211,7 +211,6 @@ class Asserting:
     write : appends a risk event to the ledger.
     """
 
-    world: str
     measuring: Measuring
     write: Callable[[RiskEvent], None]
     _done: int | None = None
@@ -267,7 +266,7 @@ class Asserting:
         self.measuring.snapshots.save(SNAPSHOT, TOLD, 0, body)
 
     def _event(self, verdict: Verdict, at: int) -> RiskEvent:
-        body = {**plain(verdict), "world": self.world}
+        body: dict[str, Any] = plain(verdict)
         if not verdict.passed:
             body["suggestion"] = plain(self.measuring.suggest(verdict))
         level: Any = "info" if verdict.passed else "warning"

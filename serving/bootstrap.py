@@ -387,7 +387,7 @@ def asserting_on(
         reader, SqlSnapshots(engine, world), ACCOUNT, feed.symbols, settings.data.timeframe,
         limits_of(settings), suggesting(settings), backtest, settings.serving.monitor,
     )  # fmt: skip
-    return Asserting(world, measuring, write)
+    return Asserting(measuring, write)
 
 
 def journal_rules(settings: Settings) -> JournalRules:

@@ -21,6 +21,7 @@ from domain.market import MarketState, parse_symbol
 from domain.ports import Clock, Needs
 from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
+from execution.dispatch import RECONCILIATION
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
@@ -291,7 +292,7 @@ class CouncilService:
             "speed": self.plan.speed,
             "desk": {k: info.get(k) for k in ("phase", "done", "decided", "via", "as_of", "pid")},
             "drifts": self.proposed(DRIFT),
-            "failures": self.proposed(ASSERTION),
+            "failures": [*self.proposed(RECONCILIATION), *self.proposed(ASSERTION)],
             "rows": self.reader.counts(),
         }
 

@@ -46,16 +46,17 @@ def event_of(record: Any) -> tuple[str, Event] | None:
     return None
 
 
-def proposal_of(record: Any) -> dict[str, Any] | None:
+def proposal_of(record: Any, world: str) -> dict[str, Any] | None:
     """Return the body of the proposal that a row opens: a difference, or a failed assertion."""
     if not isinstance(record, RiskEvent) or record.level == "info":
         return None
     if record.kind == ASSERTION:
-        return _failed_assertion(record)
+        return _failed_assertion(record, world)
     if record.kind != RECONCILIATION or record.level != "error":
         return None
     return {
         "key": f"{RECONCILIATION} {record.key}",
+        "world": world,
         "account": record.account,
         "at": iso(record.at),
         "what": f"broker and ledger differ: {record.subject}",
@@ -65,14 +66,14 @@ def proposal_of(record: Any) -> dict[str, Any] | None:
     }
 
 
-def _failed_assertion(record: RiskEvent) -> dict[str, Any]:
+def _failed_assertion(record: RiskEvent, world: str) -> dict[str, Any]:
     body, advice = record.body, record.body["suggestion"]
     figures = {name: body[name] for name in ("value", "limit", "rule", "unit", "n", "evidence")}
     change = None if advice["setting"] is None else {k: advice[k] for k in ("setting", "now", "to")}
     return {
         "key": f"{ASSERTION} {record.key}",
-        "topic": f"{body['world']} {record.account} {record.subject}",
-        "world": body["world"],
+        "topic": f"{world} {record.account} {record.subject}",
+        "world": world,
         "account": record.account,
         "at": iso(record.at),
         "assertion": record.subject,
@@ -101,7 +102,7 @@ class Teller:
         found = event_of(record)
         if found is not None:
             self._waiting.append(found)
-        question = proposal_of(record)
+        question = proposal_of(record, self.log.world)
         if question is not None:
             self._asking.append((record.kind, record.at, question))
 

@@ -19,7 +19,7 @@ class EventLog:
 
     def __init__(self, engine: Engine, world: str) -> None:
         self._engine = engine
-        self._world = world
+        self.world = world
 
     def append(self, event: Event, key: str = "") -> int:
         """Store an event and return its id; the same key again returns the old id.
@@ -35,7 +35,7 @@ class EventLog:
         named = [key or short_hash(event, 32) for key, event in zip(given, batch, strict=True)]
         with write(self._engine) as connection:
             query = select(events.c.key, events.c.id).where(
-                events.c.world == self._world, events.c.key.in_(named)
+                events.c.world == self.world, events.c.key.in_(named)
             )
             ids = {row.key: row.id for row in connection.execute(query)}
             rows: list[dict[str, Any]] = []
@@ -44,7 +44,7 @@ class EventLog:
                 if key not in ids:
                     ids[key] = fresh + len(rows)
                     rows.append({
-                        "id": ids[key], "world": self._world, "key": key, "kind": event.kind,
+                        "id": ids[key], "world": self.world, "key": key, "kind": event.kind,
                         "at": event.at, "level": event.level, "body": event.body,
                     })  # fmt: skip
             if rows:
@@ -55,7 +55,7 @@ class EventLog:
         """Return up to ``limit`` (id, event) with a greater id, oldest first."""
         query = (
             select(events)
-            .where(events.c.world == self._world, events.c.id > event_id)
+            .where(events.c.world == self.world, events.c.id > event_id)
             .order_by(events.c.id)
             .limit(limit)
         )
@@ -65,13 +65,13 @@ class EventLog:
 
     def of_kind(self, kind: str) -> list[Event]:
         """Return all events of one kind, oldest first."""
-        query = select(events).where(events.c.world == self._world, events.c.kind == kind)
+        query = select(events).where(events.c.world == self.world, events.c.kind == kind)
         with read(self._engine) as connection:
             rows = connection.execute(query.order_by(events.c.id)).all()
         return [Event(row.kind, row.at, row.body, row.level) for row in rows]
 
     def last_id(self) -> int:
         """Return the newest id of this world, 0 if there is none."""
-        query = select(func.max(events.c.id)).where(events.c.world == self._world)
+        query = select(func.max(events.c.id)).where(events.c.world == self.world)
         with read(self._engine) as connection:
             return connection.execute(query).scalar() or 0

@@ -101,7 +101,7 @@ class Session:
             self.reader, SqlSnapshots(engine, WORLD), "paper", [PERP.symbol], "1h",
             limits_of(settings), suggesting(settings), backtest, monitored=False,
         )  # fmt: skip
-        self.asserting = Asserting(WORLD, measuring, self.loop.note)
+        self.asserting = Asserting(measuring, self.loop.note)
         self.asserting.resume()
 
     def play(self, frame: BarFrame, start: int = 0, stop: int | None = None) -> None:

@@ -189,15 +189,26 @@ def test_reconcile_when_the_desk_was_down_meanwhile_then_it_halts_before_the_fir
     assert list(in_order(ledger)) == before  # the same difference is written down once
 
 
+def test_kill_when_only_what_came_of_it_cannot_be_written_down_then_nothing_is_sent_twice():
+    ledger = Full(MemoryLedger())
+    loop, broker, _ = scene({2: "LONG"}, ledger, breaks_on="kill")
+    play(loop, BARS[:4])
+    ledger.after = 1  # the order itself is written down, the doubt about it is not
+    with pytest.raises(ServiceUnreachable, match="locked"):
+        loop.kill("me", "drill", BARS[3].close_ms)
+    assert [broker.sent[order.id] for order in rows(ledger, Order) if order.intent == "kill"] == [1]
+
+
 class Full:
-    """A ledger whose disk is full from some row on."""
+    """A ledger that is locked from some append on."""
 
     def __init__(self, ledger):
-        self._ledger, self.full = ledger, False
+        self._ledger, self.after = ledger, None  # how many more appends it takes; None = any
 
     def append(self, records):
-        if self.full:
+        if self.after == 0:
             raise ServiceUnreachable("database", "is locked")
+        self.after = None if self.after is None else self.after - 1
         return self._ledger.append(records)
 
     def __getattr__(self, name):
@@ -212,7 +223,7 @@ def test_kill_when_nothing_can_be_written_down_then_the_exit_goes_out_all_the_sa
         replace(LoopSettings({PERP.symbol: PERP.symbol})), limits=NO_LIMITS, sizing=FIXED,
     )  # fmt: skip
     play(loop, BARS[:4])
-    ledger.full = True
+    ledger.after = 0
     with pytest.raises(ServiceUnreachable, match="locked"):
         loop.kill("me", "drill", BARS[3].close_ms)
     assert [order.intent for order in broker.open_orders()] == ["kill"]

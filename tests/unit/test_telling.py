@@ -33,6 +33,7 @@ def test_teller_when_broker_and_ledger_differ_then_one_proposal_is_opened_howeve
         "reconciliation", "open", 300_000,
     )  # fmt: skip
     assert proposal.body["figures"] == APART
+    assert proposal.body["world"] == "demo"
     assert "conclave arm" in proposal.body["action"]
     told = [told.level for _, told in log.after()]
     assert told == ["error", "info"]

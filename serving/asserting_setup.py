@@ -13,11 +13,11 @@ from execution.funding import FundingRate
 from serving.asserting import Backtest, Limits, Suggestion
 from serving.settings import Settings
 from sim.assertions import Verdict
-from sim.backtest import BacktestRules, plain_states, run_backtest
+from sim.backtest import BacktestRules, run_backtest, unasked_states
 from sim.metrics import Run
 from storage.queries import Reader
 
-_PAST_BARS = 300  # before the first bar traded, for strategies that read a past
+_PAST_BARS = 2_400  # before the first bar traded: the longest window of a feature and more
 _HOUR_MS = 60 * MINUTE_MS
 
 
@@ -69,7 +69,7 @@ def session_backtest(
         return run_backtest(
             known, strategy(), instruments[route],
             rules=replace(rules, initial_cash=Decimal(repr(capital))),
-            states=plain_states(known, start_ms=start, end_ms=end),
+            states=unasked_states(known, rules, start, end),
             exec_frame=None if route == symbol else frames[route], funding=funding,
         ).run  # fmt: skip
 

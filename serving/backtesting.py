@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data.memory import MarketMemory
 from domain.decision import Decision
 from domain.errors import DataRefused, UsageError
 from domain.market import Bar, BarFrame, Instrument, MarketState, market_of, symbol_on
@@ -23,7 +22,7 @@ from serving.market_files import BarsFile, funding_for, load_bars, require_bars
 from serving.rules import Market, backtest_rules, market_for
 from serving.settings import Settings
 from serving.trials import NOT_LOGGED, Count, Look, count, record
-from sim.backtest import BacktestResult, BacktestRules, plain_states, run_backtest
+from sim.backtest import BacktestResult, BacktestRules, run_backtest, unasked_states
 from sim.evaluate import Steps, quiet
 from sim.opinions import Progress, widest
 from sim.panel import Range
@@ -33,7 +32,6 @@ from storage.memory import MemoryLedger
 R = TypeVar("R")
 _ASKS_AGENTS = "council"
 _LET_GO = (Bar, Opinion, Outcome, Decision)
-_BARS_UNASKED = 250  # in the states of a strategy that asks nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def run(setup: Setup, steps: Steps = quiet) -> BacktestResult:
     nobody starts with the range, as it does in other engines and in a replay.
     """
     total = len(setup.traded)
-    states = _unasked(setup)
+    states = unasked_states(setup.traded, setup.rules)
     opinions: OpinionSource | None = None
     if setup.agents:
         states, opinions = taped(setup, steps("bars asked about"))
@@ -127,15 +125,6 @@ def run(setup: Setup, steps: Steps = quiet) -> BacktestResult:
         ledger=MoneyLedger(), sha256=setup.bars.sha256,
         progress=lambda done: progress(done, total),
     )  # fmt: skip
-
-
-def _unasked(setup: Setup) -> Iterable[MarketState]:
-    # Stops by ATR and regime need features: the same ones that a replay of these bars would have.
-    if not setup.rules.levels.on:
-        return plain_states(setup.traded)
-    memory = MarketMemory(setup.traded.symbol, setup.traded.timeframe, keep=None)
-    memory.append(setup.traded)
-    return memory.states(bars=_BARS_UNASKED)
 
 
 def taped(setup: Setup, progress: Progress) -> tuple[Sequence[MarketState], Tape]:

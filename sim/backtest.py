@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from data.memory import MarketMemory
 from domain.canonical import canonical_json
 from domain.decision import ExitReason
 from domain.errors import DataRefused
@@ -37,6 +38,7 @@ from sim.metrics import Metric, Run, measure
 from sim.targets import Value, extremes, success
 from storage.memory import MemoryLedger
 
+_BARS = 250  # in a state, unless somebody reads more
 _NO_FEATURES = FeatureFrame((), np.empty((1, 0)), "none")
 
 
@@ -178,7 +180,7 @@ def trades_sha256(trades: Iterable[ClosedTrade]) -> str:
 
 
 def plain_states(
-    frame: BarFrame, bars: int = 250, start_ms: int | None = None, end_ms: int | None = None
+    frame: BarFrame, bars: int = _BARS, start_ms: int | None = None, end_ms: int | None = None
 ) -> Iterator[MarketState]:
     """Iterate over the states at the close of each bar in [start, end), without features.
 
@@ -194,6 +196,20 @@ def plain_states(
         cut = frame.slice(i + 1 - min(bars, run), i + 1)
         as_of = int(frame.ts[i]) + frame.step_ms
         yield MarketState(frame.symbol, frame.timeframe, as_of, cut, _NO_FEATURES, run)
+
+
+def unasked_states(
+    frame: BarFrame, rules: BacktestRules, start_ms: int | None = None, end_ms: int | None = None
+) -> Iterable[MarketState]:
+    """Return the states in [start, end) of a strategy that asks nobody.
+
+    Stops by ATR and regime need features: then those that a replay of these bars would have.
+    """
+    if not rules.levels.on:
+        return plain_states(frame, start_ms=start_ms, end_ms=end_ms)
+    memory = MarketMemory(frame.symbol, frame.timeframe, keep=None)
+    memory.append(frame)
+    return memory.states(start_ms, end_ms, _BARS)
 
 
 class NoOpinions:

@@ -6,6 +6,7 @@ and what is paid are set apart so that a failure can be planted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from domain.trading import ClosedTrade
 from execution.draws import Latency
 from execution.fills import CostModel, Frictions
 from execution.funding import no_funding
+from execution.levels import OFF, LevelSettings
 from execution.limits import EXERCISE
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
@@ -33,7 +35,7 @@ from serving.asserting_setup import limits_of, session_backtest, suggesting
 from serving.settings import load_settings
 from serving.telling import Teller
 from sim.assertions import ASSERTION
-from sim.backtest import exercise_rules, plain_states
+from sim.backtest import exercise_rules, unasked_states
 from storage.audit import Audit
 from storage.engine import open_database, sqlite_url
 from storage.events import EventLog
@@ -75,17 +77,22 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 class Session:
     """A desk's loop, teller and assertions over one database."""
 
-    def __init__(self, engine: Engine, paid: Frictions = CHEAP, journal: str = "draft") -> None:
+    def __init__(
+        self, engine: Engine, paid: Frictions = CHEAP, journal: str = "draft",
+        levels: LevelSettings = OFF,
+    ) -> None:  # fmt: skip
         self.engine, self.reader = engine, Reader(engine, WORLD)
         costs = CostModel.of(PERP, paid)
-        rules = replace(exercise_rules(), frictions=CHEAP, venue=Venue(latency=Latency("none")))
+        venue = Venue(latency=Latency("none"))
+        rules = replace(exercise_rules(), frictions=CHEAP, venue=venue, levels=levels)
+        self.rules = rules
         self.loop = TradingLoop(
             EmaCross(10, 20, 5),
             PaperBroker(
                 {PERP.symbol: PERP}, {PERP.symbol: costs}, venue=rules.venue, funding=no_funding
             ),
             SqlLedger(engine, WORLD), {PERP.symbol: PERP}, LoopSettings({PERP.symbol: PERP.symbol}),
-            limits=EXERCISE, sizing=FIXED, journal=journal,
+            limits=EXERCISE, sizing=FIXED, journal=journal, levels=levels,
         )  # fmt: skip
         self.teller = Teller(EventLog(engine, WORLD), Proposals(engine))
         self.loop.resume()
@@ -105,7 +112,7 @@ class Session:
         self.asserting.resume()
 
     def play(self, frame: BarFrame, start: int = 0, stop: int | None = None) -> None:
-        for state in list(plain_states(frame))[start:stop]:
+        for state in list(unasked_states(frame, self.rules))[start:stop]:
             self.loop.step(state, [], {}, state.as_of)
             self.asserting.look(state.as_of, None)
             self.teller.tell()
@@ -218,6 +225,18 @@ def test_sharpe_gap_when_a_monday_comes_after_30_days_then_the_session_is_traded
     # the one difference: the session held a position when the 30 days began
     assert found["value"] < 0.3
     assert abs(found["evidence"]["paper"]) > 0.1
+
+
+def test_sharpe_gap_when_stops_follow_atr_and_regime_then_the_backtest_has_them_too(
+    engine: Engine,
+) -> None:
+    session = Session(engine, journal="off", levels=LevelSettings(0.5, 1.0))
+    session.play(hourly(33))
+    reasons = Counter(trade.reason for _, trade in SqlLedger(engine, WORLD).records(ClosedTrade))
+    assert min(reasons["stop"], reasons["target"]) > 10
+    found = verdicts(session)["sharpe_gap"]
+    assert found["passed"] is True
+    assert found["value"] < 0.3
 
 
 def test_sharpe_gap_when_the_session_pays_more_than_the_backtest_then_it_fails(

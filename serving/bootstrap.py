@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -254,12 +254,14 @@ def feed_of(plan: RunPlan, settings: Settings) -> Feed:
             rate = rates_of(found.ts.tolist(), found.rate.tolist())
         price = {frame.symbol: float(frame.close[-1]) for frame in frames}
         symbols = [frame.symbol for frame in frames]
-        span = (
-            min(int(frame.ts[0]) for frame in frames),
-            max(int(frame.ts[-1]) + frame.step_ms for frame in frames),
-        )
-        return Feed(ReplaySource(frames), symbols, [], price, rate, True, span=span)
+        return Feed(ReplaySource(frames), symbols, [], price, rate, True, span=_span(frames))
     raise UsageError("source", "must be demo or replay", plan.source)
+
+
+def _span(frames: Sequence[BarFrame]) -> tuple[int, int] | None:
+    opens = [int(frame.ts[0]) for frame in frames]
+    closes = [int(frame.ts[-1]) + frame.step_ms for frame in frames]
+    return (min(opens), max(closes)) if frames else None
 
 
 def build_desk(plan: RunPlan, settings: Settings) -> Desk:
@@ -347,7 +349,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
 
 def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Needs) -> Terms:
     rates = None
-    if feed.span is not None and feed.symbols:
+    if feed.span is not None:
         rates = Rates.sampled(feed.funding, feed.symbols[0], feed.span)
     return Terms(
         profile=plan.profile,

@@ -207,6 +207,7 @@ class Desk:
             await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             leaving.cancel()
+        self._tell(force=True)  # who asks before the first bar is answered too
         self.progress.phase = "live"
         known = {
             symbol: self.loop.absorbed_up_to(symbol) - memory.step_ms

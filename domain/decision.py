@@ -10,6 +10,7 @@ from typing import Any, Literal
 from domain.canonical import short_hash
 from domain.opinion import Opinion
 from domain.quantiles import Quantiles
+from domain.records import quick
 
 Origin = Literal["bar", "on_demand", "warm_up"]
 
@@ -91,6 +92,7 @@ class Costs:
         return (self.fee_bps + self.spread_bps + self.slippage_bps + self.funding_bps) / 1e4
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Consensus:
     """The opinions of one instant, fused.
@@ -155,6 +157,7 @@ class GateVerdict:
 NO_GATE = GateVerdict()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A decision with everything needed to explain and to repeat it.

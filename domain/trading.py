@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from domain.canonical import short_hash
+from domain.records import quick
 
 ZERO = Decimal(0)
 
@@ -57,6 +58,7 @@ def client_order_id(
     return "cv" + short_hash([account, symbol, strategy, as_of, intent, attempt], 30)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Order:
     """An instruction to the broker.
@@ -79,6 +81,7 @@ class Order:
     reduce_only: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Fill:
     """A (part of an) order carried out. Costs are quote units, positive is paid.
@@ -104,6 +107,7 @@ class Fill:
     realised: Decimal = ZERO  # profit realised by this fill, before its fee
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An order or intent that was not carried out: a value, not an exception."""
@@ -128,6 +132,7 @@ class Refusal:
         return short_hash(self.identity)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Posting:
     """One line of a double-entry booking; per ``entry`` and asset the amounts sum to zero."""
@@ -151,6 +156,7 @@ class Posting:
         return short_hash(self.identity)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Position:
     """An open position of one symbol and account; qty is signed."""
@@ -170,6 +176,7 @@ class Position:
     funding: Decimal = ZERO
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ClosedTrade:
     """A round trip. pnl is net of fee and funding; spread and slippage are inside the prices."""
@@ -202,6 +209,7 @@ class ClosedTrade:
         return short_hash(self.identity)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Portfolio:
     """An account at one instant, marked to market (quote units)."""
@@ -221,6 +229,7 @@ class Portfolio:
         return max(ZERO, 1 - self.equity / self.high_water) if self.high_water > 0 else ZERO
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """What a broker says an account holds.
@@ -235,6 +244,7 @@ class Holdings:
     quantities: Mapping[str, Decimal]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class EquityMark:
     """Account value at the close of a bar, as stored."""

@@ -20,6 +20,11 @@ WINDOW = 250  # closes; beyond them a weight of EMA 20 is below 1e-10
 
 
 @lru_cache(maxsize=1024)
+def _apart(fast: int, slow: int, n: int) -> Floats:
+    """Return the weights of the difference of both averages over n closes, (n,)."""
+    return _weights(fast, n) - _weights(slow, n)
+
+
 def _weights(span: int, n: int) -> Floats:
     """Return the weights of the recursion e ← e + 2/(span+1)·(close − e) over n closes, (n,)."""
     alpha = 2.0 / (span + 1)
@@ -69,8 +74,8 @@ class EmaCross:
         n = len(closes)
         if n < self.slow:
             return Crossing(state, None)
-        weights = _weights(self.fast, n) - _weights(self.slow, n)
-        return Crossing(state, float((weights * (closes / closes[-1] - 1.0)).sum()))
+        weights = _apart(self.fast, self.slow, n)
+        return Crossing(state, float(np.add.reduce(weights * (closes / closes[-1] - 1.0))))
 
     def generate_signal(self, prepared: Crossing, now: int) -> Decision:
         """Take the side of the fast average."""

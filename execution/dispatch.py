@@ -78,15 +78,18 @@ class Dispatch:
     def compare(self, ledger: Account, at: int) -> RiskEvent | None:
         """Return what broker and ledger disagree about, once until it changes; None if nothing."""
         held = self._broker.holdings()
-        sides = {p.symbol: (p.qty, ZERO) for p in ledger.positions()}
+        ours = {position.symbol: position.qty for position in ledger.positions()}
+        if not self._apart and held.cash == ledger.cash and held.quantities == ours:
+            return None  # as at nearly every bar
+        sides = {symbol: (qty, ZERO) for symbol, qty in ours.items()}
         for symbol, qty in held.quantities.items():
             sides[symbol] = (sides.get(symbol, (ZERO, ZERO))[0], qty)
         if held.cash is not None:
             sides[ledger.currency] = (ledger.cash, held.cash)
         apart = {
-            name: {"ledger": f"{ours:f}", "broker": f"{theirs:f}"}
-            for name, (ours, theirs) in sorted(sides.items())
-            if abs(ours - theirs) > EPSILON
+            name: {"ledger": f"{own:f}", "broker": f"{theirs:f}"}
+            for name, (own, theirs) in sorted(sides.items())
+            if abs(own - theirs) > EPSILON
         }
         if apart == self._apart:
             return None

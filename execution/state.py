@@ -97,18 +97,20 @@ class LoopState:
     def _enter(self, record: Any) -> ClosedTrade | Outcome | None:
         if self._journal is not None:
             self._journal.fold(record)
-        if isinstance(record, Bar):
+        kind = type(record)
+        if kind is Bar:
             return self._bar(record)
-        if isinstance(record, Decision):
+        if kind is Decision:
             self._history.asked(record)
             if record.origin == "on_demand":
                 self._answered.append((record.symbol, record.as_of))
             else:
                 self._decided[record.symbol] = record
-        elif isinstance(record, EquityMark):
-            self._equity_at = max(self._equity_at, record.at)
-        self._risk.fold(record)
-        self._record.fold(record)
+        else:
+            if kind is EquityMark:
+                self._equity_at = max(self._equity_at, record.at)
+            self._risk.fold(record)
+            self._record.fold(record)
         return self._account.fold(record)
 
     def _bar(self, bar: Bar) -> Outcome | None:

@@ -9,13 +9,15 @@ a restart neither forgets nor repeats one. A failure of its own never reaches a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import structlog
 
 from domain.canonical import plain
+from domain.errors import ConclaveError
+from domain.market import Floats
 from domain.operations import Reflection, RiskEvent
 from domain.times import DAY_MS, iso, timeframe_ms
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill
@@ -37,8 +39,8 @@ WEEK_MS = 7 * DAY_MS
 _MONDAY = 4  # days since 1970 modulo 7: that was a Thursday
 _PAGE = 1_000
 
-Backtest = Callable[[int, int, float], Run]
-"""Makes the session's trades again: first and last instant (ms), opening capital."""
+Backtest = Callable[[int, int], Sequence[EquityMark]]
+"""Trades the session again from one instant to another (ms); returns the marks in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Measuring:
     Attributes
     ----------
     symbols : what is forecast. ``monitored`` : whether coverage is kept by the drift monitor.
-    backtest : makes the session's trades again, or why that cannot be done.
+    backtest : trades the session again; ConclaveError says why that cannot be done.
     suggest : what to do about a failed verdict.
     """
 
@@ -89,7 +91,7 @@ class Measuring:
     timeframe: str
     limits: Limits
     suggest: Callable[[Verdict], Suggestion]
-    backtest: Backtest | str
+    backtest: Backtest
     monitored: bool = True
 
     def all(self, at: int, now: int | None, *, backtest: bool) -> list[Verdict]:
@@ -116,7 +118,7 @@ class Measuring:
         ]  # fmt: skip
 
     def _marks(self, at: int) -> list[EquityMark]:
-        since = at - WINDOW_DAYS * DAY_MS
+        since = (at // DAY_MS - WINDOW_DAYS) * DAY_MS
         found = _newest(self.reader, EquityMark, lambda mark: mark.at, since, account=self.account)
         return [mark for mark in found if mark.at <= at][::-1]
 
@@ -128,17 +130,13 @@ class Measuring:
             first = marks[0].at if marks else end
             days = max(0, (end - first) // DAY_MS)
             return not_measured(name, unit, f"{days} of {WINDOW_DAYS} whole days", days)
-        if isinstance(self.backtest, str):
-            return not_measured(name, unit, self.backtest)
-        run = self.backtest(start, end, float(marks[0].equity))
-        ours = [mark for mark in marks if start < mark.at <= end]
-        paper = replace(
-            run, at=np.array([mark.at for mark in ours], dtype=np.int64),
-            equity=np.array([float(mark.equity) for mark in ours], dtype=np.float64),
-        )  # fmt: skip
-        return assertions.sharpe_gap(
-            daily_returns(paper), daily_returns(run), self.limits.sharpe_gap
-        )
+        try:
+            again = self.backtest(start, end)
+        except ConclaveError as error:
+            return not_measured(name, unit, f"{error.message} {error.hint}".strip())
+        paper = [mark for mark in marks if start < mark.at <= end]
+        ours, theirs = (_daily(each, start, marks[0]) for each in (paper, again))
+        return assertions.sharpe_gap(ours, theirs, self.limits.sharpe_gap)
 
     def _slippage(self, at: int) -> Verdict:
         since = at - WINDOW_DAYS * DAY_MS
@@ -279,6 +277,15 @@ def told(snapshots: SqlSnapshots) -> dict[str, Any]:
     """Return the verdicts as they were last measured: ``at`` (null: never) and ``items``."""
     saved = snapshots.latest(SNAPSHOT, TOLD)
     return {"at": None, "items": []} if saved is None else saved[1]
+
+
+def _daily(marks: Sequence[EquityMark], start: int, before: EquityMark) -> Floats:
+    """Return the returns of the UTC days from ``start`` on."""
+    if not marks:
+        return np.empty(0)
+    at = np.array([mark.at for mark in marks], dtype=np.int64)
+    equity = np.array([float(mark.equity) for mark in marks], dtype=np.float64)
+    return daily_returns(Run(start, at, equity, equity, float(before.equity), (), (), ()))
 
 
 def _closed_at(trade: ClosedTrade) -> int:

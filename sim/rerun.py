@@ -1,15 +1,17 @@
 """A stored session once more, through the loop and the broker of a backtest.
 
 Bars come from the ledger (or a file), opinions from the ledger, and so does what people did: kills,
-arming, positions closed by hand, questions on demand. Everything else is worked out anew.
+arming, positions closed by hand, questions on demand. Everything else is worked out anew, from the
+first row or from a later one; the loop then begins as after a restart there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, takewhile
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from domain.trading import ModeChange, Order, Refusal
 from execution.dispatch import RECONCILIATION
 from execution.loop import TradingLoop
 from execution.risk import RISK
+from execution.rows import in_order
 from sim.opinions import Progress
 from storage.memory import MemoryLedger
 
@@ -31,6 +34,7 @@ OWN = (RISK, RECONCILIATION, "loop")  # who changes the mode, or notes an event,
 _BY_HAND = (ExitReason.MANUAL, ExitReason.SHUTDOWN, ExitReason.KILL)
 _CLOSING = (ExitReason.KILL, ExitReason.RISK)
 _TICK = 2_000  # rows
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,43 @@ class Stage:
     books: BookSource | None = None
 
 
+class Continued:
+    """A ledger that goes on in memory behind the first rows of another one.
+
+    Parameters
+    ----------
+    past : is only read. ``head`` : number of the last row of it that is seen.
+    """
+
+    def __init__(self, past: Ledger, head: int) -> None:
+        self._past, self._head, self._own = past, head, MemoryLedger()
+
+    def append(self, records: Sequence[Any]) -> list[int]:
+        """Store records behind the past; see :meth:`domain.ports.Ledger.append`."""
+        return [self._head + seq for seq in self._own.append(records)]
+
+    def records(self, kind: type[R], after: int = 0, **where: Any) -> Iterator[tuple[int, R]]:
+        """Iterate over (number, record) of one type in order."""
+        own = self._own.records(kind, max(0, after - self._head), **where)
+        return self._joined(self._past.records(kind, after, **where), own)
+
+    def records_since(self, after: int = 0) -> Iterator[tuple[int, Any]]:
+        """Iterate over (number, record) of all types in order, ``seq > after``."""
+        own = self._own.records_since(max(0, after - self._head))
+        return self._joined(in_order(self._past, after), own)
+
+    def head(self) -> tuple[int, str]:
+        """Return the newest number, and a hash of what was appended here."""
+        count, digest = self._own.head()
+        return self._head + count, digest
+
+    def _joined(
+        self, past: Iterator[tuple[int, R]], own: Iterator[tuple[int, R]]
+    ) -> Iterator[tuple[int, R]]:
+        known = takewhile(lambda row: row[0] <= self._head, past) if self._head else iter(())
+        return chain(known, ((self._head + seq, record) for seq, record in own))
+
+
 class Rerun:
     """Runs the rows of a session again; what comes of it is in ``ledger``.
 
@@ -62,6 +103,8 @@ class Rerun:
     stages : at least one, in order.
     given : bars to take instead of the session's, by symbol. What they have and the session lacks
         is traded without opinions; what they lack is left out.
+    past, after : the session, and the number of its last row that is taken as it stands; nothing
+        was half done there (:func:`last_before`).
 
     Raises
     ------
@@ -69,13 +112,19 @@ class Rerun:
     """
 
     def __init__(
-        self, stages: Sequence[Stage], given: Mapping[str, BarFrame] | None = None
+        self,
+        stages: Sequence[Stage],
+        given: Mapping[str, BarFrame] | None = None,
+        *,
+        past: Ledger | None = None,
+        after: int = 0,
     ) -> None:
         if not stages:
             raise UsageError("rerun", "needs the terms of a session")
-        self.ledger = MemoryLedger()
+        begun = sum(stage.after <= after for stage in stages[1:])
+        self.ledger = Continued(MemoryLedger() if past is None else past, after)
         self.inputs: Counter[str] = Counter()
-        self._stages = list(stages)
+        self._stages = list(stages[begun:])
         self._given = dict(given or {})
         self._memories: dict[str, MarketMemory] = {}
         self._said: dict[tuple[str, int], list[Opinion]] = {}
@@ -84,9 +133,13 @@ class Rerun:
         self._held: ModeChange | Reflection | None = None  # what the next row says more of
         self._closed: tuple[str, int] | None = None  # last closed by hand: why, when
         self._enter(self._stages.pop(0))
+        if after:
+            self._remember()
 
-    def run(self, rows: Iterable[tuple[int, Any]], total: int, progress: Progress) -> MemoryLedger:
-        """Take all rows of a session, in order.
+    def run(
+        self, rows: Iterable[tuple[int, Any]], total: int = 0, progress: Progress | None = None
+    ) -> Ledger:
+        """Take the rows of a session, in order.
 
         Parameters
         ----------
@@ -97,7 +150,7 @@ class Rerun:
             while self._stages and seq > self._stages[0].after:
                 self._enter(self._stages.pop(0))
             self._take(row)
-            if not done % _TICK:
+            if progress is not None and not done % _TICK:
                 progress(seq, total)
         self._settle(None)
         return self.ledger
@@ -110,6 +163,13 @@ class Rerun:
             if symbol not in self._memories:
                 memory = MarketMemory(symbol, stage.timeframe, books=stage.books)
                 self._memories[symbol] = memory
+
+    def _remember(self) -> None:
+        for symbol, memory in self._memories.items():
+            known = [bar for _, bar in self.ledger.records(Bar, symbol=symbol)]
+            if known:
+                memory.append(BarFrame.of(known))
+                self._last[symbol] = known[-1].open_ms
 
     def _take(self, row: Any) -> None:
         if isinstance(row, Bar):
@@ -227,3 +287,9 @@ class Rerun:
         if isinstance(row, OperatorReport) or row.by not in OWN:
             self._loop.note(row)
             self.inputs["notes"] += 1
+
+
+def last_before(ledger: Ledger, start: int) -> int:
+    """Return the number of the last row before the first bar that opens from ``start`` (ms) on."""
+    first = next((seq for seq, bar in ledger.records(Bar) if bar.open_ms >= start), None)
+    return ledger.head()[0] if first is None else first - 1

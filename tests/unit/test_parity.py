@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from itertools import islice
 
 import pytest
 
@@ -14,7 +15,7 @@ from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Pos
 from execution.rows import in_order
 from execution.strategies import EmaCross
 from sim.parity import KINDS, compare
-from sim.rerun import Rerun, Stage
+from sim.rerun import Rerun, Stage, last_before
 from storage.memory import MemoryLedger
 from tests.execution_scenes import PERP, SPOT, loop_over, states_of, walk
 
@@ -121,6 +122,34 @@ def test_parity_when_the_terms_changed_on_the_way_then_each_holds_for_its_rows()
     found = compare(ledger, again(ledger, [stage()]).ledger)
     assert found.first.kind == "decisions"
     assert found.first.at > states_of(list(walk(100).bars()))[-1].as_of
+
+
+MIDDLES = (45, 75, 100, 128)  # killed; killed with positions; asked on demand; in a position
+
+
+@pytest.mark.parametrize("place", MIDDLES)
+def test_rerun_when_it_begins_in_the_middle_then_the_rest_is_equal(session, place):
+    start = states_of(list(walk(BARS).bars()))[place].as_of
+    after = last_before(session, start)
+    rerun = Rerun([stage()], past=session, after=after)
+    rerun.run(islice(in_order(session), after, None), session.head()[0], QUIET)
+    assert 0 < after < session.head()[0]
+    assert list(in_order(rerun.ledger)) == list(in_order(session))
+    assert rerun.ledger.head()[0] == session.head()[0]
+    assert rerun.inputs["bars"] == BARS - place - 1
+
+
+def test_rerun_when_it_begins_in_the_middle_then_the_terms_of_then_hold():
+    ledger, slow = MemoryLedger(), (10, 20)
+    play(ledger, stage(), last=60)
+    changed = ledger.head()[0]
+    play(ledger, stage(after=changed, spans=slow), first=60)
+    stages = [stage(), stage(after=changed, spans=slow)]
+    for place in (40, 80):
+        after = last_before(ledger, states_of(list(walk(BARS).bars()))[place].as_of)
+        rerun = Rerun(stages, past=ledger, after=after)
+        rerun.run(islice(in_order(ledger), after, None), ledger.head()[0], QUIET)
+        assert compare(ledger, rerun.ledger).same
 
 
 def stored(records):

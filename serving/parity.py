@@ -123,8 +123,8 @@ def parity_of(session: Session, files: Sequence[Path], clock: Clock, progress: P
         terms = session.terms()
         stages = stages_of(session, build_strategy)
         given = _given(files, stages, clock)
-        rerun = Rerun(stages, given)
-        rerun.run(session.rows(), session.head, progress)
+        rerun = Rerun(session, stages, given)
+        rerun.run(progress)
         if not rerun.inputs["bars"]:
             raise DataRefused(f"session {session.world}", "must hold bars to run again")
         exact = _same_machine(session)

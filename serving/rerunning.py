@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 
 from domain.decision import Costs
-from domain.errors import DataRefused
+from domain.errors import DataRefused, LedgerError
 from domain.market import MarketState
 from domain.ports import Ledger, Needs, Strategy
 from domain.times import timeframe_ms
@@ -41,17 +41,30 @@ class Session:
 
     def __init__(self, engine: Engine, world: str) -> None:
         self.world = world
-        self.ledger = SqlLedger(engine, world)
+        self._ledger = SqlLedger(engine, world)
         self._events = EventLog(engine, world)
-        self.head = self.ledger.head()[0]
+        self._head = self._ledger.head()
 
-    def records(self, kind: type[R]) -> Iterator[tuple[int, R]]:
-        """Iterate over (number, record) of one type, in order."""
-        return self._known(self.ledger.records(kind))
+    def append(self, records: Sequence[Any]) -> list[int]:
+        """Refuse: a session is only read.
 
-    def rows(self, after: int = 0) -> Iterator[tuple[int, Any]]:
-        """Iterate over (number, record) of all types, in order, number > ``after``."""
-        return self._known(self.ledger.records_since(after))
+        Raises
+        ------
+        LedgerError : always.
+        """
+        raise LedgerError(f"session {self.world}", "is only read", len(records))
+
+    def head(self) -> tuple[int, str]:
+        """Return the number of the last row and the chain's hash there."""
+        return self._head
+
+    def records(self, kind: type[R], after: int = 0, **where: Any) -> Iterator[tuple[int, R]]:
+        """Iterate over (number, record) of one type in order, number > ``after``."""
+        return self._known(self._ledger.records(kind, after, **where))
+
+    def records_since(self, after: int = 0) -> Iterator[tuple[int, Any]]:
+        """Iterate over (number, record) of all types in order, number > ``after``."""
+        return self._known(self._ledger.records_since(after))
 
     def terms(self) -> list[tuple[int, Terms]]:
         """Return what it was run with, and after which row each began.
@@ -60,7 +73,9 @@ class Session:
         ------
         DataRefused : if nobody wrote that down.
         """
-        found = [(after, terms) for after, terms in terms_of(self._events) if after <= self.head]
+        found = [
+            (after, terms) for after, terms in terms_of(self._events) if after <= self._head[0]
+        ]
         if not found:
             raise DataRefused(
                 f"session {self.world}", "must say what it was run with",
@@ -70,7 +85,7 @@ class Session:
 
     def _known(self, rows: Iterator[tuple[int, R]]) -> Iterator[tuple[int, R]]:
         for seq, record in rows:
-            if seq > self.head:
+            if seq > self._head[0]:
                 return
             yield seq, record
 
@@ -93,10 +108,9 @@ def marks_again(
 
     What was held and known at ``start`` is the session's, as after a restart there.
     """
-    after = last_before(session.ledger, start)
-    rerun = Rerun(stages, past=session.ledger, after=after)
-    rerun.run(session.rows(after))
-    marks = (mark for _, mark in rerun.ledger.records(EquityMark, after))
+    after = last_before(session, start)
+    again = Rerun(session, stages, after=after).run()
+    marks = (mark for _, mark in again.records(EquityMark, after))
     return [mark for mark in marks if start < mark.at <= end]
 
 

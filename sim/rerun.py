@@ -96,15 +96,16 @@ class Continued:
 
 
 class Rerun:
-    """Runs the rows of a session again; what comes of it is in ``ledger``.
+    """Runs a session again; what comes of it is in ``ledger``.
 
     Parameters
     ----------
+    session : the ledger to run again; it is only read.
     stages : at least one, in order.
     given : bars to take instead of the session's, by symbol. What they have and the session lacks
         is traded without opinions; what they lack is left out.
-    past, after : the session, and the number of its last row that is taken as it stands; nothing
-        was half done there (:func:`last_before`).
+    after : number of the last row that is taken as it stands; nothing was half done there
+        (:func:`last_before`).
 
     Raises
     ------
@@ -113,17 +114,18 @@ class Rerun:
 
     def __init__(
         self,
+        session: Ledger,
         stages: Sequence[Stage],
         given: Mapping[str, BarFrame] | None = None,
         *,
-        past: Ledger | None = None,
         after: int = 0,
     ) -> None:
         if not stages:
             raise UsageError("rerun", "needs the terms of a session")
         begun = sum(stage.after <= after for stage in stages[1:])
-        self.ledger = Continued(MemoryLedger() if past is None else past, after)
+        self.ledger = Continued(session, after)
         self.inputs: Counter[str] = Counter()
+        self._session, self._after = session, after
         self._stages = list(stages[begun:])
         self._given = dict(given or {})
         self._memories: dict[str, MarketMemory] = {}
@@ -133,19 +135,11 @@ class Rerun:
         self._held: ModeChange | Reflection | None = None  # what the next row says more of
         self._closed: tuple[str, int] | None = None  # last closed by hand: why, when
         self._enter(self._stages.pop(0))
-        if after:
-            self._remember()
 
-    def run(
-        self, rows: Iterable[tuple[int, Any]], total: int = 0, progress: Progress | None = None
-    ) -> Ledger:
-        """Take the rows of a session, in order.
-
-        Parameters
-        ----------
-        total : number of the last row, for ``progress`` (rows done, rows in all).
-        """
-        for done, (seq, row) in enumerate(rows):
+    def run(self, progress: Progress | None = None) -> Ledger:
+        """Take all rows that are left, in order; ``progress`` gets rows done and rows in all."""
+        total = self._session.head()[0]
+        for done, (seq, row) in enumerate(in_order(self._session, self._after)):
             self._settle(row)
             while self._stages and seq > self._stages[0].after:
                 self._enter(self._stages.pop(0))
@@ -161,15 +155,20 @@ class Rerun:
         self._loop.resume()
         for symbol in stage.routes:
             if symbol not in self._memories:
-                memory = MarketMemory(symbol, stage.timeframe, books=stage.books)
-                self._memories[symbol] = memory
+                self._memories[symbol] = self._remembered(symbol, stage)
 
-    def _remember(self) -> None:
-        for symbol, memory in self._memories.items():
-            known = [bar for _, bar in self.ledger.records(Bar, symbol=symbol)]
-            if known:
-                memory.append(BarFrame.of(known))
-                self._last[symbol] = known[-1].open_ms
+    def _remembered(self, symbol: str, stage: Stage) -> MarketMemory:
+        # All at once costs a fraction of bar by bar; what is asked for says as of when.
+        memory = MarketMemory(symbol, stage.timeframe, keep=None, books=stage.books)
+        known = list(self._session.records(Bar, symbol=symbol, timeframe=stage.timeframe))
+        if known:
+            frame = BarFrame.of([bar for _, bar in known])
+            given = self._given.get(symbol, frame)
+            memory.append(given.between(int(frame.ts[0]), int(frame.ts[-1]) + 1))
+        for seq, bar in known:
+            if seq <= self._after:
+                self._last[symbol] = bar.open_ms
+        return memory
 
     def _take(self, row: Any) -> None:
         if isinstance(row, Bar):
@@ -199,7 +198,7 @@ class Rerun:
         for missing in self._passed_over(bar):
             self._absorb(missing, self._given_bar(self._stage.routes[bar.symbol], missing.open_ms))
             state = self._memories[bar.symbol].state(
-                None, self._stage.needs.bars, self._stage.needs.feature_rows
+                missing.close_ms, self._stage.needs.bars, self._stage.needs.feature_rows
             )
             if state is not None:
                 self._loop.decide(state, [], {}, state.as_of)
@@ -213,7 +212,6 @@ class Rerun:
     def _absorb(self, bar: Bar, executed: Bar | None) -> None:
         goes_elsewhere = self._stage.routes[bar.symbol] != bar.symbol
         self._loop.absorb(bar, executed if goes_elsewhere else None)
-        self._memories[bar.symbol].append(bar)
 
     def _given_bar(self, symbol: str, open_ms: int, stored: Bar | None = None) -> Bar | None:
         frame = self._given.get(symbol)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from decimal import Decimal
-from itertools import islice
 
 import pytest
 
@@ -21,7 +20,6 @@ from tests.execution_scenes import PERP, SPOT, loop_over, states_of, walk
 
 BARS = 160
 NEEDS = Needs(250, 0)
-QUIET = lambda done, total: None  # noqa: E731
 
 
 def stage(instrument=PERP, forecast="", after=0, spans=(5, 9)):
@@ -69,8 +67,8 @@ def play(ledger, made, *, first=0, last=BARS, elsewhere=None):
 
 
 def again(ledger, stages, given=None):
-    rerun = Rerun(stages, given)
-    rerun.run(in_order(ledger), ledger.head()[0], QUIET)
+    rerun = Rerun(ledger, stages, given)
+    rerun.run()
     return rerun
 
 
@@ -124,15 +122,12 @@ def test_parity_when_the_terms_changed_on_the_way_then_each_holds_for_its_rows()
     assert found.first.at > states_of(list(walk(100).bars()))[-1].as_of
 
 
-MIDDLES = (45, 75, 100, 128)  # killed; killed with positions; asked on demand; in a position
-
-
-@pytest.mark.parametrize("place", MIDDLES)
+@pytest.mark.parametrize("place", [45, 75, 100, 128])
 def test_rerun_when_it_begins_in_the_middle_then_the_rest_is_equal(session, place):
     start = states_of(list(walk(BARS).bars()))[place].as_of
     after = last_before(session, start)
-    rerun = Rerun([stage()], past=session, after=after)
-    rerun.run(islice(in_order(session), after, None), session.head()[0], QUIET)
+    rerun = Rerun(session, [stage()], after=after)
+    rerun.run()
     assert 0 < after < session.head()[0]
     assert list(in_order(rerun.ledger)) == list(in_order(session))
     assert rerun.ledger.head()[0] == session.head()[0]
@@ -147,9 +142,7 @@ def test_rerun_when_it_begins_in_the_middle_then_the_terms_of_then_hold():
     stages = [stage(), stage(after=changed, spans=slow)]
     for place in (40, 80):
         after = last_before(ledger, states_of(list(walk(BARS).bars()))[place].as_of)
-        rerun = Rerun(stages, past=ledger, after=after)
-        rerun.run(islice(in_order(ledger), after, None), ledger.head()[0], QUIET)
-        assert compare(ledger, rerun.ledger).same
+        assert compare(ledger, Rerun(ledger, stages, after=after).run()).same
 
 
 def stored(records):
@@ -269,4 +262,4 @@ def test_rerun_when_the_operator_reported_then_the_report_is_kept(session):
 
 def test_rerun_when_nobody_knows_the_terms_then_it_refuses():
     with pytest.raises(UsageError, match="terms"):
-        Rerun([])
+        Rerun(MemoryLedger(), [])

@@ -8,6 +8,7 @@ a restart neither forgets nor repeats one. A failure of its own never reaches a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,7 +223,7 @@ class Asserting:
         for event in _newest(reader, RiskEvent, lambda e: e.at, 0, account=account, kind=ASSERTION):
             self._last.setdefault(event.subject, event)
 
-    def look(self, at: int, now: int | None) -> None:
+    async def look(self, at: int, now: int | None) -> None:
         """Look at the days that ended by ``at`` (ms, market time); nothing to do within a day."""
         day = at // DAY_MS
         if self._done is None:
@@ -233,7 +234,7 @@ class Asserting:
             return
         monday = any(d % 7 == _MONDAY for d in range(self._done + 1, day + 1))
         try:
-            verdicts = self.measuring.all(day * DAY_MS, now, backtest=monday)
+            verdicts = await self._measured(day * DAY_MS, now, backtest=monday)
         except Exception as error:  # noqa: BLE001 - decisions go on without it
             log.warning("assertions_failed", error=f"{type(error).__name__}: {error}")
         else:
@@ -241,10 +242,14 @@ class Asserting:
         self._done = day
         self._tick(day)
 
-    def now(self, at: int, now: int | None) -> dict[str, Any]:
+    async def now(self, at: int, now: int | None) -> dict[str, Any]:
         """Look at everything up to ``at`` (ms), write down what changed and return the verdicts."""
-        self.record(self.measuring.all(at, now, backtest=True), at)
+        self.record(await self._measured(at, now, backtest=True), at)
         return told(self.measuring.snapshots)
+
+    async def _measured(self, at: int, now: int | None, *, backtest: bool) -> list[Verdict]:
+        # In a thread: kills and the lease do not wait while a session is traded again.
+        return await asyncio.to_thread(self.measuring.all, at, now, backtest=backtest)
 
     def _tick(self, day: int) -> None:
         self.measuring.snapshots.save(SNAPSHOT, DONE, 0, {"day": day})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -105,4 +106,4 @@ def assertions(plan: RunPlan) -> dict[str, Any]:
         asserting = asserting_on(plan.world, here.settings, feed.symbols, here.engine, here.append)
         asserting.resume()
         now = here.now()
-        return asserting.now(now, now if plan.source == "live" else None)
+        return asyncio.run(asserting.now(now, now if plan.source == "live" else None))

@@ -6,6 +6,7 @@ and what is paid are set apart so that a failure can be planted.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ import pytest
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
-from domain.market import BarFrame
+from domain.market import BarFrame, MarketState
 from domain.operations import Reflection, RiskEvent
 from domain.ports import Ledger, Needs
 from domain.times import DAY_MS, iso
@@ -125,9 +126,12 @@ class Session:
         self.asserting.resume()
 
     def play(self, frame: BarFrame, start: int = 0, stop: int | None = None) -> None:
-        for state in list(unasked_states(frame, self.rules))[start:stop]:
+        asyncio.run(self._play(list(unasked_states(frame, self.rules))[start:stop]))
+
+    async def _play(self, states: list[MarketState]) -> None:
+        for state in states:
             self.loop.step(state, [], {}, state.as_of)
-            self.asserting.look(state.as_of, None)
+            await self.asserting.look(state.as_of, None)
             self.teller.tell()
 
 
@@ -267,7 +271,7 @@ def test_sharpe_gap_when_it_is_asked_for_within_a_day_then_30_whole_days_are_com
 ) -> None:
     session = Session(engine, journal="off")
     session.play(hourly(32), 0, 24 * 31 + 7)
-    session.asserting.now(START + 31 * DAY_MS + 7 * HOUR, None)
+    asyncio.run(session.asserting.now(START + 31 * DAY_MS + 7 * HOUR, None))
     found = verdicts(session)["sharpe_gap"]
     assert (found["n"], found["passed"], found["value"]) == (30, True, 0.0)
 
@@ -278,7 +282,7 @@ def test_sharpe_gap_when_nobody_knows_the_sessions_terms_then_it_is_not_measured
     session = Session(engine, journal="off")
     session.play(hourly(31))
     session.asserting.measuring.backtest = session_backtest(engine, WORLD, build_strategy)
-    session.asserting.now(START + 31 * DAY_MS, None)
+    asyncio.run(session.asserting.now(START + 31 * DAY_MS, None))
     found = verdicts(session)["sharpe_gap"]
     assert found["passed"] is None
     assert "must say what it was run with" in found["why"]

@@ -73,8 +73,12 @@ def market_for(
 
 
 def _with_fees(settings: Settings, instrument: Instrument) -> Instrument:
-    fees = settings.execution.fees_bps
-    return instrument if fees is None else replace(instrument, taker_bps=fees, maker_bps=fees)
+    fees, liquidation = settings.execution.fees_bps, settings.execution.liquidation_bps
+    if fees is not None:
+        instrument = replace(instrument, taker_bps=fees, maker_bps=fees)
+    if liquidation is not None:
+        instrument = replace(instrument, liquidation_bps=liquidation)
+    return instrument
 
 
 def frictions(settings: Settings) -> Frictions:

@@ -8,14 +8,17 @@ a restart neither forgets nor repeats one. A failure of its own never reaches a 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import structlog
 
 from domain.canonical import plain
+from domain.errors import ConclaveError
+from domain.market import Floats
 from domain.operations import Reflection, RiskEvent
 from domain.times import DAY_MS, iso, timeframe_ms
 from domain.trading import ZERO, ClosedTrade, EquityMark, Fill
@@ -37,8 +40,8 @@ WEEK_MS = 7 * DAY_MS
 _MONDAY = 4  # days since 1970 modulo 7: that was a Thursday
 _PAGE = 1_000
 
-Backtest = Callable[[int, int, float], Run]
-"""Makes the session's trades again: first and last instant (ms), opening capital."""
+Backtest = Callable[[int, int], Sequence[EquityMark]]
+"""Trades the session again from one instant to another (ms); returns the marks in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Measuring:
     Attributes
     ----------
     symbols : what is forecast. ``monitored`` : whether coverage is kept by the drift monitor.
-    backtest : makes the session's trades again, or why that cannot be done.
+    backtest : trades the session again; ConclaveError says why that cannot be done.
     suggest : what to do about a failed verdict.
     """
 
@@ -89,7 +92,7 @@ class Measuring:
     timeframe: str
     limits: Limits
     suggest: Callable[[Verdict], Suggestion]
-    backtest: Backtest | str
+    backtest: Backtest
     monitored: bool = True
 
     def all(self, at: int, now: int | None, *, backtest: bool) -> list[Verdict]:
@@ -116,7 +119,7 @@ class Measuring:
         ]  # fmt: skip
 
     def _marks(self, at: int) -> list[EquityMark]:
-        since = at - WINDOW_DAYS * DAY_MS
+        since = (at // DAY_MS - WINDOW_DAYS) * DAY_MS
         found = _newest(self.reader, EquityMark, lambda mark: mark.at, since, account=self.account)
         return [mark for mark in found if mark.at <= at][::-1]
 
@@ -128,17 +131,13 @@ class Measuring:
             first = marks[0].at if marks else end
             days = max(0, (end - first) // DAY_MS)
             return not_measured(name, unit, f"{days} of {WINDOW_DAYS} whole days", days)
-        if isinstance(self.backtest, str):
-            return not_measured(name, unit, self.backtest)
-        run = self.backtest(start, end, float(marks[0].equity))
-        ours = [mark for mark in marks if start < mark.at <= end]
-        paper = replace(
-            run, at=np.array([mark.at for mark in ours], dtype=np.int64),
-            equity=np.array([float(mark.equity) for mark in ours], dtype=np.float64),
-        )  # fmt: skip
-        return assertions.sharpe_gap(
-            daily_returns(paper), daily_returns(run), self.limits.sharpe_gap
-        )
+        try:
+            again = self.backtest(start, end)
+        except ConclaveError as error:
+            return not_measured(name, unit, f"{error.message} {error.hint}".strip())
+        paper = [mark for mark in marks if start < mark.at <= end]
+        ours, theirs = (_daily(each, start, marks[0]) for each in (paper, again))
+        return assertions.sharpe_gap(ours, theirs, self.limits.sharpe_gap)
 
     def _slippage(self, at: int) -> Verdict:
         since = at - WINDOW_DAYS * DAY_MS
@@ -224,7 +223,7 @@ class Asserting:
         for event in _newest(reader, RiskEvent, lambda e: e.at, 0, account=account, kind=ASSERTION):
             self._last.setdefault(event.subject, event)
 
-    def look(self, at: int, now: int | None) -> None:
+    async def look(self, at: int, now: int | None) -> None:
         """Look at the days that ended by ``at`` (ms, market time); nothing to do within a day."""
         day = at // DAY_MS
         if self._done is None:
@@ -235,7 +234,7 @@ class Asserting:
             return
         monday = any(d % 7 == _MONDAY for d in range(self._done + 1, day + 1))
         try:
-            verdicts = self.measuring.all(day * DAY_MS, now, backtest=monday)
+            verdicts = await self._measured(day * DAY_MS, now, backtest=monday)
         except Exception as error:  # noqa: BLE001 - decisions go on without it
             log.warning("assertions_failed", error=f"{type(error).__name__}: {error}")
         else:
@@ -243,10 +242,14 @@ class Asserting:
         self._done = day
         self._tick(day)
 
-    def now(self, at: int, now: int | None) -> dict[str, Any]:
+    async def now(self, at: int, now: int | None) -> dict[str, Any]:
         """Look at everything up to ``at`` (ms), write down what changed and return the verdicts."""
-        self.record(self.measuring.all(at, now, backtest=True), at)
+        self.record(await self._measured(at, now, backtest=True), at)
         return told(self.measuring.snapshots)
+
+    async def _measured(self, at: int, now: int | None, *, backtest: bool) -> list[Verdict]:
+        # In a thread: kills and the lease do not wait while a session is traded again.
+        return await asyncio.to_thread(self.measuring.all, at, now, backtest=backtest)
 
     def _tick(self, day: int) -> None:
         self.measuring.snapshots.save(SNAPSHOT, DONE, 0, {"day": day})
@@ -279,6 +282,15 @@ def told(snapshots: SqlSnapshots) -> dict[str, Any]:
     """Return the verdicts as they were last measured: ``at`` (null: never) and ``items``."""
     saved = snapshots.latest(SNAPSHOT, TOLD)
     return {"at": None, "items": []} if saved is None else saved[1]
+
+
+def _daily(marks: Sequence[EquityMark], start: int, before: EquityMark) -> Floats:
+    """Return the returns of the UTC days from ``start`` on."""
+    if not marks:
+        return np.empty(0)
+    at = np.array([mark.at for mark in marks], dtype=np.int64)
+    equity = np.array([float(mark.equity) for mark in marks], dtype=np.float64)
+    return daily_returns(Run(start, at, equity, equity, float(before.equity), (), (), ()))
 
 
 def _closed_at(trade: ClosedTrade) -> int:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from decimal import Decimal
+from collections.abc import Callable
 
-from domain.market import Instrument
-from domain.ports import Strategy
-from domain.times import MINUTE_MS, timeframe_ms
-from execution.funding import FundingRate
+from sqlalchemy import Engine
+
+from domain.times import MINUTE_MS
+from domain.trading import EquityMark
 from serving.asserting import Backtest, Limits, Suggestion
+from serving.rerunning import Build, Session, marks_again, stages_of
 from serving.settings import Settings
 from sim.assertions import Verdict
-from sim.backtest import BacktestRules, run_backtest, unasked_states
-from sim.metrics import Run
-from storage.queries import Reader
 
-_PAST_BARS = 2_400  # before the first bar traded: the longest window of a feature and more
 _HOUR_MS = 60 * MINUTE_MS
 
 
@@ -37,41 +32,17 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def session_backtest(
-    reader: Reader,
-    timeframe: str,
-    routes: Mapping[str, str],
-    instruments: Mapping[str, Instrument],
-    strategy: Callable[[], Strategy],
-    rules: BacktestRules,
-    funding: FundingRate,
-) -> Backtest | str:
-    """Return what trades a session's bars again, or why that cannot be done.
+def session_backtest(engine: Engine, world: str, build: Build) -> Backtest:
+    """Return what trades a world's session again, as ``conclave parity`` does.
 
     Parameters
     ----------
-    routes : forecast symbol → execution symbol.
-    strategy : makes a fresh one. One that asks agents would need what they said.
+    build : makes the strategy that the session's settings name.
     """
-    if strategy().name == "council":
-        return "the council's opinions are not asked for again here"
-    if len(routes) != 1:
-        return "several symbols share the account"
-    ((symbol, route),) = routes.items()
-    step = timeframe_ms(timeframe)
 
-    def again(start: int, end: int, capital: float) -> Run:
-        frames = {
-            one: reader.bars(one, timeframe, after_open_ms=start - _PAST_BARS * step - 1)
-            for one in {symbol, route}
-        }
-        known = frames[symbol].between(None, end)
-        return run_backtest(
-            known, strategy(), instruments[route],
-            rules=replace(rules, initial_cash=Decimal(repr(capital))),
-            states=unasked_states(known, rules, start, end),
-            exec_frame=None if route == symbol else frames[route], funding=funding,
-        ).run  # fmt: skip
+    def again(start: int, end: int) -> list[EquityMark]:
+        session = Session(engine, world)
+        return marks_again(session, stages_of(session, build), start, end)
 
     return again
 

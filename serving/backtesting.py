@@ -99,7 +99,7 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
     asked = settings.models.agents if strategy.name == _ASKS_AGENTS else ()
     agents = agents_named(asked, settings, traded.timeframe)
     return Setup(
-        bars, traded, executed, with_fees(market, symbol), strategy,
+        bars, traded, executed, market.instruments[symbol], strategy,
         backtest_rules(settings, request.profile, request.commit), agents,
         settings.data.pred_horizon_steps, tapes_of(settings), rate,
         _look(settings, request, traded, strategy, agents),
@@ -239,12 +239,6 @@ def _market(settings: Settings, bars: BarsFile, executed: BarsFile, price: float
             raise DataRefused(executed.path.name, "has no bar in common with --data")
     market = market_for(settings, [other], {other: price}, keep_market=True)
     return replace(market, routes={symbol: other})
-
-
-def with_fees(market: Market, symbol: str) -> Instrument:
-    """Return what is traded as ``symbol``, with the fees that the settings ask for."""
-    costs = market.costs[symbol]
-    return replace(market.instruments[symbol], taker_bps=costs.taker_bps, maker_bps=costs.maker_bps)
 
 
 def _look(

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,6 @@ from serving.reports import SignalReports
 from serving.rules import (
     ACCOUNT,
     CURRENCY,
-    backtest_rules,
     council_settings,
     decision_rules,
     levels,
@@ -340,7 +339,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
             ledger,
             _terms(plan, settings, feed, commit, _with_strategy(widest(agents), strategy)),
         ),
-        asserting=asserting_on(plan.world, settings, feed, engine, loop.note),
+        asserting=asserting_on(plan.world, settings, feed.symbols, engine, loop.note),
         journal=journal_rules(settings),
         progress=Progress(pid=os.getpid()),
         leave=asyncio.Event(),
@@ -367,27 +366,18 @@ def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Ne
 
 
 def asserting_on(
-    world: str, settings: Settings, feed: Feed, engine: Engine, write: Callable[[RiskEvent], None]
+    world: str,
+    settings: Settings,
+    symbols: Sequence[str],
+    engine: Engine,
+    write: Callable[[RiskEvent], None],
 ) -> Asserting:
     """Wire what must hold of a world's ledger."""
-    market = market_for(settings, feed.symbols, feed.price, keep_market=feed.keep_market)
-    reader, commit = Reader(engine, world), git_commit()
-    bar_ms = timeframe_ms(settings.data.timeframe)
-    round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
-    instruments = {
-        symbol: replace(one, taker_bps=costs.taker_bps, maker_bps=costs.maker_bps)
-        for symbol, one in market.instruments.items()
-        if (costs := market.costs[symbol])
-    }
-    backtest = session_backtest(
-        reader, settings.data.timeframe, market.routes, instruments,
-        lambda: build_strategy(settings, round_trip, feed.source.label, commit),
-        backtest_rules(settings, "session", commit),
-        feed.funding if settings.execution.funding else no_funding,
-    )  # fmt: skip
+    backtest = session_backtest(engine, world, build_strategy)
     measuring = Measuring(
-        reader, SqlSnapshots(engine, world), ACCOUNT, feed.symbols, settings.data.timeframe,
-        limits_of(settings), suggesting(settings), backtest, settings.serving.monitor,
+        Reader(engine, world), SqlSnapshots(engine, world), ACCOUNT, symbols,
+        settings.data.timeframe, limits_of(settings), suggesting(settings), backtest,
+        settings.serving.monitor,
     )  # fmt: skip
     return Asserting(measuring, write)
 

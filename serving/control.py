@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -20,7 +23,7 @@ from domain.errors import (
 )
 from serving.killing import KillOrder, read_kill
 from serving.processes import alive
-from storage.inbox import Inbox
+from storage.inbox import Inbox, Request
 from storage.leases import Lease
 
 log = structlog.get_logger("control")
@@ -30,6 +33,8 @@ RENEW_SECONDS = 2.5
 CODE_SECONDS = 120.0
 
 Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
+SlowHandler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+_NONE: Mapping[str, SlowHandler] = MappingProxyType({})
 
 
 class LeaseLost(ServiceUnreachable):
@@ -46,6 +51,7 @@ class Control:
     inbox: Inbox
     kill_file: Path
     _renewed: float = 0.0
+    _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)  # by request
 
     def take_lease(self, info: Mapping[str, Any]) -> None:
         """Become the one desk, after the lease of one that died has run out.
@@ -88,29 +94,47 @@ class Control:
         """Return what the kill file orders, None if there is no such file."""
         return read_kill(self.kill_file)
 
-    def serve(self, handlers: Mapping[str, Handler]) -> None:
-        """Carry out what waits in the inbox, oldest first, and answer.
+    def serve(
+        self, handlers: Mapping[str, Handler], slow: Mapping[str, SlowHandler] = _NONE
+    ) -> None:
+        """Carry out what waits in the inbox, oldest first, and answer; ``slow`` ones beside it.
 
         A request that breaks the desk is answered before the desk falls, or it would fall again
         over the same request whenever it is restarted.
         """
+        for number in [number for number, task in self._tasks.items() if task.done()]:
+            self._tasks.pop(number).result()
         for request in self.inbox.pending():
-            handler = handlers.get(request.kind)
-            try:
+            if request.id in self._tasks:
+                continue
+            if request.kind in slow:
+                work = self._answer_later(request, slow[request.kind])
+                self._tasks[request.id] = asyncio.create_task(work)
+                continue
+            with self._refusing(request):
+                handler = handlers.get(request.kind)
                 if handler is None:
                     raise UsageError("request", "is of a kind this desk knows", request.kind)
-                result = handler(request.body)
-            except (UsageError, DataRefused, DuplicateRecord) as error:
-                log.warning("request_refused", kind=request.kind, error=str(error))
+                self.inbox.answer(request.id, handler(request.body))
+
+    async def _answer_later(self, request: Request, handler: SlowHandler) -> None:
+        with self._refusing(request):
+            self.inbox.answer(request.id, await handler(request.body))
+
+    @contextmanager
+    def _refusing(self, request: Request) -> Iterator[None]:
+        try:
+            yield
+        except (UsageError, DataRefused, DuplicateRecord) as error:
+            log.warning("request_refused", kind=request.kind, error=str(error))
+            self.inbox.answer(request.id, _refusal(error.code, error.message, error.hint))
+        except Exception as error:
+            # What is in memory may be ahead of the ledger now: only a fresh start is right.
+            result = _refusal("internal", f"{request.kind}: the desk failed over it", "")
+            if isinstance(error, ConclaveError):
                 result = _refusal(error.code, error.message, error.hint)
-            except Exception as error:
-                # What is in memory may be ahead of the ledger now: only a fresh start is right.
-                result = _refusal("internal", f"{request.kind}: the desk failed over it", "")
-                if isinstance(error, ConclaveError):
-                    result = _refusal(error.code, error.message, error.hint)
-                self.inbox.answer(request.id, result)
-                raise
             self.inbox.answer(request.id, result)
+            raise
 
 
 def _refusal(code: str, message: str, hint: str) -> dict[str, Any]:

@@ -261,7 +261,7 @@ class Desk:
         self.teller.tell()
         self._watch([state.symbol for state in states])
         if states:
-            self.asserting.look(states[0].as_of, self.market_clock.wall_now())
+            await self.asserting.look(states[0].as_of, self.market_clock.wall_now())
             self.teller.tell()
         self._tell()
 
@@ -334,8 +334,8 @@ class Desk:
                 "risk_event": self._event,
                 "reflect": self._reflect,
                 "close": self._close,
-                "assertions": self._assert,
-            }
+            },
+            {"assertions": self._assert},
         )
         self.upkeep.look(self.progress)
 
@@ -389,11 +389,10 @@ class Desk:
         now = self.market_clock.now()
         return self._noted(closed(self.loop, self.reader, self.journal, body, now))
 
-    def _assert(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _assert(self, body: Mapping[str, Any]) -> dict[str, Any]:
         del body
-        return self._noted(
-            self.asserting.now(self.market_clock.now(), self.market_clock.wall_now())
-        )
+        now, wall = self.market_clock.now(), self.market_clock.wall_now()
+        return self._noted(await self.asserting.now(now, wall))
 
     def _noted(self, answer: dict[str, Any]) -> dict[str, Any]:
         self.teller.tell()

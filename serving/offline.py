@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -102,7 +103,7 @@ def assertions(plan: RunPlan) -> dict[str, Any]:
     """Measure what must hold of a run's ledger, and write down what changed."""
     with at_the_ledger(plan) as here:
         feed = feed_of(plan, here.settings)
-        asserting = asserting_on(plan.world, here.settings, feed, here.engine, here.append)
+        asserting = asserting_on(plan.world, here.settings, feed.symbols, here.engine, here.append)
         asserting.resume()
         now = here.now()
-        return asserting.now(now, now if plan.source == "live" else None)
+        return asyncio.run(asserting.now(now, now if plan.source == "live" else None))

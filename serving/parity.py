@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -14,74 +13,20 @@ from consensus.replay import ELSEWHERE
 from domain.decision import Decision
 from domain.errors import DataRefused, LedgerError, SettingError
 from domain.market import BarFrame
-from domain.ports import Clock, Ledger, Needs, Strategy
-from domain.times import timeframe_ms
-from execution.funding import FundingRate, base_rate, no_funding
-from execution.loop import TradingLoop
-from serving.backtesting import with_fees
+from domain.ports import Clock
 from serving.bootstrap import build_strategy, open_storage
 from serving.market_files import load_bars
-from serving.rules import backtest_rules, market_for, risk_limits
-from serving.sessions import Terms, settings_under, terms_of
+from serving.rerunning import Session, stages_of
+from serving.sessions import settings_under
 from serving.settings import Settings
 from serving.settings.model import LEDGER_FILE
 from serving.system import platform_name
-from sim.backtest import trading_loop
 from sim.opinions import Progress
 from sim.parity import Parity, compare
 from sim.rerun import Rerun, Stage
-from sim.worlds import DemoSource
 from storage.engine import open_database, sqlite_url
-from storage.events import EventLog
-from storage.ledger import SqlLedger
 from storage.migrate import upgrade
 from storage.queries import worlds
-
-R = TypeVar("R")
-
-
-class Session:
-    """What one world's ledger held when it was opened; later rows are not seen.
-
-    Parameters
-    ----------
-    engine : of its database.
-    """
-
-    def __init__(self, engine: Engine, world: str) -> None:
-        self.world = world
-        self._ledger = SqlLedger(engine, world)
-        self._events = EventLog(engine, world)
-        self.head = self._ledger.head()[0]
-
-    def records(self, kind: type[R]) -> Iterator[tuple[int, R]]:
-        """Iterate over (number, record) of one type, in order."""
-        return self._known(self._ledger.records(kind))
-
-    def rows(self) -> Iterator[tuple[int, Any]]:
-        """Iterate over (number, record) of all types, in order."""
-        return self._known(self._ledger.records_since())
-
-    def terms(self) -> list[tuple[int, Terms]]:
-        """Return what it was run with, and after which row each began.
-
-        Raises
-        ------
-        DataRefused : if nobody wrote that down.
-        """
-        found = [(after, terms) for after, terms in terms_of(self._events) if after <= self.head]
-        if not found:
-            raise DataRefused(
-                f"session {self.world}", "must say what it was run with",
-                hint="Sessions do since `parity` exists; run it again.",
-            )  # fmt: skip
-        return found
-
-    def _known(self, rows: Iterator[tuple[int, R]]) -> Iterator[tuple[int, R]]:
-        for seq, record in rows:
-            if seq > self.head:
-                return
-            yield seq, record
 
 
 def open_session(settings: Settings, name: str | None) -> Session:
@@ -176,10 +121,10 @@ def parity_of(session: Session, files: Sequence[Path], clock: Clock, progress: P
     """
     try:
         terms = session.terms()
-        stages = [_stage(after, each) for after, each in terms]
+        stages = stages_of(session, build_strategy)
         given = _given(files, stages, clock)
-        rerun = Rerun(stages, given)
-        rerun.run(session.rows(), session.head, progress)
+        rerun = Rerun(session, stages, given)
+        rerun.run(progress)
         if not rerun.inputs["bars"]:
             raise DataRefused(f"session {session.world}", "must hold bars to run again")
         exact = _same_machine(session)
@@ -216,35 +161,3 @@ def _given(files: Sequence[Path], stages: Sequence[Stage], clock: Clock) -> dict
             )  # fmt: skip
         found[frame.symbol] = frame
     return found
-
-
-def _stage(after: int, terms: Terms) -> Stage:
-    settings = settings_under(terms)
-    symbols, timeframe = sorted(terms.price), settings.data.timeframe
-    market = market_for(settings, symbols, terms.price, keep_market=terms.keep_market)
-    instruments = {symbol: with_fees(market, symbol) for symbol in market.instruments}
-    rules = backtest_rules(settings, terms.profile, terms.commit)
-    rules = replace(
-        rules, source=terms.source, limits=risk_limits(settings, terms.source),
-        journal=settings.journal.reflections,
-    )  # fmt: skip
-    bar_ms, horizon = timeframe_ms(timeframe), settings.data.pred_horizon_steps
-    costs = partial(market.round_trip, bar_ms, horizon)
-
-    def loop(ledger: Ledger) -> TradingLoop:
-        strategy: Strategy = build_strategy(settings, costs, terms.source, terms.commit)
-        return trading_loop(
-            market.routes, strategy, instruments, rules, ledger, funding=_funding(settings, terms)
-        )
-
-    books = None
-    if terms.source == DemoSource.label:
-        books = DemoSource(symbols, timeframe, terms.seed, warm_up_days=terms.warm_up_days)
-    needs = Needs(terms.bars, terms.feature_rows)
-    return Stage(after, loop, market.routes, timeframe, needs, books)
-
-
-def _funding(settings: Settings, terms: Terms) -> FundingRate:
-    if not settings.execution.funding:
-        return no_funding
-    return base_rate if terms.funding is None else terms.funding.lookup()

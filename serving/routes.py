@@ -67,7 +67,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(max_length=18, description="`next` of the page before")]
 Id = Annotated[str, Path(max_length=64, pattern=r"^[\w.:-]+$")]
 Number = Annotated[int, Path(ge=1, le=2**53)]
-ASSERTING_SECONDS = 60.0  # patience with the desk: it trades a month again
+ASSERTING_SECONDS = 300.0  # patience with the desk: it trades a month again
 Bars = Annotated[int, Query(ge=0, le=1000, description="bars of history, 0 = none")]
 Followed = Annotated[str | None, Query(max_length=40, description="e.g. BTC-USDT")]
 

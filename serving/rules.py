@@ -65,16 +65,20 @@ def market_for(
         for symbol in symbols
     }
     instruments = {
-        route: instrument_for(route, price.get(symbol)) for symbol, route in routes.items()
+        route: _with_fees(settings, instrument_for(route, price.get(symbol)))
+        for symbol, route in routes.items()
     }
-    execution = settings.execution
-    costs = {}
-    for route, instrument in instruments.items():
-        fees = execution.fees_bps
-        if fees is not None:
-            instrument = replace(instrument, taker_bps=fees, maker_bps=fees)
-        costs[route] = CostModel.of(instrument, frictions(settings))
-    return Market(routes, instruments, costs, execution.funding)
+    costs = {route: CostModel.of(each, frictions(settings)) for route, each in instruments.items()}
+    return Market(routes, instruments, costs, settings.execution.funding)
+
+
+def _with_fees(settings: Settings, instrument: Instrument) -> Instrument:
+    fees, liquidation = settings.execution.fees_bps, settings.execution.liquidation_bps
+    if fees is not None:
+        instrument = replace(instrument, taker_bps=fees, maker_bps=fees)
+    if liquidation is not None:
+        instrument = replace(instrument, liquidation_bps=liquidation)
+    return instrument
 
 
 def frictions(settings: Settings) -> Frictions:

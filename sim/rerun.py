@@ -1,15 +1,17 @@
 """A stored session once more, through the loop and the broker of a backtest.
 
 Bars come from the ledger (or a file), opinions from the ledger, and so does what people did: kills,
-arming, positions closed by hand, questions on demand. Everything else is worked out anew.
+arming, positions closed by hand, questions on demand. Everything else is worked out anew, from the
+first row or from a later one; the loop then begins as after a restart there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, takewhile
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from domain.trading import ModeChange, Order, Refusal
 from execution.dispatch import RECONCILIATION
 from execution.loop import TradingLoop
 from execution.risk import RISK
+from execution.rows import in_order
 from sim.opinions import Progress
 from storage.memory import MemoryLedger
 
@@ -31,6 +34,7 @@ OWN = (RISK, RECONCILIATION, "loop")  # who changes the mode, or notes an event,
 _BY_HAND = (ExitReason.MANUAL, ExitReason.SHUTDOWN, ExitReason.KILL)
 _CLOSING = (ExitReason.KILL, ExitReason.RISK)
 _TICK = 2_000  # rows
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,54 @@ class Stage:
     books: BookSource | None = None
 
 
-class Rerun:
-    """Runs the rows of a session again; what comes of it is in ``ledger``.
+class Continued:
+    """A ledger that goes on in memory behind the first rows of another one.
 
     Parameters
     ----------
+    past : is only read. ``head`` : number of the last row of it that is seen.
+    """
+
+    def __init__(self, past: Ledger, head: int) -> None:
+        self._past, self._head, self._own = past, head, MemoryLedger()
+
+    def append(self, records: Sequence[Any]) -> list[int]:
+        """Store records behind the past; see :meth:`domain.ports.Ledger.append`."""
+        return [self._head + seq for seq in self._own.append(records)]
+
+    def records(self, kind: type[R], after: int = 0, **where: Any) -> Iterator[tuple[int, R]]:
+        """Iterate over (number, record) of one type in order."""
+        own = self._own.records(kind, max(0, after - self._head), **where)
+        return self._joined(self._past.records(kind, after, **where), own)
+
+    def records_since(self, after: int = 0) -> Iterator[tuple[int, Any]]:
+        """Iterate over (number, record) of all types in order, ``seq > after``."""
+        own = self._own.records_since(max(0, after - self._head))
+        return self._joined(in_order(self._past, after), own)
+
+    def head(self) -> tuple[int, str]:
+        """Return the newest number, and a hash of what was appended here."""
+        count, digest = self._own.head()
+        return self._head + count, digest
+
+    def _joined(
+        self, past: Iterator[tuple[int, R]], own: Iterator[tuple[int, R]]
+    ) -> Iterator[tuple[int, R]]:
+        known = takewhile(lambda row: row[0] <= self._head, past) if self._head else iter(())
+        return chain(known, ((self._head + seq, record) for seq, record in own))
+
+
+class Rerun:
+    """Runs a session again; what comes of it is in ``ledger``.
+
+    Parameters
+    ----------
+    session : the ledger to run again; it is only read.
     stages : at least one, in order.
     given : bars to take instead of the session's, by symbol. What they have and the session lacks
         is traded without opinions; what they lack is left out.
+    after : number of the last row that is taken as it stands; nothing was half done there
+        (:func:`last_before`).
 
     Raises
     ------
@@ -69,13 +113,20 @@ class Rerun:
     """
 
     def __init__(
-        self, stages: Sequence[Stage], given: Mapping[str, BarFrame] | None = None
+        self,
+        session: Ledger,
+        stages: Sequence[Stage],
+        given: Mapping[str, BarFrame] | None = None,
+        *,
+        after: int = 0,
     ) -> None:
         if not stages:
             raise UsageError("rerun", "needs the terms of a session")
-        self.ledger = MemoryLedger()
+        begun = sum(stage.after <= after for stage in stages[1:])
+        self.ledger = Continued(session, after)
         self.inputs: Counter[str] = Counter()
-        self._stages = list(stages)
+        self._session, self._after = session, after
+        self._stages = list(stages[begun:])
         self._given = dict(given or {})
         self._memories: dict[str, MarketMemory] = {}
         self._said: dict[tuple[str, int], list[Opinion]] = {}
@@ -85,19 +136,15 @@ class Rerun:
         self._closed: tuple[str, int] | None = None  # last closed by hand: why, when
         self._enter(self._stages.pop(0))
 
-    def run(self, rows: Iterable[tuple[int, Any]], total: int, progress: Progress) -> MemoryLedger:
-        """Take all rows of a session, in order.
-
-        Parameters
-        ----------
-        total : number of the last row, for ``progress`` (rows done, rows in all).
-        """
-        for done, (seq, row) in enumerate(rows):
+    def run(self, progress: Progress | None = None) -> Ledger:
+        """Take all rows that are left, in order; ``progress`` gets rows done and rows in all."""
+        total = self._session.head()[0]
+        for done, (seq, row) in enumerate(in_order(self._session, self._after)):
             self._settle(row)
             while self._stages and seq > self._stages[0].after:
                 self._enter(self._stages.pop(0))
             self._take(row)
-            if not done % _TICK:
+            if progress is not None and not done % _TICK:
                 progress(seq, total)
         self._settle(None)
         return self.ledger
@@ -108,8 +155,20 @@ class Rerun:
         self._loop.resume()
         for symbol in stage.routes:
             if symbol not in self._memories:
-                memory = MarketMemory(symbol, stage.timeframe, books=stage.books)
-                self._memories[symbol] = memory
+                self._memories[symbol] = self._remembered(symbol, stage)
+
+    def _remembered(self, symbol: str, stage: Stage) -> MarketMemory:
+        # All at once costs a fraction of bar by bar; what is asked for says as of when.
+        memory = MarketMemory(symbol, stage.timeframe, keep=None, books=stage.books)
+        known = list(self._session.records(Bar, symbol=symbol, timeframe=stage.timeframe))
+        if known:
+            frame = BarFrame.of([bar for _, bar in known])
+            given = self._given.get(symbol, frame)
+            memory.append(given.between(int(frame.ts[0]), int(frame.ts[-1]) + 1))
+        for seq, bar in known:
+            if seq <= self._after:
+                self._last[symbol] = bar.open_ms
+        return memory
 
     def _take(self, row: Any) -> None:
         if isinstance(row, Bar):
@@ -139,7 +198,7 @@ class Rerun:
         for missing in self._passed_over(bar):
             self._absorb(missing, self._given_bar(self._stage.routes[bar.symbol], missing.open_ms))
             state = self._memories[bar.symbol].state(
-                None, self._stage.needs.bars, self._stage.needs.feature_rows
+                missing.close_ms, self._stage.needs.bars, self._stage.needs.feature_rows
             )
             if state is not None:
                 self._loop.decide(state, [], {}, state.as_of)
@@ -153,7 +212,6 @@ class Rerun:
     def _absorb(self, bar: Bar, executed: Bar | None) -> None:
         goes_elsewhere = self._stage.routes[bar.symbol] != bar.symbol
         self._loop.absorb(bar, executed if goes_elsewhere else None)
-        self._memories[bar.symbol].append(bar)
 
     def _given_bar(self, symbol: str, open_ms: int, stored: Bar | None = None) -> Bar | None:
         frame = self._given.get(symbol)
@@ -227,3 +285,9 @@ class Rerun:
         if isinstance(row, OperatorReport) or row.by not in OWN:
             self._loop.note(row)
             self.inputs["notes"] += 1
+
+
+def last_before(ledger: Ledger, start: int) -> int:
+    """Return the number of the last row before the first bar that opens from ``start`` (ms) on."""
+    first = next((seq for seq, bar in ledger.records(Bar) if bar.open_ms >= start), None)
+    return ledger.head()[0] if first is None else first - 1

@@ -156,7 +156,7 @@ def _open_postgresql(target: URL) -> Engine:
     except (ModuleNotFoundError, SQLAlchemyError) as error:
         raise SettingError(
             "DATABASE_URL", f"needs a driver that is not installed ({error})", shown,
-            "Install it with pip install psycopg[binary] and write postgresql+psycopg://…",
+            "pip install -c constraints.txt -e .[postgres] and write postgresql+psycopg://…",
         ) from error  # fmt: skip
 
     @event.listens_for(engine, "handle_error")

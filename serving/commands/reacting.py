@@ -22,7 +22,7 @@ from serving.commands.common import (
 
 app = typer.Typer(help="What the system proposes, and your decision.", no_args_is_help=True)
 
-MEASURING_SECONDS = 70.0
+MEASURING_SECONDS = 310.0
 ProposalId = Annotated[int, typer.Argument(min=1, help="as conclave proposals list shows it")]
 Why = Annotated[str, typer.Option("--why", help="kept beside the decision")]
 

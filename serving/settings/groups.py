@@ -295,6 +295,11 @@ class ExecutionSettings(Group):
     fees_bps: NotNegative | None = Field(
         None, le=1000, description="taker fee a side, basis points; none = the market's own"
     )
+    liquidation_bps: NotNegative | None = Field(
+        None, le=10_000,
+        description="fee of a liquidation, basis points of its notional, at most what is left of "
+        "the margin; none = the market's own, 120",
+    )  # fmt: skip
     spread_bps: float = Field(1.0, ge=0, le=1000, description="modelled full spread, basis points")
     slippage_bps: float = Field(1.0, ge=0, le=1000, description="slippage a side, basis points")
     impact: float = Field(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sim.measures import MEASURES
-from sim.reports import backtest_figures as figures
+from sim.reports import backtest_equity as equity
 from sim.reports import backtest_tables as tables
+from sim.reports import backtest_trading as trading
 from sim.reports.backtest_words import LEGEND, plain_words
 from sim.reports.page import shown
 from sim.reports.parts import Page, Section
@@ -85,8 +86,8 @@ def _sections(report: Board) -> tuple[Section, ...]:
 
 
 def _equity(report: Board) -> Section:
-    cards = (figures.equity(report), figures.heat(report), figures.distribution(report),
-             figures.underwater(report), figures.rolling(report))  # fmt: skip
+    cards = (equity.equity(report), equity.heat(report), equity.distribution(report),
+             equity.underwater(report), equity.rolling(report))  # fmt: skip
     return Section("equity", "Equity", "Mark-to-market, after every cost, at each bar’s close.",
                    cards=cards)  # fmt: skip
 
@@ -98,11 +99,11 @@ def _figures(report: Board) -> Section:
         "30 days."
     )
     return Section("figures", "Figures", intro,
-                   cards=(*tables.measures(report), figures.chance(report)))  # fmt: skip
+                   cards=(*tables.measures(report), trading.chance(report)))  # fmt: skip
 
 
 def _costs(report: Board) -> Section:
-    cards = (figures.waterfall(report), tables.conventions(report))
+    cards = (trading.waterfall(report), tables.conventions(report))
     return Section(
         "costs", "Costs and rules", "What trading cost, and by which rules.", cards=cards
     )
@@ -118,12 +119,12 @@ def _trades(report: Board) -> Section:
         "trades", "Trades",
         "Closed round trips, after all costs; one still open is not among them.",
         tuple(table for table in made if table is not None),
-        (figures.on_price(report), figures.zoomed(report)),
+        (trading.on_price(report), trading.zoomed(report)),
     )  # fmt: skip
 
 
 def _decisions(report: Board) -> Section:
-    cards = (figures.decisions(report), figures.calibration(report))
+    cards = (trading.decisions(report), trading.calibration(report))
     return Section("decisions", "Decisions", "One at each bar’s close.", cards=cards)
 
 

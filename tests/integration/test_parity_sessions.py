@@ -16,12 +16,15 @@ from data.files import read_bars
 from data.sources.replay import ReplaySource
 from domain.market import Bar, BarFrame
 from domain.ports import MarketSource
+from domain.trading import EquityMark
 from execution.funding import rates_of
 from execution.loop import TradingLoop
-from serving.bootstrap import Feed, build_desk_on, feed_of, open_storage
+from serving.asserting_setup import session_backtest
+from serving.bootstrap import Feed, build_desk_on, build_strategy, feed_of, open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from serving.plan import RunPlan
+from serving.rerunning import Session
 from serving.sessions import KIND
 from sim.worlds import DEMO_START_MS, PlantedEdge
 from storage.events import EventLog
@@ -105,6 +108,13 @@ def test_parity_when_a_council_traded_the_demo_market_then_it_is_equal(tmp_path,
     assert body["inputs"]["mode_changes"] == 2
     assert body["compared"]["trades"]["session"] > 5
     assert body["equity"]["apart_satoshi"] == 0
+
+    session = Session(open_storage(settings), "demo-7")
+    marks = [mark for _, mark in session.records(EquityMark)]
+    start, end = marks[LIVE // 4].at, marks[-2].at
+    again = session_backtest(open_storage(settings), "demo-7", build_strategy)
+    assert again(start, end) == [mark for mark in marks if start < mark.at <= end]
+    assert len({mark.equity for mark in marks}) > LIVE // 2
 
 
 def test_parity_when_rates_differ_by_stamp_then_funding_is_equal_too(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """The migrations on a real PostgreSQL server, started for these tests and thrown away after them.
 
-The server comes from ``scripts/postgres.sh``. What needs Python's driver as well (psycopg, which
-the project does not install by itself) says so when it is missing.
+The server comes from ``scripts/postgres.sh``. What needs Python's driver as well (psycopg, of the
+extras ``dev`` and ``postgres``) says so when it is missing.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def database(server: str, request: pytest.FixtureRequest) -> Database:
 def driven(database: Database) -> Database:
     """A database that Python can talk to."""
     if find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed: pip install 'psycopg[binary]'")
+        pytest.skip("psycopg is not installed: make setup-dev")
     return database
 
 

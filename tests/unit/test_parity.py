@@ -14,13 +14,12 @@ from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Pos
 from execution.rows import in_order
 from execution.strategies import EmaCross
 from sim.parity import KINDS, compare
-from sim.rerun import Rerun, Stage
+from sim.rerun import Rerun, Stage, last_before
 from storage.memory import MemoryLedger
 from tests.execution_scenes import PERP, SPOT, loop_over, states_of, walk
 
 BARS = 160
 NEEDS = Needs(250, 0)
-QUIET = lambda done, total: None  # noqa: E731
 
 
 def stage(instrument=PERP, forecast="", after=0, spans=(5, 9)):
@@ -68,8 +67,8 @@ def play(ledger, made, *, first=0, last=BARS, elsewhere=None):
 
 
 def again(ledger, stages, given=None):
-    rerun = Rerun(stages, given)
-    rerun.run(in_order(ledger), ledger.head()[0], QUIET)
+    rerun = Rerun(ledger, stages, given)
+    rerun.run()
     return rerun
 
 
@@ -121,6 +120,29 @@ def test_parity_when_the_terms_changed_on_the_way_then_each_holds_for_its_rows()
     found = compare(ledger, again(ledger, [stage()]).ledger)
     assert found.first.kind == "decisions"
     assert found.first.at > states_of(list(walk(100).bars()))[-1].as_of
+
+
+@pytest.mark.parametrize("place", [45, 75, 100, 128])
+def test_rerun_when_it_begins_in_the_middle_then_the_rest_is_equal(session, place):
+    start = states_of(list(walk(BARS).bars()))[place].as_of
+    after = last_before(session, start)
+    rerun = Rerun(session, [stage()], after=after)
+    rerun.run()
+    assert 0 < after < session.head()[0]
+    assert list(in_order(rerun.ledger)) == list(in_order(session))
+    assert rerun.ledger.head()[0] == session.head()[0]
+    assert rerun.inputs["bars"] == BARS - place - 1
+
+
+def test_rerun_when_it_begins_in_the_middle_then_the_terms_of_then_hold():
+    ledger, slow = MemoryLedger(), (10, 20)
+    play(ledger, stage(), last=60)
+    changed = ledger.head()[0]
+    play(ledger, stage(after=changed, spans=slow), first=60)
+    stages = [stage(), stage(after=changed, spans=slow)]
+    for place in (40, 80):
+        after = last_before(ledger, states_of(list(walk(BARS).bars()))[place].as_of)
+        assert compare(ledger, Rerun(ledger, stages, after=after).run()).same
 
 
 def stored(records):
@@ -240,4 +262,4 @@ def test_rerun_when_the_operator_reported_then_the_report_is_kept(session):
 
 def test_rerun_when_nobody_knows_the_terms_then_it_refuses():
     with pytest.raises(UsageError, match="terms"):
-        Rerun([])
+        Rerun(MemoryLedger(), [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -139,6 +140,54 @@ def test_control_when_a_request_is_refused_then_the_next_one_is_served(control: 
     }  # fmt: skip
     assert "dance" in (control.inbox.result(unknown) or {})["error"]["message"]
     assert control.inbox.result(last) == {"mode": "KILLED"}
+
+
+def test_control_when_an_answer_takes_long_then_a_kill_does_not_wait_for_it(
+    control: Control,
+) -> None:
+    async def scene() -> None:
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+        calls = []
+
+        async def slowly(body: Mapping[str, Any]) -> dict[str, Any]:
+            calls.append(body)
+            begun.set()
+            await goes_on.wait()
+            return {"items": []}
+
+        asked, kill = control.inbox.put("assertions", {}), control.inbox.put("kill", {})
+        served = {"kill": lambda _: {"mode": "KILLED"}}, {"assertions": slowly}
+        control.serve(*served)
+        assert control.inbox.result(kill) == {"mode": "KILLED"}
+        await begun.wait()
+        control.serve(*served)
+        assert control.inbox.result(asked) is None
+        goes_on.set()
+        while control.inbox.result(asked) is None:
+            await asyncio.sleep(0)
+        control.serve(*served)
+        assert control.inbox.result(asked) == {"items": []}
+        assert len(calls) == 1
+
+    asyncio.run(scene())
+
+
+def test_control_when_a_long_answer_breaks_then_it_is_answered_and_the_desk_falls(
+    control: Control,
+) -> None:
+    async def scene() -> None:
+        async def breaks(_: Mapping[str, Any]) -> dict[str, Any]:
+            raise LedgerError("database", "cannot grow")
+
+        asked = control.inbox.put("assertions", {})
+        control.serve({}, {"assertions": breaks})
+        while control.inbox.result(asked) is None:
+            await asyncio.sleep(0)
+        with pytest.raises(LedgerError, match="cannot grow"):
+            control.serve({}, {"assertions": breaks})
+        assert (control.inbox.result(asked) or {})["error"]["code"] == "ledger"
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(

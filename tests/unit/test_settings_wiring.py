@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from domain.decision import Costs
+from domain.trading import Side
+from execution.fills import liquidation_fill
 from execution.kelly import KellySettings
 from execution.levels import LevelSettings
 from execution.limits import RiskLimits
@@ -12,7 +16,7 @@ from execution.sizing import SizingSettings
 from serving.bootstrap import build_strategy
 from serving.rules import levels, market_for, risk_limits, sizing
 from serving.settings import load_settings
-from tests.execution_scenes import flat, states_of
+from tests.execution_scenes import PERP, flat, states_of
 
 
 @pytest.mark.parametrize(
@@ -102,3 +106,15 @@ def test_costs_when_funding_is_switched_off_then_a_round_trip_pays_none(
     (state,) = states_of([flat(0, symbol="BTC/USDT")])
 
     assert market.round_trip(300_000, 5, state).funding_bps == pytest.approx(bps)
+
+
+@pytest.mark.parametrize(("bps", "fee"), [(None, "12"), ("30", "3")])
+def test_liquidation_when_its_fee_is_set_then_that_is_paid(bps: str | None, fee: str) -> None:
+    told = {} if bps is None else {"execution.liquidation_bps": bps}
+    settings = load_settings(env={"FEES_BPS": "7"}, profile=None, overrides=told)
+    market = market_for(settings, ["BTC/USDT"], {"BTC/USDT": 50_000.0}, keep_market=False)
+    perp = market.instruments[PERP.symbol]
+    fill = liquidation_fill(Side.SELL, Decimal("0.02"), Decimal(50_000), Decimal(40), flat(0), perp)
+    assert fill is not None
+    assert fill.fee == Decimal(fee)  # of 1 000 USDT
+    assert (perp.taker_bps, market.costs[PERP.symbol].taker_bps) == (7.0, 7.0)

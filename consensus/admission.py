@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 from consensus.rounds import Said
 from consensus.settings import CouncilSettings
 from domain.opinion import Opinion
-from domain.quantiles import CANONICAL_LEVELS, REQUIRED_LEVELS, QuantileTable
+from domain.quantiles import (
+    CANONICAL_LEVELS,
+    REQUIRED_LEVELS,
+    QuantileTable,
+    canonical_moments,
+)
 
 Floats = NDArray[np.float64]
 Levels = tuple[float, ...]
@@ -141,7 +146,7 @@ def _measured(opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
     if opinion.p_up is not None:
         p = float(opinion.p_up)
     elif levels:
-        p = 1.0 - float(QuantileTable.of(levels, values).cdf(0.0)[0])
+        p = 1.0 - _below_zero(levels, values)
     else:
         return _admitted(opinion, None, None)
     low, high = settings.clip
@@ -152,6 +157,13 @@ def _measured(opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
 def _admitted(opinion: Opinion, p_up: float | None, row: tuple[float, ...] | None) -> Admitted:
     down, up = (None if x is None else float(x) for x in (opinion.risk_down, opinion.risk_up))
     return Admitted(opinion, p_up, Said(p_up, row, down, up))
+
+
+def _below_zero(levels: Levels, values: tuple[float, ...]) -> float:
+    """F(0)."""
+    if levels == CANONICAL_LEVELS:
+        return canonical_moments(values)[2]
+    return float(QuantileTable.of(levels, values).cdf(0.0)[0])
 
 
 def _canonical(levels: Levels, values: tuple[float, ...]) -> tuple[float, ...]:

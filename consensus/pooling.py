@@ -59,8 +59,9 @@ def aggregate(rows: Floats, weights: Floats) -> Floats:
     (d,), each between the least and the greatest of its column.
     """
     low, high = np.fmin.reduce(rows), np.fmax.reduce(rows)  # of those who spoke; NaN if none
-    pooled = np.where(np.isnan(rows), 0.0, weights * rows).sum(axis=0)
-    return np.asarray(np.minimum(np.maximum(pooled, low), high))
+    parts = weights * rows
+    np.putmask(parts, np.isnan(rows), 0.0)
+    return np.asarray(np.minimum(np.maximum(np.add.reduce(parts), low), high))
 
 
 def risk_logit(risk: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -53,6 +53,12 @@ class Said:
         """Read :meth:`as_list` back, bit for bit."""
         p, levels, down, up = body
         return cls(_optional(p), _row(levels), _optional(down), _optional(up))
+
+
+def stacked(said: Iterable[Said]) -> Floats:
+    """Return (n, 16), NaN for silence."""
+    rows = [one.row for one in said]
+    return np.concatenate(rows).reshape(-1, WIDTH) if rows else np.empty((0, WIDTH))
 
 
 @dataclass(frozen=True, slots=True)

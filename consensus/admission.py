@@ -139,10 +139,9 @@ def _measured(opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
     values: tuple[float, ...] = ()
     if opinion.quantiles is not None:
         levels = _numbers(opinion.quantiles.levels)
-        values = _numbers(opinion.quantiles.values)
+        values = tuple(sorted(_numbers(opinion.quantiles.values)))
         if fault := _fault(levels, values, settings.max_quantile):
             return Asleep("invalid", fault)
-        values = tuple(sorted(values))
     if opinion.p_up is not None:
         p = float(opinion.p_up)
     elif levels:
@@ -184,13 +183,14 @@ def _misplaced(opinion: Opinion, symbol: str, timeframe: str, as_of: int) -> Asl
 
 
 def _fault(levels: Levels, values: tuple[float, ...], largest: float) -> str:
+    """What is wrong with sorted values on levels; empty if nothing."""
     if not levels or not values:
         return "quantiles must be finite numbers"
     if len(levels) != len(values):
         return f"{len(levels)} levels but {len(values)} quantiles"
-    if not _usable(levels):
+    if levels is not CANONICAL_LEVELS and not _usable(levels):
         return "levels must increase strictly inside (0, 1) and contain .1, .5 and .9"
-    worst = max(map(abs, values))
+    worst = max(abs(values[0]), abs(values[-1]))
     return f"a quantile of {worst:.3g} is beyond ±{largest:g}" if worst > largest else ""
 
 
@@ -205,6 +205,8 @@ def _number(value: Any) -> float:
 
 def _numbers(values: Any) -> tuple[float, ...]:
     """The values as floats; empty if one of them is no finite number."""
+    if values is CANONICAL_LEVELS:
+        return CANONICAL_LEVELS
     try:
         numbers = tuple(map(float, values))
     except (TypeError, ValueError, OverflowError):

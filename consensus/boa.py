@@ -68,17 +68,17 @@ class Boa:
                 self._row[name] = len(self._row)
                 self._state = np.concatenate((self._state, np.zeros((3, 1, self._d))), axis=1)
                 self._tilt = np.concatenate((self._tilt, np.full((1, self._d), -np.inf)))
-        rows, saved = self._rows(names), np.where(said, saved, 0.0)
-        keep = np.where(said, self._keep, 1.0)
+        silent, rows = ~said, self._rows(names)
+        saved, keep = saved.copy(), np.full(said.shape, self._keep)
+        np.putmask(saved, silent, 0.0)
+        np.putmask(keep, silent, 1.0)
         state = self._state[:, rows]
+        state *= keep
         total, variance, reach = state
-        variance *= keep
         variance += saved * saved
-        reach *= keep
         np.maximum(reach, np.abs(saved), out=reach)
         rates = self._rates(variance, reach)
         scaled = rates * saved
-        total *= keep
         total += 0.5 * (saved * (1.0 - scaled) + reach * (scaled < -0.5))
         self._state[:, rows] = state
         self._tilt[rows] = np.where(reach > 0.0, rates * total, -np.inf)

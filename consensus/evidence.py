@@ -108,13 +108,20 @@ class _Purse:
     __slots__ = ("_logs", "_late", "above", "below", "n", "squares", "total")
 
     def __init__(
-        self, stats: Sequence[float] = (0.0, 0.0, 0.0), logs: Sequence[Sequence[float]] | None = None
+        self,
+        stats: Sequence[float] = (0.0, 0.0, 0.0),
+        logs: Floats | Sequence[Sequence[float]] = ((0.0,) * len(GRID),) * 2,
     ) -> None:
         self.n, self.total, self.squares = map(float, stats)  # n, Σd, Σd²
         # (2, grid) ln capital of those who bet on more than m, and on less
-        self._logs = np.zeros((2, len(GRID))) if logs is None else np.array(logs, dtype=np.float64)
+        self._logs: Floats = np.array(logs, dtype=np.float64)
         self.above, self.below = self._logs[:, ZERO].tolist()
         self._late: list[tuple[float, float, float, float]] = []  # stats before an outcome, and d
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Purse:
+        twin = _Purse((self.n, self.total, self.squares), self._logs)
+        twin.above, twin.below, twin._late = self.above, self.below, self._late.copy()
+        return twin
 
     def stake(self) -> float:
         """λ of m = 0; who bets on more takes it where it is above 0, else who bets on less."""

@@ -138,7 +138,8 @@ def _measured(opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
     levels: Levels = ()
     values: tuple[float, ...] = ()
     if opinion.quantiles is not None:
-        levels = _numbers(opinion.quantiles.levels)
+        known = opinion.quantiles.levels is CANONICAL_LEVELS  # as nearly always
+        levels = CANONICAL_LEVELS if known else _numbers(opinion.quantiles.levels)
         values = tuple(sorted(_numbers(opinion.quantiles.values)))
         if fault := _fault(levels, values, settings.max_quantile):
             return Asleep("invalid", fault)
@@ -205,8 +206,6 @@ def _number(value: Any) -> float:
 
 def _numbers(values: Any) -> tuple[float, ...]:
     """The values as floats; empty if one of them is no finite number."""
-    if values is CANONICAL_LEVELS:
-        return CANONICAL_LEVELS
     try:
         numbers = tuple(map(float, values))
     except (TypeError, ValueError, OverflowError):

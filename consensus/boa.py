@@ -119,7 +119,7 @@ class Boa:
 
 @lru_cache(maxsize=256)
 def _speaking(said: bytes, problems: int) -> tuple[Flags, Ints, Floats]:
-    """Who is silent on what, how many speak, at least 1, and what each weighs if all weigh alike."""
+    """Who is silent on what, how many speak (at least 1), and the weights if all weigh alike."""
     flags = np.frombuffer(said, dtype=np.bool_).reshape(-1, problems)
     speakers = np.maximum(flags.sum(axis=0), 1)
     return ~flags, speakers, flags / speakers

@@ -30,6 +30,7 @@ LARGEST = 700.0  # of a logarithm, before e^x overflows
 PRIOR = 1e-3  # Σ(d − m)² before anything was seen
 SURE = 2.99  # below ln(1/α): where no purse has as much, their mean has not
 _TOGETHER = 64  # outcomes of a purse
+_NOTHING: Floats = np.zeros((2, len(GRID)))
 
 
 class Evidence:
@@ -105,12 +106,12 @@ class _Purse:
     follow many outcomes at a time, and when somebody looks at them.
     """
 
-    __slots__ = ("_logs", "_late", "above", "below", "n", "squares", "total")
+    __slots__ = ("_late", "_logs", "above", "below", "n", "squares", "total")
 
     def __init__(
         self,
         stats: Sequence[float] = (0.0, 0.0, 0.0),
-        logs: Floats | Sequence[Sequence[float]] = ((0.0,) * len(GRID),) * 2,
+        logs: Floats | Sequence[Sequence[float]] = _NOTHING,
     ) -> None:
         self.n, self.total, self.squares = map(float, stats)  # n, Σd, Σd²
         # (2, grid) ln capital of those who bet on more than m, and on less

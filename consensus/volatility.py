@@ -13,7 +13,7 @@ LAMBDA = 0.94
 BARS = 240  # λ^240 < 1e-6: older ones change nothing that is shown
 LEAST = 24
 _FLOOR = 1e-8
-_ALL = LAMBDA ** np.arange(BARS)[::-1]
+_ALL: Floats = np.asarray(LAMBDA ** np.arange(BARS)[::-1], dtype=np.float64)
 
 
 def bar_sigma(bars: BarFrame) -> float | None:

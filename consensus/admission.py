@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 from consensus.rounds import Said
 from consensus.settings import CouncilSettings
 from domain.opinion import Opinion
-from domain.quantiles import CANONICAL_LEVELS, REQUIRED_LEVELS, QuantileTable
+from domain.quantiles import (
+    CANONICAL_LEVELS,
+    REQUIRED_LEVELS,
+    QuantileTable,
+    canonical_moments,
+)
 
 Floats = NDArray[np.float64]
 Levels = tuple[float, ...]
@@ -133,15 +138,15 @@ def _measured(opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
     levels: Levels = ()
     values: tuple[float, ...] = ()
     if opinion.quantiles is not None:
-        levels = _numbers(opinion.quantiles.levels)
-        values = _numbers(opinion.quantiles.values)
+        known = opinion.quantiles.levels is CANONICAL_LEVELS  # as nearly always
+        levels = CANONICAL_LEVELS if known else _numbers(opinion.quantiles.levels)
+        values = tuple(sorted(_numbers(opinion.quantiles.values)))
         if fault := _fault(levels, values, settings.max_quantile):
             return Asleep("invalid", fault)
-        values = tuple(sorted(values))
     if opinion.p_up is not None:
         p = float(opinion.p_up)
     elif levels:
-        p = 1.0 - float(QuantileTable.of(levels, values).cdf(0.0)[0])
+        p = 1.0 - _below_zero(levels, values)
     else:
         return _admitted(opinion, None, None)
     low, high = settings.clip
@@ -152,6 +157,13 @@ def _measured(opinion: Opinion, settings: CouncilSettings) -> Admitted | Asleep:
 def _admitted(opinion: Opinion, p_up: float | None, row: tuple[float, ...] | None) -> Admitted:
     down, up = (None if x is None else float(x) for x in (opinion.risk_down, opinion.risk_up))
     return Admitted(opinion, p_up, Said(p_up, row, down, up))
+
+
+def _below_zero(levels: Levels, values: tuple[float, ...]) -> float:
+    """F(0)."""
+    if levels == CANONICAL_LEVELS:
+        return canonical_moments(values)[2]
+    return float(QuantileTable.of(levels, values).cdf(0.0)[0])
 
 
 def _canonical(levels: Levels, values: tuple[float, ...]) -> tuple[float, ...]:
@@ -172,13 +184,14 @@ def _misplaced(opinion: Opinion, symbol: str, timeframe: str, as_of: int) -> Asl
 
 
 def _fault(levels: Levels, values: tuple[float, ...], largest: float) -> str:
+    """What is wrong with sorted values on levels; empty if nothing."""
     if not levels or not values:
         return "quantiles must be finite numbers"
     if len(levels) != len(values):
         return f"{len(levels)} levels but {len(values)} quantiles"
-    if not _usable(levels):
+    if levels is not CANONICAL_LEVELS and not _usable(levels):
         return "levels must increase strictly inside (0, 1) and contain .1, .5 and .9"
-    worst = max(map(abs, values))
+    worst = max(abs(values[0]), abs(values[-1]))
     return f"a quantile of {worst:.3g} is beyond ±{largest:g}" if worst > largest else ""
 
 

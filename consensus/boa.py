@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 TINY, LOWEST = 1e-300, -1e300
 
 
@@ -51,11 +53,13 @@ class Boa:
         ----------
         said : (n, d), who has a say on what.
         """
-        logs = np.where(said, self._tilts(awake), -np.inf)
-        raw = np.exp(logs - logs.max(axis=0, initial=LOWEST))
-        known, speakers = logs > -np.inf, np.maximum(said.sum(axis=0), 1)
-        share = known.sum(axis=0) / speakers / np.maximum(raw.sum(axis=0), TINY)
-        return np.asarray(np.where(known, raw * share, said / speakers))
+        silent, speakers, evenly = _speaking(said.tobytes(), self._d)
+        logs = self._tilts(awake)
+        np.putmask(logs, silent, -np.inf)
+        raw = np.exp(logs - np.maximum.reduce(logs, initial=LOWEST))
+        known = logs > -np.inf
+        share = np.add.reduce(known) / speakers / np.maximum(np.add.reduce(raw), TINY)
+        return np.asarray(np.where(known, raw * share, evenly))
 
     def learn(self, names: Sequence[str], saved: Floats, said: Flags) -> None:
         """Fold one outcome: r (n, d) of the experts that were awake, and who spoke on what."""
@@ -64,18 +68,20 @@ class Boa:
                 self._row[name] = len(self._row)
                 self._state = np.concatenate((self._state, np.zeros((3, 1, self._d))), axis=1)
                 self._tilt = np.concatenate((self._tilt, np.full((1, self._d), -np.inf)))
-        rows, keep = self._rows(names), self._keep
-        before = self._state[:, rows]
-        total, variance, reach = before
-        variance = keep * variance + saved * saved
-        reach = np.maximum(keep * reach, np.abs(saved))
+        silent, rows = ~said, self._rows(names)
+        saved, keep = saved.copy(), np.full(said.shape, self._keep)
+        np.putmask(saved, silent, 0.0)
+        np.putmask(keep, silent, 1.0)
+        state = self._state[:, rows]
+        state *= keep
+        total, variance, reach = state
+        variance += saved * saved
+        np.maximum(reach, np.abs(saved), out=reach)
         rates = self._rates(variance, reach)
         scaled = rates * saved
-        late = np.where(-2.0 * scaled > 1.0, reach, 0.0)
-        total = keep * total + 0.5 * (saved * (1.0 - scaled) + late)
-        self._state[:, rows] = np.where(said, (total, variance, reach), before)
-        tilt = np.where(reach > 0.0, rates * total, -np.inf)
-        self._tilt[rows] = np.where(said, tilt, self._tilt[rows])
+        total += 0.5 * (saved * (1.0 - scaled) + reach * (scaled < -0.5))
+        self._state[:, rows] = state
+        self._tilt[rows] = np.where(reach > 0.0, rates * total, -np.inf)
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, in the order in which experts came."""
@@ -97,9 +103,9 @@ class Boa:
         return slice(None) if everybody else [self._row[name] for name in names]
 
     def _tilts(self, names: Sequence[str]) -> Floats:
-        """ηR (n, d), −∞ for who was never scored."""
+        """ηR (n, d), −∞ for who was never scored; a copy."""
         if all(name in self._row for name in names):
-            return self._tilt[self._rows(names)]
+            return np.array(self._tilt[self._rows(names)])
         never = np.full(self._d, -np.inf)
         return np.array([
             self._tilt[self._row[name]] if name in self._row else never for name in names
@@ -109,3 +115,11 @@ class Boa:
         """η of every expert and problem; finite, and of no effect, where nothing was at stake."""
         ceiling = 0.5 / np.maximum(reach, TINY)
         return np.minimum(ceiling, np.sqrt(self._breadth / np.maximum(variance, TINY)))
+
+
+@lru_cache(maxsize=256)
+def _speaking(said: bytes, problems: int) -> tuple[Flags, Ints, Floats]:
+    """Who is silent on what, how many speak (at least 1), and the weights if all weigh alike."""
+    flags = np.frombuffer(said, dtype=np.bool_).reshape(-1, problems)
+    speakers = np.maximum(flags.sum(axis=0), 1)
+    return ~flags, speakers, flags / speakers

@@ -46,14 +46,15 @@ class Tracker:
         -------
         e (13,), whether the return lay at or below each.
         """
-        under = [
-            min(max((log_return - own) / sigma, -BOUND), BOUND) <= moved_by
-            for own, moved_by in zip(q, issued, strict=True)
-        ]
-        self.theta = tuple(
-            theta + self._rate * (level - e)
+        scores = [(log_return - own) / sigma for own in q]
+        if max(map(abs, scores)) > BOUND:
+            scores = [min(max(score, -BOUND), BOUND) for score in scores]
+        under = [score <= moved_by for score, moved_by in zip(scores, issued, strict=True)]
+        rate = self._rate
+        self.theta = tuple([
+            theta + rate * (level - e)
             for theta, level, e in zip(self.theta, CANONICAL_LEVELS, under, strict=True)
-        )
+        ])  # fmt: skip
         return under
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from consensus.pooling import logit
@@ -76,7 +76,10 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
-        return asdict(self)
+        return {
+            "round": self.round, "agent": self.agent, "argument": self.argument, "to": self.to,
+            "because": self.because, "before": self.before, "after": self.after,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,9 @@ def debate(
     if most <= 0.0 or _quiet(case):
         return Debate(p)
     blind = {agent: logit(chance) for agent, chance in sorted(p.items())}
+    pool = _pool(blind, weights)
     first = {
-        agent: said
-        for agent, own in blind.items()
-        if (said := _own(agent, own, _pool(blind, weights), case, most))
+        agent: said for agent, own in blind.items() if (said := _own(agent, own, pool, case, most))
     }
     after, answers = _spoken(1, first, blind, blind, most)
     if not answers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from consensus.settings import COVERAGES, DecisionRules
 from domain.decision import Action, Consensus, Costs, Reason
@@ -76,8 +77,7 @@ class Verdict:
     risk_score: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
+class _Check(NamedTuple):
     reason: Reason
     name: str
     margin: float | None

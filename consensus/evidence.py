@@ -28,6 +28,9 @@ LEAST: Floats = np.array([[0.0], [-CAP]])  # bet of those on more than m, and on
 MOST: Floats = np.array([[CAP], [0.0]])
 LARGEST = 700.0  # of a logarithm, before e^x overflows
 PRIOR = 1e-3  # Σ(d − m)² before anything was seen
+SURE = 2.99  # below ln(1/α): where no purse has as much, their mean has not
+_TOGETHER = 64  # outcomes of a purse
+_NOTHING: Floats = np.zeros((2, len(GRID)))
 
 
 class Evidence:
@@ -39,50 +42,51 @@ class Evidence:
     """
 
     def __init__(self, horizon_bars: int) -> None:
-        self._row: dict[str, int] = {}
-        self._stats: Floats = np.zeros((horizon_bars, 0, 3))  # n, Σd, Σd²
-        # ln capital of those who bet on more than m, and on less
-        self._logs: Floats = np.zeros((horizon_bars, 0, 2, len(GRID)))
+        self._horizon_bars = horizon_bars
+        self._purses: dict[str, list[_Purse]] = {}
 
     def add(self, copy: int, agents: Sequence[str], skill: Sequence[float]) -> None:
         """Fold one outcome by the purses ``copy``: d of the agents that spoke."""
         for agent in agents:
-            if agent not in self._row:
-                self._grow(agent)
-        rows, stats, logs = self._rows(agents), self._stats[copy], self._logs[copy]
-        seen = np.array([(1.0, d, d * d) for d in skill])
-        n, total, squares = stats[rows].T[:, :, None]
-        sum_over = total - n * GRID  # Σ(d − m)
-        bet = sum_over / (squares + PRIOR - (total + sum_over) * GRID)
-        bets = np.minimum(np.maximum(bet[:, None], LEAST), MOST)
-        logs[rows] += np.log1p(bets * (seen[:, 1:2] - GRID)[:, None])
-        stats[rows] += seen
+            if agent not in self._purses:
+                self.restart(agent)
+        purses = [self._purses[agent][copy] for agent in agents]
+        staked = [purse.stake() * d for purse, d in zip(purses, skill, strict=True)]
+        won = np.log1p(staked).tolist()
+        for purse, d, gain in zip(purses, skill, won, strict=True):
+            purse.add(d, gain)
 
     def n(self, agent: str) -> int:
         """Outcomes folded since the agent began, or began again."""
-        return int(self._stats[:, self._row[agent], 0].sum()) if agent in self._row else 0
+        return int(sum(purse.n for purse in self._purses.get(agent, ())))
 
     def claims(self, agents: Sequence[str]) -> Flags:
         """Return (k, 2): whether the lower 95 % bound is above 0, and the upper one below it."""
-        return _refuted(self._logs[:, self._rows(agents)][..., ZERO])
+        purses = [self._purses[agent] for agent in agents]
+        if all(one.above < SURE and one.below < SURE for each in purses for one in each):
+            return np.zeros((len(agents), 2), dtype=np.bool_)  # nearly always
+        logs = [[(one.above, one.below) for one in each] for each in purses]
+        return _refuted(np.array(logs).swapaxes(0, 1))
 
     def bounds(self, agent: str) -> tuple[float | None, float | None]:
         """Return the skill's lower and upper 95 % bound, on the grid; None beyond ±.1."""
-        if agent not in self._row:
+        if agent not in self._purses:
             return None, None
-        above, below = _refuted(self._logs[:, self._row[agent]])
+        above, below = _refuted(np.array([purse.logs() for purse in self._purses[agent]]))
         return max(GRID[above].tolist(), default=None), min(GRID[below].tolist(), default=None)
 
     def restart(self, agent: str) -> None:
         """Forget all about an agent."""
-        row = self._row[agent]
-        self._stats[:, row], self._logs[:, row] = 0.0, 0.0
+        self._purses[agent] = [_Purse() for _ in range(self._horizon_bars)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, in the order in which agents came."""
         return {
-            agent: {"stats": self._stats[:, row].tolist(), "logs": self._logs[:, row].tolist()}
-            for agent, row in self._row.items()
+            agent: {
+                "stats": [[purse.n, purse.total, purse.squares] for purse in purses],
+                "logs": [purse.logs().tolist() for purse in purses],
+            }
+            for agent, purses in self._purses.items()
         }
 
     @classmethod
@@ -90,21 +94,62 @@ class Evidence:
         """Read :meth:`as_dict` back, bit for bit."""
         made = cls(horizon_bars)
         for agent, one in body.items():
-            made._grow(str(agent))
-            made._stats[:, -1], made._logs[:, -1] = one["stats"], one["logs"]
+            states = zip(one["stats"], one["logs"], strict=True)
+            made._purses[str(agent)] = [_Purse(stats, logs) for stats, logs in states]
         return made
 
-    def _rows(self, agents: Sequence[str]) -> slice | list[int]:
-        """Where agents stand; all of them in order need no copy."""
-        everybody = len(agents) == len(self._row) and agents == list(self._row)
-        return slice(None) if everybody else [self._row[agent] for agent in agents]
 
-    def _grow(self, agent: str) -> None:
-        self._row[agent] = len(self._row)
-        for name in ("_stats", "_logs"):
-            old = getattr(self, name)
-            new = np.zeros((len(old), 1, *old.shape[2:]))
-            setattr(self, name, np.concatenate((old, new), axis=1))
+class _Purse:
+    """One agent's every H-th outcome.
+
+    Only m = 0 decides about seats, so only that is bet on at once, in plain numbers; the other m
+    follow many outcomes at a time, and when somebody looks at them.
+    """
+
+    __slots__ = ("_late", "_logs", "above", "below", "n", "squares", "total")
+
+    def __init__(
+        self,
+        stats: Sequence[float] = (0.0, 0.0, 0.0),
+        logs: Floats | Sequence[Sequence[float]] = _NOTHING,
+    ) -> None:
+        self.n, self.total, self.squares = map(float, stats)  # n, Σd, Σd²
+        # (2, grid) ln capital of those who bet on more than m, and on less
+        self._logs: Floats = np.array(logs, dtype=np.float64)
+        self.above, self.below = self._logs[:, ZERO].tolist()
+        self._late: list[tuple[float, float, float, float]] = []  # stats before an outcome, and d
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Purse:
+        twin = _Purse((self.n, self.total, self.squares), self._logs)
+        twin.above, twin.below, twin._late = self.above, self.below, self._late.copy()
+        return twin
+
+    def stake(self) -> float:
+        """λ of m = 0; who bets on more takes it where it is above 0, else who bets on less."""
+        return min(max(self.total / (self.squares + PRIOR), -CAP), CAP)
+
+    def add(self, d: float, gain: float) -> None:
+        """Fold one outcome, by which the stake at m = 0 won ``gain``."""
+        if self.total > 0.0:
+            self.above += gain
+        else:
+            self.below += gain
+        self._late.append((self.n, self.total, self.squares, d))
+        self.n, self.total, self.squares = self.n + 1.0, self.total + d, self.squares + d * d
+        if len(self._late) == _TOGETHER:
+            self.logs()
+
+    def logs(self) -> Floats:
+        """(2, grid), not to be changed."""
+        if self._late:
+            n, total, squares, d = np.array(self._late).T[:, :, None]
+            sum_over = total - n * GRID  # Σ(d − m)
+            bet = sum_over / (squares + PRIOR - (total + sum_over) * GRID)
+            bets = np.minimum(np.maximum(bet[:, None], LEAST), MOST)
+            for won in np.log1p(bets * (d - GRID)[:, None]):
+                self._logs += won
+            self._late.clear()
+        return self._logs
 
 
 def _refuted(logs: Floats) -> Flags:

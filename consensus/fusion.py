@@ -14,7 +14,7 @@ from consensus.intervals import distribution
 from consensus.learnt import Learnt
 from consensus.pooling import aggregate, calibrated, candidate_pools, candidates_of
 from consensus.publish import publish
-from consensus.rounds import DOWN, LEVELS, UP, WIDTH, P, Said
+from consensus.rounds import DOWN, LEVELS, UP, WIDTH, P, Said, stacked
 from consensus.scoring import HALF, Fold
 from consensus.settings import UNINFORMED, CouncilSettings
 from consensus.weights import brier_weights
@@ -130,7 +130,7 @@ def _unlearnt(learnt: Learnt, sole: str) -> Learnt:
 
 def _pooled(awake: Mapping[str, Admitted], learnt: Learnt) -> Said:
     """What the Bernstein pools say of p, quantiles and risks."""
-    rows = np.array([x.said.row for x in awake.values()])
+    rows = stacked(x.said for x in awake.values())
     weights = np.array([learnt.bernstein[agent] for agent in awake])
     numbers = [None if math.isnan(x) else x for x in aggregate(rows, weights).tolist()]
     levels = tuple(x for x in numbers[LEVELS] if x is not None)

@@ -12,19 +12,16 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from consensus.boa import Boa
-from consensus.conformal import LEVELS as LEVELS_AT
 from consensus.conformal import Tracker
 from consensus.learnt import IDENTITY, SIDES, Learnt
 from consensus.noharm import NoHarm
 from consensus.pooling import BRIER_POOL, agents_of, logit, risk_logit
 from consensus.recalibration import OnlineLine, OnlineLogistic
-from consensus.rounds import DOWN, LEVELS, UP, WIDTH, P, Published, Round, Said
+from consensus.rounds import WIDTH, Published, Round, Said, stacked
 from consensus.settings import CouncilSettings
-
-Floats = NDArray[np.float64]
+from domain.quantiles import CANONICAL_LEVELS
 
 
 class Learning:
@@ -61,7 +58,7 @@ class Learning:
         losses, priors : agent with a seat → L and π.
         said : what those of them say who are awake, sorted by agent.
         """
-        spoke = ~np.isnan(_rows(said))
+        spoke = ~np.isnan(stacked(said.values()))
         weights = self._boa.weights(list(said), spoke).tolist()
         return Learnt(
             losses=losses,
@@ -111,15 +108,15 @@ class Learning:
         said = dict(sorted(played.opinions.items()))
         if not said:
             return
-        pooled, rows, r = shown.pooled.row, _rows(said), played.log_return
-        slope = np.empty(WIDTH)
-        slope[P] = 2.0 * (pooled[P] - y)
-        slope[LEVELS] = ((r <= pooled[LEVELS]) - LEVELS_AT) / (shown.sigma or math.nan)
-        slope[DOWN] = 2.0 * (pooled[DOWN] - played.fell)
-        slope[UP] = 2.0 * (pooled[UP] - played.rose)
-        saved = slope * (pooled - rows)
-        spoke = ~np.isnan(saved)
-        self._boa.learn(list(said), np.where(spoke, saved, 0.0), spoke)
+        pooled, r, sigma = shown.pooled.row, played.log_return, shown.sigma or math.nan
+        p, *levels, down, up = pooled.tolist()
+        beyond = [(r <= q) - at for q, at in zip(levels, CANONICAL_LEVELS, strict=True)]
+        slope = np.array([
+            2.0 * (p - y), *[one / sigma for one in beyond],
+            2.0 * (down - played.fell), 2.0 * (up - played.rose),
+        ])  # fmt: skip
+        saved = slope * (pooled - stacked(said.values()))
+        self._boa.learn(list(said), saved, ~np.isnan(saved))
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types."""
@@ -147,8 +144,3 @@ class Learning:
         made._tracker = Tracker(settings.conformal_rate, body["theta"])
         made._ups, made._weight = map(float, body["base"])
         return made
-
-
-def _rows(said: Mapping[str, Said]) -> Floats:
-    """(n, 16), NaN for silence."""
-    return np.array([one.row for one in said.values()]).reshape(len(said), WIDTH)

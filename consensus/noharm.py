@@ -56,10 +56,10 @@ class Mixture:
 
     def learn(self, candidates: Mapping[str, float], y: float) -> None:
         """Fold one outcome y ∈ {0, 1}; the weight of all awake together stays what it was."""
-        mixed = _loss(self.share(candidates), candidates, y)
-        for name, p in sorted(candidates.items()):
-            before = self.ln_weights.get(name, 0.0)
-            self.ln_weights[name] = before - ETA * ((p - y) ** 2 - mixed)
+        share, known = self.share(candidates), self.ln_weights
+        mixed = _loss(share, candidates, y)
+        for name in share:
+            known[name] = known.get(name, 0.0) - ETA * ((candidates[name] - y) ** 2 - mixed)
 
 
 def _loss(share: Mapping[str, float], candidates: Mapping[str, float], y: float) -> float:

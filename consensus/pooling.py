@@ -42,8 +42,12 @@ def log_pool(p: Mapping[str, float], weights: Mapping[str, float]) -> float:
     A probability between the smallest and the largest input; the order of agents is irrelevant.
     """
     total = math.fsum([weights[agent] * logit(chance) for agent, chance in p.items()])
-    pooled = 1.0 / (1.0 + math.exp(-total))
-    return min(max(pooled, min(p.values())), max(p.values()))
+    return _between(total, min(p.values()), max(p.values()))
+
+
+def _between(total: float, low: float, high: float) -> float:
+    """The p of a logit, not beyond the p that it was pooled from."""
+    return min(max(1.0 / (1.0 + math.exp(-total)), low), high)
 
 
 def aggregate(rows: Floats, weights: Floats) -> Floats:
@@ -59,8 +63,9 @@ def aggregate(rows: Floats, weights: Floats) -> Floats:
     (d,), each between the least and the greatest of its column.
     """
     low, high = np.fmin.reduce(rows), np.fmax.reduce(rows)  # of those who spoke; NaN if none
-    pooled = np.where(np.isnan(rows), 0.0, weights * rows).sum(axis=0)
-    return np.asarray(np.minimum(np.maximum(pooled, low), high))
+    parts = weights * rows
+    np.putmask(parts, np.isnan(rows), 0.0)
+    return np.asarray(np.minimum(np.maximum(np.add.reduce(parts), low), high))
 
 
 def risk_logit(risk: float) -> float:
@@ -90,11 +95,13 @@ def candidate_pools(
     debated : awake member → p after the debate.
     clip : range of a candidate.
     """
-    brier = log_pool(p, weights)
-    stacked = math.fsum([learnt.stack.get(agent, 0.0) * logit(x) for agent, x in p.items()])
+    logits, equal = {agent: logit(x) for agent, x in p.items()}, 1.0 / len(p)
+    ends = min(p.values()), max(p.values())
+    brier = _between(math.fsum([weights[agent] * x for agent, x in logits.items()]), *ends)
+    stacked = math.fsum([learnt.stack.get(agent, 0.0) * x for agent, x in logits.items()])
     intercept, slope = learnt.platt
     pools = {
-        EQUAL_POOL: log_pool(p, dict.fromkeys(p, 1.0 / len(p))),
+        EQUAL_POOL: _between(math.fsum([equal * x for x in logits.values()]), *ends),
         BRIER_POOL: brier,
         BOA_POOL: bernstein,
         STACKED: sigmoid(stacked),

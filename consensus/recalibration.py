@@ -51,13 +51,14 @@ class OnlineLogistic:
         """Fold one outcome y ∈ {0, 1} of x (k,)."""
         keep, seen = self._keep, np.array(x)
         beta = self._prior + keep * (self.beta - self._prior)
-        p = keep**2 * self._p + self._pull
+        p = keep**2 * self._p
+        p += self._pull
         q = sigmoid(float(beta @ seen))
         px = p @ seen
         weight = self._share * q * (1.0 - q)
         scale = weight / (1.0 + weight * float(seen @ px))
-        self._p = p - (px * scale)[:, None] * px
-        self.beta = beta + (self._p @ seen) * (self._share * (y - q))
+        p -= (px * scale)[:, None] * px
+        self._p, self.beta = p, beta + (p @ seen) * (self._share * (y - q))
 
     def grow(self, prior: float, spread: float) -> None:
         """Take in one more coefficient, known by its prior only."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ P, LEVELS, DOWN, UP = 0, slice(1, 1 + len(CANONICAL_LEVELS)), WIDTH - 2, WIDTH -
 """Where a row of (16,) numbers has p, quantiles on the canonical levels, and either side's risk."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Said:
     """An admitted opinion in numbers; None is what it does not forecast.
 
@@ -30,18 +29,19 @@ class Said:
     p_up : P(r > 0).
     levels : quantiles on the canonical levels (13,), log return.
     risk_down, risk_up : probabilities of the adverse moves.
+    row : the same as (16,) numbers, NaN for what it does not forecast; not to be changed.
     """
 
     p_up: float | None = None
     levels: Row | None = None
     risk_down: float | None = None
     risk_up: float | None = None
+    row: Floats = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def row(self) -> Floats:
-        """(16,) numbers, NaN for what it does not forecast; not to be changed."""
+    def __post_init__(self) -> None:
         numbers = (self.p_up, *(self.levels or _SILENT), self.risk_down, self.risk_up)
-        return np.array(numbers, dtype=np.float64)  # None becomes NaN
+        row = np.array(numbers, dtype=np.float64)  # None becomes NaN
+        object.__setattr__(self, "row", row)
 
     def as_list(self) -> list[Any]:
         """Return JSON's types."""
@@ -53,6 +53,12 @@ class Said:
         """Read :meth:`as_list` back, bit for bit."""
         p, levels, down, up = body
         return cls(_optional(p), _row(levels), _optional(down), _optional(up))
+
+
+def stacked(said: Iterable[Said]) -> Floats:
+    """Return (n, 16), NaN for silence."""
+    rows = [one.row for one in said]
+    return np.concatenate(rows).reshape(-1, WIDTH) if rows else np.empty((0, WIDTH))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ in sorted order.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -92,7 +93,9 @@ class Fold:
             if said.p_up is not None
         }
         for agent, brier in losses.items():
-            self.scores.setdefault(agent, AgentScore()).add(brier, published, decay)
+            if agent not in self.scores:
+                self.scores[agent] = AgentScore()
+            self.scores[agent].add(brier, published, decay)
         for agent in self.seats.add(played.copy, losses, climatology):
             self.scores[agent].loss = 0.0
         self.learning.add(played)
@@ -106,7 +109,7 @@ class Fold:
 
     def copy(self) -> Self:
         """Return another one of the same state."""
-        return self.from_dict(self.as_dict(), self._settings)
+        return deepcopy(self, {id(self._settings): self._settings})
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON's types, agents sorted."""

@@ -54,10 +54,11 @@ class Track:
             played = self._begin(as_of)  # so that opinions on it are known to be late
         played.log_return, played.drop, played.rise = log_return, drop, rise
         in_order = not self._recent or as_of > self._recent[-1].as_of
-        insort(self._recent, played, key=lambda one: one.as_of)
         if in_order:
+            self._recent.append(played)
             self._fold(played, len(self._recent))
         else:
+            insort(self._recent, played, key=lambda one: one.as_of)
             self._refold()
         if len(self._recent) == 2 * self._settings.late_window:
             self._settle()

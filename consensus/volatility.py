@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
-from domain.market import BarFrame
+from domain.market import BarFrame, Floats
 
 LAMBDA = 0.94
 BARS = 240  # λ^240 < 1e-6: older ones change nothing that is shown
 LEAST = 24
 _FLOOR = 1e-8
-_WEIGHTS = LAMBDA ** np.arange(BARS)[::-1]
+_ALL: Floats = np.asarray(LAMBDA ** np.arange(BARS)[::-1], dtype=np.float64)
 
 
 def bar_sigma(bars: BarFrame) -> float | None:
@@ -21,13 +22,23 @@ def bar_sigma(bars: BarFrame) -> float | None:
     sqrt(EWMA(r², λ = .94)) over the contiguous bars at the end, 240 at most.
     """
     ts, close = bars.ts[-BARS - 1 :], bars.close[-BARS - 1 :]
-    gaps = np.flatnonzero(np.diff(ts) != bars.step_ms)
-    returns = np.diff(np.log(close[gaps[-1] + 1 :] if len(gaps) else close))
+    if len(ts) and ts[-1] - ts[0] != (len(ts) - 1) * bars.step_ms:
+        gaps = np.flatnonzero(np.diff(ts) != bars.step_ms)
+        close = close[gaps[-1] + 1 :]
+    logs = np.log(close)
+    returns = logs[1:] - logs[:-1]
     n = len(returns)
     if n < LEAST:
         return None
-    weights = _WEIGHTS[-n:]
-    return max(math.sqrt(float(weights @ (returns * returns)) / float(weights.sum())), _FLOOR)
+    weights, total = _weights(n)
+    return max(math.sqrt(float(weights @ (returns * returns)) / total), _FLOOR)
+
+
+@lru_cache(maxsize=BARS)
+def _weights(n: int) -> tuple[Floats, float]:
+    """Of n returns, the newest last, and their sum."""
+    weights = _ALL[-n:]
+    return weights, float(weights.sum())
 
 
 def move(bars: BarFrame, count: int, sigma: float | None) -> float | None:

@@ -122,9 +122,10 @@ class BarFrame:
     def slice(self, start: int, stop: int) -> Self:
         """Return bars [start, stop) as views."""
         cut = slice(start, stop)
-        columns = (self.open, self.high, self.low, self.close, self.volume)
-        cuts = (column[cut] for column in columns)
-        return type(self)(self.symbol, self.timeframe, self.ts[cut], *cuts)
+        return type(self)(
+            self.symbol, self.timeframe, self.ts[cut], self.open[cut], self.high[cut],
+            self.low[cut], self.close[cut], self.volume[cut],
+        )  # fmt: skip
 
     def between(self, start_ms: int | None, end_ms: int | None) -> Self:
         """Return the bars that open in [start, end)."""

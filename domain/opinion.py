@@ -66,13 +66,10 @@ class Opinion:
     @property
     def finite(self) -> bool:
         """Whether every number in it is one; an opinion that is not is never stored or pooled."""
-        alone = (self.p_up, self.expected_return, self.risk_down, self.risk_up)
-        numbers = [number for number in alone if number is not None]
-        if self.quantiles is not None:
-            if None in self.quantiles.values:
+        for number in (self.p_up, self.expected_return, self.risk_down, self.risk_up):
+            if number is not None and not math.isfinite(number):
                 return False
-            numbers += [*self.quantiles.levels, *self.quantiles.values]
-        return all(map(math.isfinite, numbers))
+        return self.quantiles is None or self.quantiles.finite
 
     def direction_probability(self) -> float | None:
         """Return p_up, or 1 − F(0) of the quantiles, or None."""

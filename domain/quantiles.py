@@ -217,6 +217,15 @@ class Quantiles:
     levels: tuple[float, ...]
     values: tuple[float, ...]
 
+    @property
+    def finite(self) -> bool:
+        """Whether every level and value is a finite number."""
+        levels, values = self.levels, self.values
+        if None in values:
+            return False
+        known = levels is CANONICAL_LEVELS or all(map(math.isfinite, levels))
+        return known and all(map(math.isfinite, values))
+
     def table(self) -> QuantileTable:
         """Return the completed quantile function (one row)."""
         return QuantileTable.of(self.levels, self.values)
@@ -271,10 +280,12 @@ def canonical_moments(q: Sequence[float]) -> tuple[float, float, float]:
     partial = -0.375 * (1.0 + tail * tail / 4.0) ** -2.5 * (4.0 + tail * tail) / 3.0
     low, high = min(u, first), max(u, last)
     total = low * (q[0] - lower * _T[0]) + lower * (partial if below == 0 else _LOWER_MEAN)
+    inner = min(max(u, first), last)
     for i in range(n - 1):
-        width = min(max(u, first), last, CANONICAL_LEVELS[i + 1]) - CANONICAL_LEVELS[i]
-        if width > 0.0:
-            total += width * (q[i] + (q[i + 1] - q[i]) / _STEP[i] * width / 2.0)
+        width = min(inner, CANONICAL_LEVELS[i + 1]) - CANONICAL_LEVELS[i]
+        if width <= 0.0:
+            break
+        total += width * (q[i] + (q[i + 1] - q[i]) / _STEP[i] * width / 2.0)
     if below == n:
         total += (high - last) * (q[n - 1] - upper * _T[n - 1]) + upper * (partial - _UPPER_MEAN)
     return mean, max(0.0, mean - 2.0 * total), u

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -65,22 +65,9 @@ class Block:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def opinions(self) -> list[Opinion]:
-        """Return the n opinions."""
-        about = self.identity
-        who = about["agent"], about["version"], about["symbol"], about["timeframe"]
-        horizon: int = about["horizon"]
-        columns = {name: self.table[name].to_pylist() for name in ("as_of", *_NUMBERS, *_TEXTS)}
-        evidence = json.loads(f"[{','.join(columns['evidence'])}]")  # one call, not one a row
-        rows = zip(
-            columns["as_of"], columns["p_up"], self._quantiles(), columns["expected_return"],
-            columns["risk_down"], columns["risk_up"], columns["rationale"], evidence,
-            strict=True,
-        )  # fmt: skip
-        return [
-            Opinion(*who, as_of, horizon, p, quantiles, mean, down, up, text, facts)
-            for as_of, p, quantiles, mean, down, up, text, facts in rows
-        ]
+    def opinions(self) -> Sequence[Opinion]:
+        """Return the n opinions, each made when it is read."""
+        return _Opinions(self)
 
     def write(self, into: Forecasts, row: int, skip: int = 0) -> None:
         """Write the opinions from ``skip`` on into columns, the first of them on ``row``.
@@ -103,15 +90,44 @@ class Block:
             usable = np.isfinite(values).all(axis=1)
             _write_quantiles(into, row + rows[usable], levels, values[usable])
 
-    def _quantiles(self) -> Iterator[Quantiles | None]:
-        starts, flat = _lists(self.table["quantiles"])
-        numbers = flat.tolist()
-        for k, start in zip(self.table["levels"].to_pylist(), starts.tolist(), strict=True):
-            if k is None:
-                yield None
-                continue
-            levels = self.levels[k]
-            yield Quantiles(levels, tuple(numbers[start : start + len(levels)]))
+
+class _Opinions(Sequence[Opinion]):
+    """Columns as plain values: numbers, unlike thousands of records, cost no garbage collection."""
+
+    __slots__ = ("_columns", "_flat", "_horizon", "_levels", "_starts", "_who")
+
+    def __init__(self, block: Block) -> None:
+        about, table = block.identity, block.table
+        self._who = about["agent"], about["version"], about["symbol"], about["timeframe"]
+        self._horizon: int = about["horizon"]
+        self._levels = tuple(
+            CANONICAL_LEVELS if levels == CANONICAL_LEVELS else levels for levels in block.levels
+        )
+        evidence = json.loads(f"[{','.join(table['evidence'].to_pylist())}]")  # one call for all
+        self._columns = (
+            *(_values(table[name]) for name in ("as_of", "levels", *_NUMBERS[:-1])),
+            table["rationale"].to_pylist(),
+            evidence,
+        )
+        starts, flat = _lists(table["quantiles"])
+        self._starts, self._flat = starts.tolist(), flat.tolist()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> Opinion: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Opinion]: ...
+    def __getitem__(self, index: int | slice) -> Opinion | Sequence[Opinion]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        as_of, k, p, mean, down, up, text, facts = (column[index] for column in self._columns)
+        quantiles = None
+        if k is not None:
+            levels, start = self._levels[k], self._starts[index]
+            quantiles = Quantiles(levels, tuple(self._flat[start : start + len(levels)]))
+        return Opinion(*self._who, as_of, self._horizon, p, quantiles, mean, down, up, text, facts)
 
 
 def block_of(opinions: Sequence[Opinion], identity: Identity) -> Block:
@@ -214,6 +230,16 @@ def _sigma(opinion: Opinion) -> float | None:
 
 def _json(evidence: Mapping[str, Any]) -> str:
     return json.dumps(plain(evidence), separators=(",", ":"), allow_nan=False)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Plain numbers, None for null."""
+    array = column.combine_chunks()
+    if array.null_count == len(array):
+        return [None] * len(array)
+    present = pc.is_valid(array).to_numpy(zero_copy_only=False).tolist()
+    numbers = pc.fill_null(array, 0).to_numpy(zero_copy_only=False).tolist()
+    return [x if there else None for x, there in zip(numbers, present, strict=True)]
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:

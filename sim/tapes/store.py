@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,7 +126,7 @@ class Tape:
         self._sources = {name: source_of(agent) for name, agent in agents.items()}
         self._bars, self._schema = bars, memory.engine.schema
         self._parts = parts_of(bars, self._first, last, part_bars)
-        self._heard: tuple[Part, list[Round]] | None = None
+        self._heard: tuple[Part, dict[str, Sequence[Opinion]]] | None = None
         self.ts: NDArray[np.int64] = bars.ts[self._first : last]
         self.names = tuple(agents)
         self.damaged: list[str] = []
@@ -176,8 +176,8 @@ class Tape:
         end = self._first + (len(self) if last is None else min(last, len(self)))
         for part in self._parts:
             if part.start < end and part.stop > begin:
-                rows = slice(max(begin - part.start, 0), end - part.start)
-                yield from self._rounds(part)[rows]
+                rows = range(max(begin, part.start), min(end, part.stop))
+                yield from self._rounds(part, (row - part.start for row in rows))
 
     def opinions(self, state: MarketState) -> Round:
         """Return the opinions at ``state.as_of`` and the absent with their reasons.
@@ -200,23 +200,22 @@ class Tape:
             )  # fmt: skip
         at = self._first + row
         part = next(part for part in self._parts if at < part.stop)
-        return self._rounds(part)[at - part.start]
+        return next(self._rounds(part, (at - part.start,)))
 
-    def _rounds(self, part: Part) -> list[Round]:
-        if self._heard is not None and self._heard[0] is part:
-            return self._heard[1]
-        self._heard = None  # before the next one is built: one part in memory, not two
-        said = {name: block.opinions() for name, block in self._blocks(part, self.names).items()}
-        rounds: list[Round] = [([], {}) for _ in range(len(part))]
-        for name in self.names:
-            opinions = said.get(name, [])
-            silent = len(part) - len(opinions)
-            for _, absent in rounds[:silent]:
-                absent[name] = IN_SAMPLE
-            for (heard, _), opinion in zip(rounds[silent:], opinions, strict=True):
-                heard.append(opinion)
-        self._heard = part, rounds
-        return rounds
+    def _rounds(self, part: Part, rows: Iterable[int]) -> Iterator[Round]:
+        """What was said on rows of a part, counted from its first."""
+        if self._heard is None or self._heard[0] is not part:
+            self._heard = None  # before the next one is read: one part in memory, not two
+            blocks = self._blocks(part, self.names)
+            self._heard = part, {name: block.opinions() for name, block in blocks.items()}
+        voices = [
+            (name, said, len(said) - len(part))
+            for name in self.names
+            for said in (self._heard[1].get(name, ()),)
+        ]
+        for row in rows:
+            heard = [said[row + late] for _, said, late in voices if row + late >= 0]
+            yield heard, {name: IN_SAMPLE for name, _, late in voices if row + late < 0}
 
     def _blocks(self, part: Part, names: Sequence[str]) -> dict[str, Block]:
         """What each of the names said about a part; who was trained on all of it is left out."""

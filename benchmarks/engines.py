@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.ledgers import BatchedLedger
 from benchmarks.scores import show
@@ -69,13 +70,15 @@ class Result(NamedTuple):
 
 
 @jit
-def average(close: Floats, span: int) -> Floats:
-    """Return the recursion e ← e + 2/(span + 1)·(close − e), from the first close."""
-    alpha, value = 2.0 / (span + 1), close[0]
-    made = np.empty(len(close))
+def sides(close: Floats, fast: int, slow: int) -> NDArray[np.int8]:
+    """Return the sign of e(fast) − e(slow) of e ← e + 2/(span + 1)·(close − e), from the first."""
+    quick = late = close[0]
+    made = np.zeros(len(close), np.int8)
     for i in range(len(close)):
-        value += alpha * (close[i] - value)
-        made[i] = value
+        quick += 2.0 / (fast + 1) * (close[i] - quick)
+        late += 2.0 / (slow + 1) * (close[i] - late)
+        if i >= slow - 1:
+            made[i] = np.sign(quick - late)
     return made
 
 
@@ -110,10 +113,7 @@ def by_kernel(
 
     def once() -> Floats:
         bars = bars_of(frame, rate)
-        gap = average(frame.close, FAST) - average(frame.close, SLOW)
-        side = np.sign(gap).astype(np.int8)
-        side[: SLOW - 1] = 0
-        none = np.full(n, np.nan)
+        side, none = sides(frame.close, FAST, SLOW), np.full(n, np.nan)
         return play(bars, Wishes(side, np.full(n, lots), none, none), rules, tiers, CASH).equity
 
     return timed(once, repeats)

@@ -23,7 +23,8 @@ def _play(
     for t in range(len(bars.open)):
         opened = bars.open_ms[t]
         quiet = below < bars.low[t] and bars.high[t] < above
-        if not quiet or bars.funding[t] != 0.0 or 0 < account.due <= opened:
+        due = account.lots != 0.0 and 0 < account.due <= opened
+        if due or not quiet or bars.funding[t] != 0.0:
             bar = Moment(
                 t, opened, bars.open[t], bars.high[t], bars.low[t], bars.close[t],
                 bars.volume[t], bars.funding[t],

@@ -178,7 +178,7 @@ def bars_of(frame: BarFrame, rate: FundingRate = base_rate, *, funded: bool = Tr
     """
     funding = np.zeros(len(frame))
     if funded and len(frame):
-        stamps = np.array([*stamps_between(int(frame.ts[0]), int(frame.ts[-1]))], dtype=np.int64)
+        stamps = np.fromiter(stamps_between(int(frame.ts[0]), int(frame.ts[-1])), dtype=np.int64)
         at = np.searchsorted(frame.ts, stamps)  # the first bar that opens at the stamp or later
         mark = np.where(frame.ts[at] == stamps, frame.open[at], frame.close[at - 1])
         rates = [rate(frame.symbol, stamp) for stamp in stamps.tolist()]

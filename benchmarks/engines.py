@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.crossing import sides
 from benchmarks.ledgers import BatchedLedger
 from benchmarks.scores import show
 from data.files import matching_funding, read_bars, read_funding
 from data.instruments import instrument_for
-from data.jit import jit
 from domain.market import BarFrame, Instrument
 from domain.ports import Ledger
 from domain.times import parse_iso
@@ -67,19 +66,6 @@ class Result(NamedTuple):
     exit: Floats
     size: Floats
     seconds: float
-
-
-@jit
-def sides(close: Floats, fast: int, slow: int) -> NDArray[np.int8]:
-    """Return the sign of e(fast) − e(slow) of e ← e + 2/(span + 1)·(close − e), from the first."""
-    quick = late = close[0]
-    made = np.zeros(len(close), np.int8)
-    for i in range(len(close)):
-        quick += 2.0 / (fast + 1) * (close[i] - quick)
-        late += 2.0 / (slow + 1) * (close[i] - late)
-        if i >= slow - 1:
-            made[i] = np.sign(quick - late)
-    return made
 
 
 def by_loop(frame: BarFrame, instrument: Instrument, ledger: Ledger) -> Result:

@@ -19,7 +19,8 @@ from domain.times import timeframe_ms
 from execution.funding import FundingRate, base_rate, no_funding
 from execution.loop import TradingLoop
 from serving.backtesting import with_fees
-from serving.bootstrap import build_strategy, open_storage
+from serving.bootstrap import open_storage
+from serving.deciders import build_strategy
 from serving.market_files import load_bars
 from serving.rules import backtest_rules, market_for, risk_limits
 from serving.sessions import Terms, settings_under, terms_of
@@ -27,8 +28,8 @@ from serving.settings import Settings
 from serving.settings.model import LEDGER_FILE
 from serving.system import platform_name
 from sim.backtest import trading_loop
-from sim.opinions import Progress
 from sim.parity import Parity, compare
+from sim.progress import Progress
 from sim.rerun import Rerun, Stage
 from sim.worlds import DemoSource
 from storage.engine import open_database, sqlite_url

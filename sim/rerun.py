@@ -24,7 +24,7 @@ from domain.trading import ModeChange, Order, Refusal
 from execution.dispatch import RECONCILIATION
 from execution.loop import TradingLoop
 from execution.risk import RISK
-from sim.opinions import Progress
+from sim.progress import Progress
 from storage.memory import MemoryLedger
 
 OWN = (RISK, RECONCILIATION, "loop")  # who changes the mode, or notes an event, by itself

@@ -11,8 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from agents.artifacts import Artifact, FolderStore
 from agents.chronos_network import ChronosNetwork
 from domain.canonical import short_hash
@@ -118,6 +116,7 @@ def from_hub(name: str) -> Path:
     ------
     ModelError : if it is in neither.
     """
+    import httpx
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 

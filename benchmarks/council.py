@@ -46,7 +46,8 @@ from consensus.pooling import (
 )
 from consensus.pooling import DEBATED as DEBATED_POOL
 from data.files import read_bars
-from serving.evaluating import Panel, panel_for, trained_until
+from serving.deciders import trained_until
+from serving.evaluating import Panel, panel_for
 from serving.rules import council_settings, decision_rules
 from serving.settings import Settings, load_settings
 from serving.system import SystemClock, git_commit

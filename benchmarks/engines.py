@@ -25,11 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.crossing import sides
 from benchmarks.ledgers import BatchedLedger
 from benchmarks.scores import show
 from data.files import matching_funding, read_bars, read_funding
 from data.instruments import instrument_for
-from data.jit import jit
 from domain.market import BarFrame, Instrument
 from domain.ports import Ledger
 from domain.times import parse_iso
@@ -68,17 +68,6 @@ class Result(NamedTuple):
     seconds: float
 
 
-@jit
-def average(close: Floats, span: int) -> Floats:
-    """Return the recursion e ← e + 2/(span + 1)·(close − e), from the first close."""
-    alpha, value = 2.0 / (span + 1), close[0]
-    made = np.empty(len(close))
-    for i in range(len(close)):
-        value += alpha * (close[i] - value)
-        made[i] = value
-    return made
-
-
 def by_loop(frame: BarFrame, instrument: Instrument, ledger: Ledger) -> Result:
     """Run the whole loop: every check's margin recorded, every row given to a ledger."""
     rules = BacktestRules(
@@ -110,10 +99,7 @@ def by_kernel(
 
     def once() -> Floats:
         bars = bars_of(frame, rate)
-        gap = average(frame.close, FAST) - average(frame.close, SLOW)
-        side = np.sign(gap).astype(np.int8)
-        side[: SLOW - 1] = 0
-        none = np.full(n, np.nan)
+        side, none = sides(frame.close, FAST, SLOW), np.full(n, np.nan)
         return play(bars, Wishes(side, np.full(n, lots), none, none), rules, tiers, CASH).equity
 
     return timed(once, repeats)

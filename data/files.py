@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -238,7 +239,7 @@ def _chosen(path: Path, table: pa.Table, columns: Sequence[str], extra: Sequence
             have[:12],
             f"Needed: {', '.join(columns)}; a CSV needs a header and commas.",
         )
-    return pa.table(chosen)
+    return pa.Table.from_pydict(chosen)
 
 
 def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> Floats:
@@ -248,7 +249,7 @@ def _numbers(path: Path, name: str, column: pa.ChunkedArray) -> Floats:
         raise DataRefused(
             path.name, f"column {name} must hold numbers: {_one_line(error)}"
         ) from error
-    return np.asarray(values.to_numpy().astype(np.float64, copy=True))
+    return _copied(pc.fill_null(values, np.nan) if values.null_count else values)
 
 
 def _stamps(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -276,8 +277,8 @@ def _instants(column: pa.ChunkedArray) -> NDArray[np.int64]:
     if pa.types.is_temporal(column.type):
         zone = getattr(column.type, "tz", None)
         in_ms = pc.cast(column, pa.timestamp("ms", tz=zone))
-        return _int64(pc.cast(in_ms, pa.int64()))
-    whole = _int64(pc.cast(column, pa.int64()))
+        return _copied(pc.cast(in_ms, pa.int64()))
+    whole = _copied(pc.cast(column, pa.int64()))
     largest = int(np.abs(whole).max(initial=0))
     for below, times, over in _UNITS_PER_MS:
         if largest < below:
@@ -300,8 +301,9 @@ def _parsed(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.cast(column, pa.timestamp("ms"))
 
 
-def _int64(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    return np.asarray(column.to_numpy().astype(np.int64, copy=True))
+def _copied(column: pa.ChunkedArray) -> NDArray[Any]:
+    # its own to_numpy(), and fill_null() as well, would import pandas: more than half a second
+    return np.from_dlpack(column.combine_chunks()).copy()
 
 
 def _same_symbol(path: Path, table: pa.Table, symbol: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from domain.decision import Decision
 from domain.errors import DataRefused, UsageError
@@ -16,18 +16,17 @@ from domain.ports import Agent, Clock, OpinionSource, Strategy
 from domain.times import iso, timeframe_ms
 from execution.fills import CostModel
 from execution.funding import FundingRate
-from serving.bootstrap import agents_named, build_strategy
-from serving.evaluating import question_hash, tapes_of, trained_until
+from serving.deciders import agents_named, build_strategy, question_hash, tapes_of, trained_until
 from serving.market_files import BarsFile, funding_for, load_bars, require_bars
 from serving.rules import Market, backtest_rules, market_for
 from serving.settings import Settings
 from serving.trials import NOT_LOGGED, Count, Look, count, record
 from sim.backtest import BacktestResult, BacktestRules, run_backtest, unasked_states
-from sim.evaluate import Steps, quiet
-from sim.opinions import Progress, widest
-from sim.panel import Range
-from sim.tapes import Tape, TapeStore
+from sim.progress import Progress, Steps, quiet
 from storage.memory import MemoryLedger
+
+if TYPE_CHECKING:
+    from sim.tapes import Tape, TapeStore
 
 R = TypeVar("R")
 _ASKS_AGENTS = "council"
@@ -132,6 +131,9 @@ def taped(setup: Setup, progress: Progress) -> tuple[Sequence[MarketState], Tape
 
     Features know all that follows the last gap before the range.
     """
+    from sim.opinions import widest  # what only agents need
+    from sim.panel import Range
+
     needs, horizon = widest(setup.agents), setup.horizon_bars
     start, end = int(setup.traded.ts[0]), int(setup.traded.ts[-1]) + 1
     memory = Range.of(setup.bars.frame, start, end, horizon).memory()

@@ -17,13 +17,11 @@ from sqlalchemy import Engine
 
 from agents.host import AgentHost, threaded
 from agents.reloading import Reloading
-from consensus.council import Council
 from data.files import read_funding
 from data.memory import LIVE_BARS, MarketMemory
 from data.sources.replay import ReplaySource
-from domain.decision import Costs
 from domain.errors import UsageError
-from domain.market import BarFrame, MarketState
+from domain.market import BarFrame
 from domain.operations import RiskEvent
 from domain.ports import Agent, BookSource, MarketSource, Needs, Strategy
 from domain.times import timeframe_ms
@@ -31,12 +29,12 @@ from execution.funding import FundingRate, base_rate, no_funding, rates_of
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
-from execution.strategies import EmaCross, MeanReversion
 from serving.asserting import Asserting, Measuring
 from serving.asserting_setup import limits_of, session_backtest, suggesting
 from serving.auth import token_of
 from serving.control import LEASE_TTL_MS, Control
 from serving.debating import debating
+from serving.deciders import build_strategy
 from serving.desk import Desk, Progress
 from serving.folds import Fold
 from serving.journal_desk import JournalRules
@@ -47,14 +45,12 @@ from serving.monitoring import Monitor
 from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
 from serving.pacing import Pacer
 from serving.plan import RunPlan
-from serving.promotion import Refresher, following, load_named
+from serving.promotion import Refresher, following
 from serving.recovering import sound_storage
 from serving.reports import SignalReports
 from serving.rules import (
     ACCOUNT,
     CURRENCY,
-    council_settings,
-    decision_rules,
     levels,
     market_for,
     risk_limits,
@@ -64,7 +60,7 @@ from serving.rules import (
 from serving.service import CouncilService
 from serving.sessions import Rates, SessionLog, Terms, shaping
 from serving.settings import Settings, load_settings
-from serving.system import SystemClock, environment, git_commit, platform_name
+from serving.system import SystemClock, environment, git_commit
 from serving.telling import Teller
 from serving.upkeep import upkeep_of
 from sim.drift import shipped_reference
@@ -103,18 +99,6 @@ def open_storage(settings: Settings) -> Engine:
     return engine
 
 
-def agents_named(
-    names: Iterable[str], settings: Settings, timeframe: str | None = None
-) -> dict[str, Agent]:
-    """Build some agents with the models in use; see :func:`serving.promotion.load_named`.
-
-    Raises
-    ------
-    ModelError : if one cannot be built even from what ships.
-    """
-    return {name: load_named(name, settings, timeframe).agent for name in names}
-
-
 def live_agents(
     settings: Settings, names: Iterable[str] | None = None, plan: RunPlan | None = None
 ) -> dict[str, Reloading]:
@@ -139,31 +123,6 @@ def live_agents(
         return [frame for frame in frames if len(frame)]
 
     return following(names, settings, past)
-
-
-# Strategy
-
-
-def build_strategy(
-    settings: Settings, costs: Callable[[MarketState], Costs], source: str, commit: str
-) -> Strategy:
-    """Return the strategy the settings name.
-
-    Raises
-    ------
-    UsageError : for a name nobody has.
-    """
-    name = settings.execution.strategy
-    if name == "council":
-        own, rules = council_settings(settings), decision_rules(settings)
-        return Council(own, rules, costs, source, commit, platform_name())
-    horizon = settings.data.pred_horizon_steps
-    if name == "ema_cross":
-        return EmaCross(10, 20, horizon)
-    if name == "mean_reversion":
-        return MeanReversion(horizon_bars=horizon)
-    hint = "There are council, ema_cross, mean_reversion."
-    raise UsageError("strategy", "must be one that exists", name, hint)
 
 
 # The service behind the API

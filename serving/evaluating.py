@@ -11,12 +11,12 @@ from typing import Any
 
 from consensus.council import Council
 from data.labels import make_labels
-from domain.canonical import plain, short_hash
+from domain.canonical import plain
 from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.ports import Agent
 from domain.times import timeframe_ms
-from serving.bootstrap import agents_named
+from serving.deciders import agents_named, question_hash, tapes_of, trained_until
 from serving.market_files import BarsFile, require_bars
 from serving.refitting import TRAINED, trainers_for
 from serving.rules import council_settings, decision_rules, market_for
@@ -29,21 +29,18 @@ from sim.cpcv import cross_validate
 from sim.evaluate import (
     CONSENSUS,
     Baselines,
-    Steps,
     evaluate,
     fitted_baselines,
-    quiet,
     refitted_baselines,
 )
 from sim.learners import VOLUME_FROM, Table, logistic
 from sim.lookahead import Lookahead, check
-from sim.opinions import Progress
 from sim.panel import Range
 from sim.pools import POOLS
+from sim.progress import Progress, Steps, quiet
 from sim.refitting import folds_of, refit_agents, told
-from sim.tapes import TapeStore
 
-TAPES, REFITS = "opinions", "refit"
+REFITS = "refit"
 PROCESSES = 2  # councils of the controls sit in so many
 Span = tuple[int | None, int | None]
 
@@ -131,17 +128,6 @@ def imported(guest: str, taken: Sequence[str] = ()) -> Agent:
     if agent.name in (*taken, *AGENTS, *NAMES, *POOLS, CONSENSUS):
         raise UsageError("agent", "must have a name of its own", agent.name, "Another row has it.")
     return agent
-
-
-def trained_until(agents: Mapping[str, Agent]) -> dict[str, int]:
-    """Return the end of each fitted agent's training, UTC ms; the others learn nothing ahead."""
-    ends = ((name, getattr(agent, "trained_until", None)) for name, agent in agents.items())
-    return {name: int(end) for name, end in ends if end is not None}
-
-
-def tapes_of(settings: Settings) -> TapeStore:
-    """Return the place where opinions are kept between runs."""
-    return TapeStore(settings.data.processed_dir / TAPES)
 
 
 def make_board(
@@ -251,18 +237,6 @@ def evaluation_look(
     also = (" refitted quarterly" if refit else "") + (" with controls" if controls else "")
     what = f"{part.symbol} {part.timeframe}: {' + '.join(panel.names)} + council{also} #{hashed}"
     return Look("evaluate", int(part.ts[0]), int(part.ts[-1]) + part.step_ms, what, commit)
-
-
-def question_hash(settings: Settings, agents: Mapping[str, Agent], groups: tuple[str, ...]) -> str:
-    """Return a short hash of what shapes a result beside code and bars.
-
-    Parameters
-    ----------
-    groups : of the settings that matter.
-    """
-    rules = {name: getattr(settings, name).model_dump(mode="json") for name in groups}
-    versions = {name: agent.version for name, agent in agents.items()}
-    return short_hash([versions, rules, settings.data.pred_horizon_steps], 8)
 
 
 def check_lookahead(

@@ -14,15 +14,16 @@ from domain.decision import Decision
 from domain.errors import DataRefused, LedgerError, SettingError
 from domain.market import BarFrame
 from domain.ports import Clock
-from serving.bootstrap import build_strategy, open_storage
+from serving.bootstrap import open_storage
+from serving.deciders import build_strategy
 from serving.market_files import load_bars
 from serving.rerunning import Session, stages_of
 from serving.sessions import settings_under
 from serving.settings import Settings
 from serving.settings.model import LEDGER_FILE
 from serving.system import platform_name
-from sim.opinions import Progress
 from sim.parity import Parity, compare
+from sim.progress import Progress
 from sim.rerun import Rerun, Stage
 from storage.engine import open_database, sqlite_url
 from storage.migrate import upgrade

@@ -13,7 +13,7 @@ from domain.decision import Decision
 from domain.errors import CheckFailed
 from domain.opinion import Opinion, Outcome
 from domain.times import iso
-from sim.opinions import Progress
+from sim.progress import Progress
 from storage.ledger import SqlLedger
 from storage.queries import Reader
 

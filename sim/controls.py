@@ -29,9 +29,10 @@ from domain.market import BarFrame, MarketState
 from domain.opinion import Outcome
 from domain.ports import Agent, Strategy
 from sim.learners import Learner, Score, Table, min_test, no_test
-from sim.opinions import CouncilRun, Progress, Ticker, widest
+from sim.opinions import CouncilRun, widest
 from sim.panel import Range, outcome_due
 from sim.processes import each_in_order
+from sim.progress import Progress, Ticker
 from sim.scoring import Floats, Truth, day_block_shuffles, directional
 from sim.statistics.comparing import block_bars
 from sim.tapes import Tape, TapeStore

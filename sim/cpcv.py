@@ -8,7 +8,7 @@ import numpy as np
 
 from data.splits import combinatorial_purged
 from sim.learners import MIN_TRAIN, Learner, Table
-from sim.opinions import Progress
+from sim.progress import Progress
 
 GROUPS, TESTED = 6, 2  # fifteen fits, five paths
 

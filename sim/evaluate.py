@@ -30,9 +30,9 @@ from sim.detail import Judge, weights_over_time
 from sim.drift import drift_of
 from sim.feature_drift import shipped_reference
 from sim.notes import notes_of, require_scorable
-from sim.opinions import Progress
 from sim.panel import CouncilMaker, Range, hear
 from sim.pools import BEST_AGENT, pooled
+from sim.progress import Progress, Steps, quiet, unseen
 from sim.scoring import Forecasts, Mask, Truth, scores
 from sim.selection import choice
 from sim.tapes import TapeStore
@@ -40,16 +40,6 @@ from sim.tapes import TapeStore
 CONSENSUS = "consensus"
 
 Baselines = Callable[[Range], Mapping[str, Forecasts]]
-Steps = Callable[[str], Progress]  # what is being done → how far it is
-
-
-def quiet(_: str) -> Progress:
-    """Report no progress."""
-    return _unseen
-
-
-def _unseen(done: int, total: int) -> None:
-    del done, total
 
 
 def fitted_baselines(fitted: Fitted | None) -> Baselines:
@@ -62,7 +52,7 @@ def fitted_baselines(fitted: Fitted | None) -> Baselines:
     return ask
 
 
-def refitted_baselines(folds: Sequence[WalkFold], progress: Progress = _unseen) -> Baselines:
+def refitted_baselines(folds: Sequence[WalkFold], progress: Progress = unseen) -> Baselines:
     """Return baselines that are fitted anew for every fold.
 
     Parameters

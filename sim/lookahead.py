@@ -31,8 +31,9 @@ from domain.market import BarFrame
 from domain.opinion import Opinion
 from domain.ports import Agent, Strategy
 from domain.times import iso
-from sim.opinions import BATCH, CouncilRun, Progress, Ticker, ask, widest
+from sim.opinions import BATCH, CouncilRun, ask, widest
 from sim.panel import Range, outcome_due
+from sim.progress import Progress, Ticker
 
 FOLD = 40  # decisions before a scrambled row whose outcomes the council has seen
 STRETCH, CUTS = 600, 6  # bars that are decided in one run, and again from prefixes of the file

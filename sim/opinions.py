@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -23,25 +23,6 @@ SIGMA = "sigma"  # evidence key of a forecast standard deviation, log return ove
 BATCH = 2_048  # states an agent sees at a time; changes no opinion
 
 _CHANCES = ("p_up", "risk_down", "risk_up")
-
-Progress = Callable[[int, int], None]  # rows done, rows in all
-
-
-class Ticker:
-    """Counts steps of known number and tells a progress callback of each."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def __call__(self) -> None:
-        self._done = min(self._done + 1, self._total)
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-    def finish(self) -> None:
-        """Say that all is done, whatever was left out."""
-        self._done = self._total - 1
-        self()
 
 
 class Recorder:

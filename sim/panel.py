@@ -15,8 +15,9 @@ from domain.market import BarFrame, MarketState
 from domain.opinion import Outcome
 from domain.ports import Agent, Strategy
 from domain.times import iso
-from sim.opinions import CouncilRun, Progress, widest
+from sim.opinions import CouncilRun, widest
 from sim.outcomes import truth_of
+from sim.progress import Progress
 from sim.scoring import Forecasts, Truth
 from sim.tapes import Tape, TapeStore
 

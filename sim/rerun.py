@@ -27,7 +27,7 @@ from execution.dispatch import RECONCILIATION
 from execution.loop import TradingLoop
 from execution.risk import RISK
 from execution.rows import in_order
-from sim.opinions import Progress
+from sim.progress import Progress
 from storage.memory import MemoryLedger
 
 OWN = (RISK, RECONCILIATION, "loop")  # who changes the mode, or notes an event, by itself

@@ -12,6 +12,7 @@ from execution.kernel.state import Floats, Rules
 
 _A, _B, _C = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _11, _27, _30, _31 = (np.uint64(x) for x in (11, 27, 30, 31))
+UP_TO, RATE, DEDUCTED = range(3)  # rows of the tiers
 _NEAR, _UNIT = 5e-7, 2.0**-53
 
 
@@ -72,16 +73,16 @@ def liquidation_level(rules: Rules, tiers: Floats, lots: float, entry: float) ->
     ----------
     lots : signed. ``entry`` : average price, quote units.
     """
-    up_to, rate, deducted = tiers
-    if len(rate) == 0:
+    n = tiers.shape[1]
+    if n == 0:
         return math.nan
     qty = lots * rules.step
     size = abs(qty)
     wallet = size * entry / rules.leverage
     price = 0.0
-    for k in range(len(rate)):
-        price = (wallet + deducted[k] - qty * entry) / (size * rate[k] - qty)
-        if size * price <= up_to[k]:
+    for k in range(n):
+        price = (wallet + tiers[DEDUCTED, k] - qty * entry) / (size * tiers[RATE, k] - qty)
+        if size * price <= tiers[UP_TO, k]:
             break
     return math.nan if price <= 1e-12 * entry else on_tick(price / rules.tick, lots)
 
@@ -89,8 +90,7 @@ def liquidation_level(rules: Rules, tiers: Floats, lots: float, entry: float) ->
 @jit
 def maintenance(tiers: Floats, notional: float) -> float:
     """Return the margin below which a position of this notional is liquidated, quote units."""
-    up_to, rate, deducted = tiers
     k = 0
-    while k < len(rate) - 1 and notional > up_to[k]:
+    while k < tiers.shape[1] - 1 and notional > tiers[UP_TO, k]:
         k += 1
-    return float(notional * rate[k] - deducted[k])
+    return float(notional * tiers[RATE, k] - tiers[DEDUCTED, k])

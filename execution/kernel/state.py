@@ -67,6 +67,49 @@ class Moment(NamedTuple):
     funding: float
 
 
+class Account:
+    """One account on one market: a row of :data:`ROW`, changed in place.
+
+    A record, not an array: compiled code would count each use of an array.
+
+    Attributes
+    ----------
+    lots : signed. ``cost`` : lots × ticks. ``entry`` : average price, quote units.
+    stop, target, level : whole ticks, NaN for none; ``level`` is where it is liquidated, ``margin``
+        what is then left of the position's (quote units).
+    due : horizon exit, ms, 0 for none. ``opened`` : number of the bar in which it was.
+    leave, enter : lots of orders on their way; ``side``, ``sent`` (ms), ``its_stop`` and
+        ``its_target`` belong to ``enter``.
+    """
+
+    cash: float
+    lots: float
+    cost: float
+    entry: float
+    stop: float
+    target: float
+    level: float
+    margin: float
+    due: int
+    opened: int
+    leave: float
+    enter: float
+    side: float
+    sent: int
+    its_stop: float
+    its_target: float
+    fees: float
+    spread: float
+    slippage: float
+    funding: float
+    liquidation: float
+    fills: int
+    trades: int
+
+
+ROW = np.dtype(list(Account.__annotations__.items()))
+
+
 class Wishes(NamedTuple):
     """What is decided at each close, (n,).
 
@@ -135,7 +178,7 @@ def bars_of(frame: BarFrame, rate: FundingRate = base_rate, *, funded: bool = Tr
     """
     funding = np.zeros(len(frame))
     if funded and len(frame):
-        stamps = np.array([*stamps_between(int(frame.ts[0]), int(frame.ts[-1]))], dtype=np.int64)
+        stamps = np.fromiter(stamps_between(int(frame.ts[0]), int(frame.ts[-1])), dtype=np.int64)
         at = np.searchsorted(frame.ts, stamps)  # the first bar that opens at the stamp or later
         mark = np.where(frame.ts[at] == stamps, frame.open[at], frame.close[at - 1])
         rates = [rate(frame.symbol, stamp) for stamp in stamps.tolist()]

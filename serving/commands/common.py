@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.progress import (
@@ -26,6 +25,9 @@ from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.settings import Settings, load_settings
 from serving.settings.model import is_loopback
 from serving.system import environment
+
+if TYPE_CHECKING:
+    import httpx
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -130,6 +132,8 @@ def api(
     plan: RunPlan, settings: Settings, *, writes: bool = False, timeout: float = 10.0
 ) -> httpx.Client:
     """Return a client for the API of a run, with the token where the API asks for it."""
+    import httpx  # most commands call nobody
+
     headers = {}
     if writes or not is_loopback(plan.host):
         configured = settings.serving.api_token
@@ -148,6 +152,8 @@ def call(
     ServiceUnreachable : if nothing answers.
     ConclaveError : what the API refused, in its own words.
     """
+    import httpx
+
     try:
         reply = client.request(method, path, json=body)
     except httpx.HTTPError as error:

@@ -7,7 +7,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -305,6 +304,8 @@ class _Cut:
 
     def simulated(self, p: Floats, draws: OverlapDraws) -> Rows:
         """Events a bin, (draws, m), of outcomes that have exactly the probabilities p."""
+        from scipy.special import ndtri  # half a second that few commands need
+
         limit = -ndtri(p[self.order]).astype(np.float32)
         rows = draws.rows[self.order]
         counts = np.empty((len(draws.z), len(self.starts)), dtype=np.int64)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
 
 from domain.quantiles import QuantileTable
 from domain.scores import pinball
@@ -324,6 +323,8 @@ def _table(levels: ArrayLike, values: ArrayLike, r: ArrayLike) -> tuple[Quantile
 
 def _calibrated_counts(draws: OverlapDraws, bins: int) -> Rows:
     """Counts of simulated PIT values, (draws, bins)."""
+    from scipy.special import ndtri  # half a second that few commands need
+
     edges = ndtri(np.arange(1, bins) / bins).astype(np.float32)
     below = np.zeros((len(draws.z), bins + 1), dtype=np.int64)
     below[:, -1] = len(draws)

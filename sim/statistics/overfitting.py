@@ -12,7 +12,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from domain.errors import UsageError
 
@@ -64,6 +63,8 @@ def probabilistic_sharpe(
     ------
     UsageError : if n is below 2.
     """
+    from scipy.special import ndtr  # so here and below: half a second that few commands need
+
     if n < 2:
         raise UsageError("probabilistic_sharpe", "needs at least 2 periods", n)
     variance = _variance(sharpe, skew, kurtosis)
@@ -92,6 +93,8 @@ def expected_max_sharpe(trials: int, variance: float) -> float:
         )
     if trials == 1:
         return 0.0
+    from scipy.special import ndtri
+
     gamma = np.euler_gamma
     highest = (1 - gamma) * ndtri(1 - 1 / trials) + gamma * ndtri(1 - 1 / (trials * np.e))
     return float(np.sqrt(variance) * highest)

@@ -19,7 +19,8 @@ from domain.market import MarketState, market_of
 from domain.opinion import Opinion
 from domain.ports import Agent
 from domain.times import iso
-from sim.opinions import Progress, ask, widest
+from sim.opinions import ask, widest
+from sim.progress import Progress
 from sim.scoring import Forecasts
 from sim.source import source_of
 from sim.tapes.blocks import FORMAT, Block, Identity, block_of, from_bytes, to_bytes

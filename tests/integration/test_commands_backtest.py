@@ -22,9 +22,8 @@ from domain.trading import EquityMark
 from execution.strategies import EmaCross
 from serving import backtesting
 from serving.backtesting import MoneyLedger, Request, run, set_up, taped
-from serving.bootstrap import agents_named
 from serving.commands.common import settings_from
-from serving.evaluating import trained_until
+from serving.deciders import agents_named, trained_until
 from serving.market_files import load_bars
 from serving.system import SystemClock
 from sim.backtest import exercise_rules, plain_states, run_backtest

@@ -34,7 +34,7 @@ from execution.paper import PaperBroker, Venue
 from execution.strategies import EmaCross
 from serving.asserting import Asserting, Measuring, told
 from serving.asserting_setup import limits_of, session_backtest, suggesting
-from serving.bootstrap import build_strategy
+from serving.deciders import build_strategy
 from serving.rerunning import Session as StoredSession
 from serving.rerunning import marks_again
 from serving.settings import load_settings

@@ -13,7 +13,7 @@ from execution.kelly import KellySettings
 from execution.levels import LevelSettings
 from execution.limits import RiskLimits
 from execution.sizing import SizingSettings
-from serving.bootstrap import build_strategy
+from serving.deciders import build_strategy
 from serving.rules import levels, market_for, risk_limits, sizing
 from serving.settings import load_settings
 from tests.execution_scenes import PERP, flat, states_of

@@ -1,6 +1,7 @@
 """Evidence about an agent: false alarms under overlapping outcomes, and how soon skill is seen."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
 from hypothesis import given
@@ -84,6 +85,19 @@ def test_evidence_when_agents_are_watched_together_then_each_as_if_alone(rows):
             alone.add(k % H, ["a"], [skill["a"]])
     assert together.as_dict().get("a") == alone.as_dict().get("a")
     assert together.bounds("a") == alone.bounds("a")
+
+
+@given(st.lists(st.floats(-1, 1), min_size=80, max_size=200), st.integers(1, 40))
+def test_evidence_when_looked_at_on_the_way_then_it_is_the_same_to_the_last_bit(skill, every):
+    watched, alone = Evidence(1), Evidence(1)
+    for k, d in enumerate(skill):
+        watched.add(0, ["a"], [d])
+        alone.add(0, ["a"], [d])
+        if k % every == 0:
+            watched.bounds("a")
+    twin = deepcopy(alone)
+    assert watched.as_dict() == twin.as_dict() == alone.as_dict()
+    assert watched.claims(["a"]).tolist() == alone.claims(["a"]).tolist()
 
 
 def test_evidence_when_there_is_none_then_nothing_is_claimed():

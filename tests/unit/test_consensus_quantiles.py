@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from domain.quantiles import CANONICAL_LEVELS, QuantileTable
+from domain.quantiles import CANONICAL_LEVELS, QuantileTable, canonical_moments
 
 NINE = tuple(k / 10 for k in range(1, 10))
 rows = st.lists(st.floats(-0.05, 0.05), min_size=13, max_size=13)
@@ -54,6 +54,12 @@ def test_quantile_table_when_rows_share_a_batch_then_each_is_what_it_is_alone(ma
         assert batch.mean()[i] == alone.mean()[0]
         assert batch.mean_abs()[i] == alone.mean_abs()[0]
         assert batch.cdf(0.0)[i] == alone.cdf(0.0)[0]
+
+
+@given(rows)
+def test_canonical_moments_when_rows_are_any_then_f_of_0_is_the_tables_to_the_last_bit(row):
+    below = canonical_moments(sorted(row))[2]
+    assert below == QuantileTable.of(CANONICAL_LEVELS, row).cdf(0.0)[0]
 
 
 def test_quantile_table_when_all_quantiles_are_equal_then_the_cdf_is_a_step():

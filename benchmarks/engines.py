@@ -72,8 +72,8 @@ def by_loop(frame: BarFrame, instrument: Instrument, ledger: Ledger) -> Result:
     """Run the whole loop: every check's margin recorded, every row given to a ledger."""
     rules = BacktestRules(
         "oracle", RiskLimits(None, None, None, None, None, None, None),
-        SizingSettings("quantity", fixed_quantity=1.0, max_notional=1e9), HORIZON, Decimal(CASH),
-        frictions=FREE, venue=Venue(latency=Latency("none")),
+        SizingSettings("quantity", fixed_quantity=1.0, max_notional=1e9), horizon_bars=HORIZON,
+        initial_cash=Decimal(CASH), frictions=FREE, venue=Venue(latency=Latency("none")),
     )  # fmt: skip
     began = time.process_time()
     run_backtest(frame, EmaCross(FAST, SLOW), instrument, rules=rules, ledger=ledger,

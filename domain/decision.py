@@ -10,7 +10,6 @@ from typing import Any, Literal
 from domain.canonical import short_hash
 from domain.opinion import Opinion
 from domain.quantiles import Quantiles
-from domain.records import quick
 
 Origin = Literal["bar", "on_demand", "warm_up"]
 
@@ -92,7 +91,6 @@ class Costs:
         return (self.fee_bps + self.spread_bps + self.slippage_bps + self.funding_bps) / 1e4
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Consensus:
     """The opinions of one instant, fused.
@@ -157,7 +155,6 @@ class GateVerdict:
 NO_GATE = GateVerdict()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A decision with everything needed to explain and to repeat it.

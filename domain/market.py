@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import DataRefused, UsageError
-from domain.records import quick
 from domain.times import timeframe_ms
 
 Floats = NDArray[np.float64]
@@ -54,7 +53,6 @@ def symbol_on(symbol: str, market: Market) -> str:
     return f"{pair}:{pair.split('/')[1]}" if market == "perp" else pair
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One closed bar. Stamped by its open, known at its close. Prices in quote, volume in base."""
@@ -79,7 +77,6 @@ class Bar:
         return self.open_ms + timeframe_ms(self.timeframe)
 
 
-@quick
 @dataclass(frozen=True, slots=True, eq=False)
 class BarFrame:
     """A run of bars as columns, ordered by time; there may be holes.
@@ -248,7 +245,6 @@ class FeatureFrame:
         return np.asarray(self.values[:, self.names.index(name)])
 
 
-@quick
 @dataclass(frozen=True, slots=True, eq=False)
 class MarketState:
     """Everything that was knowable about one symbol at ``as_of``, and nothing later.

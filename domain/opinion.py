@@ -9,12 +9,10 @@ from typing import Any
 
 from domain.canonical import short_hash
 from domain.quantiles import Quantiles
-from domain.records import quick
 
 ADVERSE_MOVE = 0.005  # fraction; the default size of the move that risk_down and risk_up forecast
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """One agent's forecast of the log return r over (as_of, as_of + horizon_bars].
@@ -78,7 +76,6 @@ class Opinion:
         return None if self.quantiles is None else 1.0 - float(self.quantiles.table().cdf(0.0)[0])
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened over (as_of, due]; known at ``due``.

@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from domain.canonical import short_hash
-from domain.records import quick
 
 ZERO = Decimal(0)
 
@@ -58,7 +57,6 @@ def client_order_id(
     return "cv" + short_hash([account, symbol, strategy, as_of, intent, attempt], 30)
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Order:
     """An instruction to the broker.
@@ -81,7 +79,6 @@ class Order:
     reduce_only: bool = False
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Fill:
     """A (part of an) order carried out. Costs are quote units, positive is paid.
@@ -107,7 +104,6 @@ class Fill:
     realised: Decimal = ZERO  # profit realised by this fill, before its fee
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An order or intent that was not carried out: a value, not an exception."""
@@ -132,7 +128,6 @@ class Refusal:
         return short_hash(self.identity)
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Posting:
     """One line of a double-entry booking; per ``entry`` and asset the amounts sum to zero."""
@@ -156,7 +151,6 @@ class Posting:
         return short_hash(self.identity)
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Position:
     """An open position of one symbol and account; qty is signed."""
@@ -176,7 +170,6 @@ class Position:
     funding: Decimal = ZERO
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ClosedTrade:
     """A round trip. pnl is net of fee and funding; spread and slippage are inside the prices."""
@@ -209,7 +202,6 @@ class ClosedTrade:
         return short_hash(self.identity)
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Portfolio:
     """An account at one instant, marked to market (quote units)."""
@@ -229,7 +221,6 @@ class Portfolio:
         return max(ZERO, 1 - self.equity / self.high_water) if self.high_water > 0 else ZERO
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """What a broker says an account holds.
@@ -244,7 +235,6 @@ class Holdings:
     quantities: Mapping[str, Decimal]
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class EquityMark:
     """Account value at the close of a bar, as stored."""

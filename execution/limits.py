@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from domain.decision import Reason
-from domain.records import quick
 from domain.times import MINUTE_MS
 
 NOT_MEASURED = "not_measured"
@@ -69,7 +68,6 @@ EXERCISE = RiskLimits(
 """Filters, breaker, total stop and drawdown reduction off; exposure stays on."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Check:
     """One limit at one moment; ``margin`` ≥ 0 passes, None where it was not measured."""

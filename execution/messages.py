@@ -11,7 +11,7 @@ from domain.decision import Action, Decision, Origin, Reason
 from domain.errors import UsageError
 from domain.market import Bar, MarketState
 from domain.opinion import Opinion, Outcome
-from domain.records import changed, quick
+from domain.records import changed
 from domain.times import iso
 from domain.trading import ClosedTrade, Fill, Posting, Refusal
 
@@ -39,7 +39,6 @@ class LoopSettings:
     on_shutdown: Literal["keep", "flatten"] = "keep"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Absorbed:
     """What one bar brought; ``repeated`` means that it was known and nothing happened."""

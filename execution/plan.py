@@ -10,7 +10,7 @@ from typing import Any
 from domain.decision import Action, Decision, ExitReason, GateVerdict, Reason
 from domain.market import Instrument, MarketState
 from domain.ports import Gate
-from domain.records import changed, quick
+from domain.records import changed
 from domain.times import timeframe_ms
 from domain.trading import Order, Portfolio, Position, Refusal, RiskMode
 from execution.exits import Meaning, Waiting, horizon_over, meaning
@@ -28,7 +28,6 @@ _CLOSES = (Meaning.REVERSE, Meaning.CLOSE)
 _HAS_SIDE = (*_ENTERS, Meaning.HOLD)
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Situation:
     """What a symbol looks like when its decision arrives.
@@ -58,7 +57,6 @@ class Situation:
         return self.portfolio.positions.get(self.instrument.symbol)
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be written down and sent."""

@@ -86,17 +86,28 @@ def inverse_brier(losses: Floats, horizon: int) -> Floats:
     return np.divide(count, total, out=np.ones_like(total), where=total > 0.0)
 
 
-def greedy(agents: Mapping[str, Forecasts], truth: Truth, valid: Mask, horizon: int) -> Floats:
-    """Return how often each agent was picked from what was known, (agents, n); 1 at first."""
+def greedy(
+    agents: Mapping[str, Forecasts],
+    truth: Truth,
+    valid: Mask,
+    horizon: int,
+    every: int = CHOSEN_EVERY,
+) -> Floats:
+    """Return how often each agent was picked from what was known, (agents, n); 1 at first.
+
+    Parameters
+    ----------
+    every : rows between two choices.
+    """
     each = list(agents.values())
     chance = np.clip(_stacked("p_up", each), _CLIP, 1.0 - _CLIP)
     logits = np.nan_to_num(np.log(chance) - np.log1p(-chance))  # a sleeper says ½
     n = logits.shape[1]
     weights = np.ones((len(each), n))
-    for start in range(CHOSEN_EVERY, n, CHOSEN_EVERY):
+    for start in range(every, n, every):
         rows = valid.copy()
         rows[start - horizon + 1 :] = False  # the outcome of row s is known at row s + H
-        weights[:, start : start + CHOSEN_EVERY] = _picks(logits[:, rows], truth.up[rows])[:, None]
+        weights[:, start : start + every] = _picks(logits[:, rows], truth.up[rows])[:, None]
     return weights
 
 

@@ -54,13 +54,12 @@ def test_inverse_brier_when_losses_are_known_then_weights_are_one_over_their_mea
     assert weights[1].tolist() == pytest.approx([1.0, 10, 10, 10])
 
 
-def test_greedy_when_one_agent_knows_then_it_is_picked_alone_after_the_first_month(monkeypatch):
-    monkeypatch.setattr(pools, "CHOSEN_EVERY", 100)
+def test_greedy_when_one_agent_knows_then_it_is_picked_alone_after_the_first_month():
     rng = np.random.default_rng(1)
     happened = truth(rng, 300)
     knows = saying(np.where(happened.up, 0.7, 0.3))
     said = {"knows": knows, "noise": saying(rng.uniform(0.2, 0.8, 300))}
-    weights = greedy(said, happened, np.ones(300, bool), H)
+    weights = greedy(said, happened, np.ones(300, bool), H, every=100)
     assert (weights[:, :100] == 1).all()
     assert (weights[:, 100:] == [[pools.PICKS], [0]]).all()
 

@@ -515,6 +515,7 @@ def test_restore_when_the_backup_is_damaged_then_no_ledger_is_made_of_it(
     bad[middle : middle + 20_000 : 3] = b"\x5a" * len(bad[middle : middle + 20_000 : 3])
     (tmp_path / "bad.db").write_bytes(bad)
     shutil.move(var / "ledger.db", tmp_path / "old.db")
+    (var / "ledger.db-wal").touch()  # as a desk that was killed leaves it
     code, _, err = cli("ledger", "restore", copy)  # the old journal would be replayed into it
     assert code == 2
     assert "ledger.db-wal" in line(err)

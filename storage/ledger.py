@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Select, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from domain.errors import DuplicateRecord, UsageError
 from storage import kinds
@@ -21,6 +22,8 @@ from storage.schema import chain
 from storage.verify import VerifyReport, verify_chain
 
 R = TypeVar("R")
+Place = tuple[str, str]
+"""Name of the kind, and key."""
 _CHUNK = 1000  # rows read at once; no read transaction stays open between chunks
 _LOOKUP = 500  # keys in one IN (…)
 _INTO = {kind.name: insert(kind.table) for kind in kinds.ALL}
@@ -37,7 +40,7 @@ class _Entry:
     row: Row
 
     @property
-    def place(self) -> tuple[str, str]:
+    def place(self) -> Place:
         return self.kind.name, self.key
 
 
@@ -69,13 +72,16 @@ class SqlLedger:
         """
         entries = [_entry(record) for record in records]
         kinds.refuse_unbalanced(records)
-        if not entries:
+        fresh = _distinct(entries)
+        if not fresh:
             return []
-        with write(self.engine) as connection:
-            numbers = self._known(connection, entries)
-            fresh = [entry for entry in entries if entry.place not in numbers]
-            if fresh:
-                self._store(connection, fresh, numbers)
+        try:
+            with write(self.engine) as connection:
+                numbers = self._store(connection, fresh)
+        except IntegrityError:  # at least one is stored, and so none of them was
+            with write(self.engine) as connection:
+                numbers = self._known(connection, fresh)
+                numbers |= self._store(connection, [e for e in fresh if e.place not in numbers])
         return [numbers[entry.place] for entry in entries]
 
     def records(self, kind: type[R], after: int = 0, **where: Any) -> Iterator[tuple[int, R]]:
@@ -127,12 +133,10 @@ class SqlLedger:
         """Check the whole database's chain, every world in it, and the double entry."""
         return verify_chain(self.engine)
 
-    def _known(
-        self, connection: Connection, entries: Sequence[_Entry]
-    ) -> dict[tuple[str, str], int]:
+    def _known(self, connection: Connection, entries: Sequence[_Entry]) -> dict[Place, int]:
         """Return the numbers of those entries that are stored, after comparing their content."""
         keys = sorted({entry.key for entry in entries})
-        stored: dict[tuple[str, str], int] = {}
+        stored: dict[Place, int] = {}
         for i in range(0, len(keys), _LOOKUP):
             query = select(chain.c.kind, chain.c.record_key, chain.c.seq).where(
                 chain.c.world == self.world, chain.c.record_key.in_(keys[i : i + _LOOKUP])
@@ -141,16 +145,16 @@ class SqlLedger:
         numbers = {e.place: stored[e.place] for e in entries if e.place in stored}
         seen = self._contents(connection, entries, numbers)
         for entry in entries:
-            if seen.setdefault(entry.place, entry.row) != entry.row:
-                _refuse_other(entry, seen[entry.place], numbers.get(entry.place))
+            if seen.get(entry.place, entry.row) != entry.row:
+                _refuse_other(entry, seen[entry.place], f"row {numbers[entry.place]}")
         return numbers
 
     def _contents(
         self,
         connection: Connection,
         entries: Sequence[_Entry],
-        numbers: dict[tuple[str, str], int],
-    ) -> dict[tuple[str, str], Row]:
+        numbers: dict[Place, int],
+    ) -> dict[Place, Row]:
         """Return the stored rows of the entries that have a number."""
         kinds_of = {entry.place: entry.kind for entry in entries if entry.place in numbers}
         by_seq: dict[int, Row] = {}
@@ -164,18 +168,20 @@ class SqlLedger:
                     }
         return {place: by_seq.get(numbers[place], {}) for place in kinds_of}
 
-    def _store(
-        self,
-        connection: Connection,
-        entries: Sequence[_Entry],
-        numbers: dict[tuple[str, str], int],
-    ) -> None:
+    def _store(self, connection: Connection, entries: Sequence[_Entry]) -> dict[Place, int]:
+        """Store entries whose keys are new, and return their numbers.
+
+        Raises
+        ------
+        IntegrityError : if a key is not.
+        """
+        if not entries:
+            return {}
         seq, digest = _head(connection)
+        numbers: dict[Place, int] = {}
         links: list[Row] = []
         rows: dict[str, list[Row]] = {}
         for entry in entries:
-            if entry.place in numbers:  # twice in one append
-                continue
             name, key = entry.place
             digest = link(digest, name, self.world, entry.kind.hashed(key, entry.row))
             seq += 1
@@ -186,6 +192,7 @@ class SqlLedger:
         connection.execute(_INTO_CHAIN, links)
         for name, values in rows.items():
             connection.execute(_INTO[name], values)
+        return numbers
 
     def _stream(self, kind: Kind, after: int, where: dict[str, Any]) -> Iterator[tuple[int, Any]]:
         base = filtered(kind, self.world, where)
@@ -223,9 +230,18 @@ def _head(connection: Connection) -> tuple[int, str]:
     return (0, GENESIS) if row is None else (row[0], row[1])
 
 
-def _refuse_other(entry: _Entry, stored: Row, seq: int | None) -> None:
+def _distinct(entries: Sequence[_Entry]) -> list[_Entry]:
+    """Return the entries without those told twice; DuplicateRecord if they differ."""
+    first: dict[Place, _Entry] = {}
+    for entry in entries:
+        told = first.setdefault(entry.place, entry)
+        if told.row != entry.row:
+            _refuse_other(entry, told.row, "the same append")
+    return list(first.values())
+
+
+def _refuse_other(entry: _Entry, stored: Row, where: str) -> None:
     differing = sorted(name for name in entry.row if entry.row[name] != stored.get(name))
-    where = f"row {seq}" if seq else "the same append"
     raise DuplicateRecord(
         f"{entry.kind.name} {entry.key}", f"is in {where} with other content", differing,
         "What is written stays: append a new record instead.",

@@ -14,6 +14,7 @@ import gc
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,13 +106,18 @@ def reference(panel: Panel) -> Callable[[], None]:
     return play
 
 
+def flat(close: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Return open, high, low, close and volume of bars that never leave their close."""
+    return close, close, close, close, np.ones(len(close))
+
+
 def live(panel: Panel, close: Floats) -> Callable[[], None]:
     """Return whole steps of the council over a panel."""
     ts = T0 + np.arange(len(close)) * STEP
     states, said, due = [], [], []
     for row in range(len(panel.said)):
         cut = slice(row, row + HISTORY)
-        bars = BarFrame(SYMBOL, TIMEFRAME, ts[cut], *[close[cut]] * 4, np.ones(HISTORY))
+        bars = BarFrame(SYMBOL, TIMEFRAME, ts[cut], *flat(close[cut]))
         frame = FeatureFrame(("atr_14",), np.array([[0.5]]), "bench")
         as_of = T0 + (HISTORY + row) * STEP
         states.append(MarketState(SYMBOL, TIMEFRAME, as_of, bars, frame, HISTORY))
@@ -137,7 +143,8 @@ def timed(play: Callable[[], object], repeats: int) -> tuple[float, float]:
         wall, cpu = time.perf_counter(), time.process_time()
         play()
         rows.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return tuple(np.median(np.array(rows), axis=0).tolist())  # type: ignore[return-value]
+    wall, cpu = np.median(np.array(rows), axis=0).tolist()
+    return wall, cpu
 
 
 def lines(repeats: int, short: int) -> list[str]:
@@ -153,7 +160,7 @@ def lines(repeats: int, short: int) -> list[str]:
 
     for bars in (YEAR // 4, YEAR // 2, YEAR):
         panel, _ = drawn(bars)
-        add("kernel", bars, lambda panel=panel: fold(panel, SETTINGS))
+        add("kernel", bars, partial(fold, panel, SETTINGS))
     for bars in (short, 2 * short):
         panel, close = drawn(bars)
         add("reference", bars, reference(panel))

@@ -169,7 +169,9 @@ def main() -> None:
     instrument = replace(instrument_for(frame.symbol), taker_bps=5.0)
     free = CostModel.of(instrument, FREE)
     equity, seconds = by_kernel(frame, instrument, free, no_funding, told.repeats)
-    paid = read_funding(matching_funding(told.data / FILE))
+    beside = matching_funding(told.data / FILE)
+    assert beside is not None
+    paid = read_funding(beside)
     rate, dear = rates_of(paid.ts, paid.rate), CostModel.of(instrument)
     _, all_on = by_kernel(frame, instrument, dear, rate, told.repeats)
     loop = by_loop(frame, instrument, MoneyLedger())

@@ -29,6 +29,7 @@ from benchmarks.__main__ import Figure, measure
 from data.memory import MarketMemory
 from domain.market import MarketState
 from domain.ports import Agent
+from sim.scoring import Floats
 from sim.worlds import RANDOM_WALK, GeneratedWorld
 
 BATCH = 64
@@ -172,10 +173,11 @@ def _sizes(closes: Any, repeats: int) -> Iterator[Row]:
 
 def int8_difference(store: FolderStore) -> float:
     """Largest difference in P(up) that int8 makes on 256 states."""
-    said = []
+    said: list[Floats] = []
     for int8 in (False, True):
         agent = Chronos.from_store(store, ChronosConfig(int8=int8))
-        said.append([opinion.p_up for opinion in agent.opine(states_of(agent, 256))])
+        p_up = [opinion.p_up for opinion in agent.opine(states_of(agent, 256))]
+        said.append(np.array(p_up, dtype=np.float64))
     return float(np.abs(np.subtract(*said)).max())
 
 

@@ -67,7 +67,9 @@ def compiled(data: Path) -> dict[str, float]:
     n, nothing = len(frame), np.full(len(frame), np.nan)
     lots = np.full(n, float(1 / instrument.step))
     wishes = Wishes(sides(frame.close, 10, 20), lots, nothing, nothing)
-    paid = read_funding(matching_funding(data / FILE))
+    beside = matching_funding(data / FILE)
+    assert beside is not None
+    paid = read_funding(beside)
     bars = bars_of(frame, rates_of(paid.ts, paid.rate))
     made = play(bars, wishes, rules, tiers_of(instrument), 1_000_000)
     return {"equity": float(made.equity[-1])}

@@ -52,11 +52,11 @@ def rows_of(said: Forecasts, truth: Truth, use: Mask) -> Rows:
     y, q, fell = truth.log_return[use], said.quantiles[use], truth.drop[use] > ADVERSE_MOVE
     p, risk, up = said.p_up[use], said.risk_down[use], truth.up[use]
     low, high = q[:, SCORED[0]], q[:, SCORED[2]]
-    rows = {
+    rows: dict[str, Floats] = {
         "gain": 1e4 * (0.25 - proper.brier(p, up)),
         "auc": auc_rows(p, up),
         "pinball": 1e4 * pinball_losses(q, y),
-        "coverage": 100.0 * proper.covered(low, high, y),
+        "coverage": np.where(proper.covered(low, high, y), 100.0, 0.0),
     }
     if np.isfinite(risk).all():
         rows |= {"risk_brier": proper.brier(risk, fell), "risk_auc": auc_rows(risk, fell)}

@@ -7,6 +7,7 @@ between Ray's workers count once. CPU is what they used over the window, as a sh
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import os
 import signal
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from operator import itemgetter
 from pathlib import Path
 
 import httpx
@@ -39,7 +41,7 @@ def main() -> None:
             )  # fmt: skip
         try:
             api, live = _wait(Path(folder))
-            figures = {"api_ready_s": api - began, "live_s": live - began}
+            figures: dict[str, object] = {"api_ready_s": api - began, "live_s": live - began}
             time.sleep(5)
             figures |= _watch(folder, arguments.seconds)
         finally:
@@ -79,7 +81,7 @@ def _watch(folder: str, seconds: float) -> dict[str, object]:
     before = {p.pid: _cpu(p) for p in _processes(folder)}
     time.sleep(seconds)
     memory: Counter[str] = Counter()
-    cpu: Counter[str] = Counter()
+    cpu: defaultdict[str, float] = defaultdict(float)
     for process in _processes(folder):
         name = _name(process)
         memory[name] += process.memory_full_info().pss // 2**20
@@ -88,7 +90,7 @@ def _watch(folder: str, seconds: float) -> dict[str, object]:
         "pss_mib": sum(memory.values()),
         "cpu_percent_of_a_core": round(100 * sum(cpu.values()) / seconds, 1),
         "pss_by_process_mib": dict(memory.most_common()),
-        "cpu_s_by_process": dict(cpu.most_common(8)),
+        "cpu_s_by_process": dict(heapq.nlargest(8, cpu.items(), key=itemgetter(1))),
         "seconds": seconds,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
 from domain.trading import Position
@@ -25,7 +25,7 @@ def no_funding(symbol: str, stamp: int) -> float:  # noqa: ARG001 - the shape of
     return 0.0
 
 
-def rates_of(stamps: Sequence[int], rates: Sequence[float]) -> FundingRate:
+def rates_of(stamps: Iterable[int], rates: Iterable[float]) -> FundingRate:
     """Return a lookup of one symbol's published rates; :data:`BASE_RATE` where one is missing.
 
     Parameters

@@ -25,8 +25,10 @@ from execution.dispatch import RECONCILIATION
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
+from serving.requests import SignalRequest
 from serving.risk_view import risk_state
-from serving.schema import SignalRequest, agent_of, signal_of, trade_of
+from serving.schema import agent_of, signal_of, trade_of
+from serving.surface import Surface
 from serving.wire import opinion_to
 from sim.assertions import ASSERTION
 from storage.inbox import Inbox
@@ -58,6 +60,7 @@ class CouncilService:
     agents : hosted agents.
     remote : those that have a deployment of their own.
     desk : the lease that a running desk holds.
+    surface : what the API has beside the council.
     """
 
     plan: RunPlan
@@ -76,6 +79,7 @@ class CouncilService:
     token: str
     clock: Clock
     kill_file: Path
+    surface: Surface
     cards: dict[str, AgentCard] = field(default_factory=dict)
     _met_at: float = -math.inf
     _meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -314,7 +318,10 @@ class CouncilService:
             "portfolio": self.portfolio(),
             "equity": [plain(mark) for mark in marks],
             "risk": self.risk(),
-            "trades": [trade_of(trade) for _, trade in self.reader.trades(limit=20).items],
+            "trades": [
+                trade_of(trade)
+                for _, trade in self.reader.trades(limit=20, account=self.account).items
+            ],
             "health": self.health(),
         }
 

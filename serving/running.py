@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import httpx
 import structlog
@@ -27,7 +28,7 @@ from serving.commands.common import err, out, settings_from
 from serving.control import LEASE_TTL_MS
 from serving.logs import start_logging
 from serving.plan import RunPlan
-from serving.planning import Wish, default_profile, make_plan, source_of
+from serving.planning import Wish, resolve
 from serving.processes import alive, choose_port, port_free
 from serving.promotion import Refresher
 from serving.recovering import sound_storage
@@ -45,16 +46,15 @@ PATIENCE_SECONDS = 20.0  # for a run that was killed to let go of its ports
 
 def start(wish: Wish) -> int:
     """Run the system until it is done or asked to leave; return the exit code."""
-    kind, why = source_of(wish)
-    profile = wish.profile or default_profile(kind)
-    sets = [f"{name}={value}" for name, value in wish.overrides]
-    settings = settings_from(profile, wish.config_files, sets)
-    wish = replace(wish, local=wish.local or not settings.serving.ray)
+    resolved = resolve(wish, partial(settings_with, wish))
+    settings, why = resolved.settings, resolved.why
+    if wish.local or not settings.serving.ray:
+        resolved = replace(resolved, wish=replace(resolved.wish, local=True))
     start_logging(settings, "up")
     token_of(settings.data.var_dir, None)  # the first write: says clearly if it cannot
     engine = sound_storage(settings, SystemClock(), lambda text: err.print(text, markup=False))
     _refuse_second(Lease(engine, DESK_LEASE, "up", LEASE_TTL_MS, SystemClock()))
-    plan = make_plan(wish, kind, settings, _ports(settings, local=wish.local))
+    plan = resolved.plan(_ports(settings, local=resolved.wish.local))
     path = plan.save(settings.data.var_dir)
     screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
     screen.open()
@@ -71,6 +71,12 @@ def start(wish: Wish) -> int:
     code = supervisor.run(screen.tick)
     screen.close()
     return code
+
+
+def settings_with(wish: Wish, profile: str | None) -> Settings:
+    """Load settings as the environment, files and the flags of a wish give them."""
+    sets = [f"{name}={value}" for name, value in wish.overrides]
+    return settings_from(profile, wish.config_files, sets)
 
 
 def _refuse_second(lease: Lease) -> None:

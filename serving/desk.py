@@ -118,6 +118,11 @@ class Desk:
     confirmation: Confirmation = field(default_factory=Confirmation)
     _told: float = 0.0
     _counted: float = 0.0
+    _moved: float = field(default_factory=time.monotonic)
+
+    def idle(self) -> float:
+        """Return for how many seconds the desk has not looked after its house."""
+        return time.monotonic() - self._moved
 
     async def run(self) -> None:
         """Carry on from the ledger until the feed ends or somebody asks to leave.
@@ -332,6 +337,7 @@ class Desk:
             self.leave.set()  # a desk that hears nothing must not go on
 
     def _house(self) -> None:
+        self._moved = time.monotonic()
         try:
             self.control.keep_lease(plain(self.progress))
         except LeaseLost:

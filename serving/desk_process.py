@@ -12,6 +12,7 @@ from pathlib import Path
 
 from domain.errors import ConclaveError, ServiceUnreachable
 from serving.control import LeaseLost
+from serving.desk_health import desk_health
 from serving.plan import RunPlan, load_plan
 from serving.planning import Wish, resolve
 from serving.processes import TEMPORARY, die_with_parent
@@ -70,7 +71,9 @@ async def _run(plan: RunPlan, settings: Settings) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, desk.leave.set)
-    await desk.run()
+    serving = settings.serving
+    with desk_health(serving.api_host, serving.desk_port, desk.idle, desk.counters.text):
+        await desk.run()
     return desk.progress.phase == "finished"
 
 

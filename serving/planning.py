@@ -77,8 +77,8 @@ def resolve(wish: Wish, load: Callable[[str | None], Settings]) -> Resolved:
     """
     wished = wish
     if wish.source is None:  # a file names its market better than a setting does
-        source: Source = "replay" if wish.data else load(wish.profile).data.source
-        wished = replace(wish, source=source)
+        settings = load(wish.profile)
+        wished = replace(wish, source="replay" if wish.data else settings.data.source)
     kind, why = source_of(wished)
     profile = wished.profile or default_profile(kind)
     return Resolved(replace(wished, profile=profile), kind, why, load(profile))

@@ -446,6 +446,9 @@ class ServingSettings(Group):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"
     )
+    log_console: Literal["text", "json"] = Field(
+        "text", description="how lines look on the console; json for those who collect them there"
+    )
     log_max_mb: Positive = Field(20.0, description="size at which a log file is rotated, MiB")
     log_backups: int = Field(5, ge=1, le=1000, description="rotated log files kept")
 

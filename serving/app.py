@@ -5,26 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, metrics
 from ray.serve.handle import DeploymentHandle
 
-from agents.host import AgentHost, HandleAgent, threaded
-from domain.cards import AgentCard
-from domain.market import MarketState
-from domain.opinion import Opinion
+from agents.host import AgentHost, Gathered, HandleAgent, threaded
 from serving.api import create_api
 from serving.bootstrap import council_service, live_agents, settings_of
-from serving.plan import load_plan
+from serving.commands.common import settings_from
+from serving.logs import start_logging
+from serving.plan import RunPlan, known
+from serving.planning import Wish, resolve
 from serving.promotion import Refresher
+from serving.replica import AgentReplica, AgentUserConfig
 
 APP_NAME = "conclave"
+COUNCIL = "council"
+AGENT_ONGOING = 64  # questions an agent's replica has at once; more wait in line at who asks
+AGENT_QUEUED = 256  # a longer line is refused: what waits there would be late anyway
 
 
 class BuildArgs(BaseModel):
@@ -32,54 +37,40 @@ class BuildArgs(BaseModel):
 
     Attributes
     ----------
-    plan : path of ``run.json``, readable on every node.
-    remote : agents with a deployment of their own.
-    in_process : light agents that think inside the council's replica.
+    plan : path of ``run.json``, readable on every node; without one the settings of the
+        environment say what runs, with ``source``, ``data`` and ``profile`` as of ``conclave up``.
+    remote : agents with a deployment of their own; None = as the settings say.
+    agent_cpus : CPUs that a replica reserves; a serveConfigV2 may set others for each deployment.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    plan: str
-    remote: list[str] = Field(default_factory=list)
-    in_process: list[str] = Field(default_factory=list)
-    agent_cpus: float = 0.0
-    max_ongoing_requests: int = 256
-
-
-class AgentReplica:
-    """One forecaster in a process of its own."""
-
-    def __init__(self, name: str, plan: str) -> None:
-        loaded = load_plan(Path(plan))
-        agents = live_agents(settings_of(loaded), [name], loaded)
-        self._agent = agents[name]
-        self._agent.warm_up()  # before Serve calls it ready
-        self._refresher = Refresher(agents).start()
-
-    async def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
-        """Answer a batch of states."""
-        return self._agent.opine(states)
-
-    async def describe(self) -> AgentCard:
-        """Say what answers here now, and with which models."""
-        return self._agent.card
-
-    def check_health(self) -> None:
-        """Raise if this replica cannot answer; asks no other service."""
+    plan: str | None = None
+    source: Literal["auto", "live", "replay", "demo"] | None = None
+    data: list[str] = Field(default_factory=list)
+    profile: str | None = None
+    remote: list[str] | None = None
+    agent_cpus: float = Field(0.0, ge=0)
 
 
 @serve.ingress()
 class CouncilIngress:
     """Asks the agents, fuses what came, answers HTTP."""
 
-    def __init__(self, plan: str, in_process: Sequence[str], **handles: DeploymentHandle) -> None:
-        self._plan = load_plan(Path(plan))
-        settings = settings_of(self._plan)
-        mine = live_agents(settings, in_process, self._plan)
+    def __init__(
+        self, plan: str | RunPlan, in_process: Sequence[str], **handles: DeploymentHandle
+    ) -> None:
+        plan = known(plan)
+        settings = settings_of(plan)
+        start_logging(settings, COUNCIL, console=True)
+        mine = live_agents(settings, in_process, plan)
+        for agent in mine.values():
+            agent.warm_up()
         self._refresher = Refresher(mine).start()
         agents: dict[str, AgentHost] = {name: threaded(agent) for name, agent in mine.items()}
         agents.update((name, HandleAgent(name, handle)) for name, handle in handles.items())
-        self._service = council_service(self._plan, settings, agents)
+        self._service = council_service(plan, settings, agents)
+        self._service.heard = _counting()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return create_api(self._service)
@@ -89,32 +80,63 @@ class CouncilIngress:
         self._service.ping()
 
 
+def _counting() -> Callable[[Gathered], None]:
+    """Count on Ray's own metrics port what came of the questions to the agents."""
+    opinions = metrics.Counter(
+        "conclave_opinions", "Opinions asked for, by what came", ("agent", "result")
+    )
+
+    def count(gathered: Gathered) -> None:
+        for row in gathered.opinions:
+            for agent in row:
+                opinions.inc(1, {"agent": agent, "result": "heard"})
+        for agent, why in gathered.absent.items():
+            opinions.inc(len(gathered.opinions), {"agent": agent, "result": why})
+
+    return count
+
+
 def build(args: BuildArgs | Mapping[str, Any]) -> Application:
     """Return the application: one deployment per remote agent and the council in front.
 
     Raises
     ------
     pydantic.ValidationError : on unknown or malformed arguments.
+    ConclaveError : if there is no such plan, or the settings make no sense.
     """
     wanted = args if isinstance(args, BuildArgs) else BuildArgs.model_validate(dict(args))
+    plan = wanted.plan or _planned(wanted)
+    settings = settings_of(known(plan))
+    remote = list(settings.models.remote) if wanted.remote is None else wanted.remote
+    cpus = {"num_cpus": wanted.agent_cpus}
     handles = {
         name: serve.deployment(AgentReplica)
         .options(
             name=name,
-            max_ongoing_requests=64,
+            max_ongoing_requests=AGENT_ONGOING,
+            max_queued_requests=AGENT_QUEUED,
+            user_config=AgentUserConfig().model_dump(),
             health_check_period_s=2,
             health_check_timeout_s=10,
             graceful_shutdown_timeout_s=2,
-            ray_actor_options={"num_cpus": wanted.agent_cpus},
+            ray_actor_options=cpus,
         )
-        .bind(name, wanted.plan)
-        for name in wanted.remote
+        .bind(name, plan)
+        for name in remote
     }
     council = serve.deployment(CouncilIngress).options(
-        name="council",
-        max_ongoing_requests=wanted.max_ongoing_requests,
+        name=COUNCIL,
+        max_ongoing_requests=settings.serving.max_ongoing_requests,
         health_check_period_s=5,
         graceful_shutdown_timeout_s=2,
-        ray_actor_options={"num_cpus": wanted.agent_cpus},
+        ray_actor_options=cpus,
     )
-    return council.bind(wanted.plan, wanted.in_process, **handles)
+    here = [name for name in settings.models.agents if name not in remote]
+    return council.bind(plan, here, **handles)
+
+
+def _planned(wanted: BuildArgs) -> RunPlan:
+    """Plan a run that other machines take part in: each reads its settings from its environment."""
+    wish = Wish(wanted.source, tuple(map(Path, wanted.data)), profile=wanted.profile)
+    resolved = resolve(wish, partial(settings_from))
+    return resolved.plan((resolved.settings.serving.api_port, 0))

@@ -33,6 +33,7 @@ from serving.asserting import Asserting, Measuring
 from serving.asserting_setup import limits_of, session_backtest, suggesting
 from serving.auth import token_of
 from serving.control import LEASE_TTL_MS, Control
+from serving.counters import Counters, TimedLedger
 from serving.debating import debating
 from serving.deciders import build_strategy
 from serving.desk import Desk, Progress
@@ -79,7 +80,6 @@ from storage.events import EventLog
 from storage.inbox import Inbox
 from storage.jobs import Jobs
 from storage.leases import Lease
-from storage.ledger import SqlLedger
 from storage.migrate import upgrade
 from storage.proposals import Proposals
 from storage.queries import Reader
@@ -284,7 +284,8 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     strategy = build_strategy(settings, round_trip, feed.source.label, commit)
     # beside Serve these only stand in: they are not examined, and Chronos is not loaded
     agents = live_agents(settings, plan=plan if plan.local else None)
-    ledger = SqlLedger(engine, plan.world)
+    counters = Counters()
+    ledger = TimedLedger(engine, plan.world, counters)
     loop = TradingLoop(
         strategy,
         PaperBroker(
@@ -336,6 +337,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         market_clock=market_clock,
         refresher=Refresher(agents),
         upkeep=upkeep_of(settings, loop, fold, ledger, list(market.routes), clock, market_clock),
+        counters=counters,
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),

@@ -28,6 +28,7 @@ from domain.trading import RiskMode
 from execution.loop import TradingLoop
 from serving.asserting import Asserting
 from serving.control import Confirmation, Control, LeaseLost
+from serving.counters import Counters
 from serving.debating import Debating
 from serving.folds import Fold
 from serving.journal_desk import JournalRules, closed, reflected
@@ -53,6 +54,7 @@ log = structlog.get_logger("desk")
 WARM_UP_BATCH = 512  # bars opined on at a time
 HOUSEKEEPING_SECONDS = 0.02
 TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
+COUNT_SECONDS = 5.0  # and what was counted
 SNAPSHOT_EVERY = 500  # decisions between two saved folds
 AGENTS_SECONDS = 90.0  # how long an unpaced replay waits for Serve
 TOLD_AGAIN = 500  # newest ledger rows whose events are written again after a restart
@@ -85,6 +87,7 @@ class Desk:
     debating : who may answer once the agents have spoken.
     refresher : lets ``agents`` move to models that are promoted while they are here.
     upkeep : state file, backups, measurements.
+    counters : what it does, counted and timed for Prometheus.
     """
 
     loop: TradingLoop
@@ -106,6 +109,7 @@ class Desk:
     asserting: Asserting
     journal: JournalRules
     upkeep: Upkeep
+    counters: Counters
     debating: Debating = field(default_factory=Debating)
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
@@ -114,6 +118,12 @@ class Desk:
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)
     _told: float = 0.0
+    _counted: float = 0.0
+    _moved: float = field(default_factory=time.monotonic)
+
+    def idle(self) -> float:
+        """Return for how many seconds the desk has not looked after its house."""
+        return time.monotonic() - self._moved
 
     async def run(self) -> None:
         """Carry on from the ledger until the feed ends or somebody asks to leave.
@@ -224,6 +234,7 @@ class Desk:
 
     async def _step(self, bars: Sequence[Bar]) -> None:
         """Take one instant: every bar is in the ledger before anybody is asked about it."""
+        began = time.monotonic()
         self.market_clock.reach(bars[0].close_ms)
         states = []
         for bar in bars:
@@ -234,6 +245,8 @@ class Desk:
             if state is not None:
                 states.append(state)
         await self._decide(states)
+        for _ in states:
+            self.counters.decided_after(time.monotonic() - began)
 
     def _exec_bar(self, bar: Bar) -> Bar | None:
         route = self.routes[bar.symbol]
@@ -279,6 +292,7 @@ class Desk:
     def _hear(self, record: Any) -> None:
         self.teller.hear(record)
         self.upkeep.hear(record)
+        self.counters.hear(record)
         if self.monitor is not None:
             self.monitor.hear(record)
 
@@ -308,6 +322,12 @@ class Desk:
                 **told_of(self.loop),
             }
         )
+        if now - self._counted >= COUNT_SECONDS or force:
+            self._counted = now
+            for symbol, memory in self.memories.items():
+                age = self.market_clock.now() - (memory.last_as_of or 0)
+                self.counters.aged(symbol, age / 1000.0)
+            self.counters.tell(self.fold.snapshots)
 
     async def _keep_house(self) -> None:
         try:
@@ -318,6 +338,7 @@ class Desk:
             self.leave.set()  # a desk that hears nothing must not go on
 
     def _house(self) -> None:
+        self._moved = time.monotonic()
         try:
             self.control.keep_lease(plain(self.progress))
         except LeaseLost:

@@ -1,4 +1,4 @@
-"""The desk as a process of its own; started and restarted by ``up``."""
+"""The desk as a process of its own: started and restarted by ``up``, or alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import argparse
 import asyncio
 import signal
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from domain.errors import ConclaveError, ServiceUnreachable
 from serving.control import LeaseLost
-from serving.plan import load_plan
+from serving.desk_health import desk_health
+from serving.plan import RunPlan, load_plan
+from serving.planning import Wish, resolve
 from serving.processes import TEMPORARY, die_with_parent
+from serving.settings import Settings
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
     try:
-        finished = asyncio.run(_run(arguments.plan))
+        finished = asyncio.run(_supervised(arguments.plan))
     except ConclaveError as error:
         sys.stderr.write(f"error: {error}\n")
         passing = isinstance(error, ServiceUnreachable) and not isinstance(error, LeaseLost)
@@ -30,18 +35,45 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(0 if finished else 130)
 
 
-async def _run(path: Path) -> bool:
-    from serving.bootstrap import build_desk, settings_of
+def run_alone(wish: Wish) -> int:
+    """Run the desk of a wish in the foreground until its feed ends (0) or SIGTERM (130).
+
+    Raises
+    ------
+    ConclaveError : whatever keeps it from starting or going on.
+    """
+    from serving.logs import start_logging
+    from serving.running import settings_with
+
+    resolved = resolve(wish, partial(settings_with, wish))
+    settings = resolved.settings
+    start_logging(settings, "desk", console=True)
+    port = settings.serving.api_port
+    plan = replace(resolved.plan((port, 0)), serve_url=settings.serving.serve_url)
+    plan.save(settings.data.var_dir)
+    return 0 if asyncio.run(_run(plan, settings)) else 130
+
+
+async def _supervised(path: Path) -> bool:
+    from serving.bootstrap import settings_of
     from serving.logs import start_logging
 
     plan = load_plan(path)
     settings = settings_of(plan)
     start_logging(settings, "desk")
+    return await _run(plan, settings)
+
+
+async def _run(plan: RunPlan, settings: Settings) -> bool:
+    from serving.bootstrap import build_desk
+
     desk = build_desk(plan, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, desk.leave.set)
-    await desk.run()
+    serving = settings.serving
+    with desk_health(serving.api_host, serving.desk_port, desk.idle, desk.counters.text):
+        await desk.run()
     return desk.progress.phase == "finished"
 
 

@@ -81,6 +81,7 @@ def configure_logging(
     process: str,
     *,
     console: bool | TextIO = True,
+    console_json: bool = False,
     level: str = "info",
     secrets: Iterable[str] = (),
     clock: Clock | None = None,
@@ -96,6 +97,7 @@ def configure_logging(
     ----------
     process : name of the process and of its file; one file per process, so that rotation is safe.
     console : True for standard error, False for none, or a stream.
+    console_json : whether the console gets JSON lines as well, for those who collect them there.
     secrets : texts that must never be written, e.g. ``settings.secret_values()``.
     clock : stamps the lines; None = the wall clock.
     max_mb, backups : size of a file before it is rotated (MiB), and how many old ones are kept.
@@ -118,13 +120,8 @@ def configure_logging(
         handlers.append(_formatted(file, shared, [redact, _as_json]))
     if console is not False or problem:
         stream = sys.stderr if isinstance(console, bool) else console
-        lines = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(),
-            sort_keys=False,
-            exception_formatter=structlog.dev.plain_traceback,  # others print local variables
-        )
-        printed = logging.StreamHandler(stream)
-        handlers.append(_formatted(printed, shared, [redact, lines]))
+        lines = _as_json if console_json else _readable(stream)
+        handlers.append(_formatted(logging.StreamHandler(stream), shared, [redact, lines]))
     _install(handlers, level)
     structlog.configure(
         processors=[
@@ -155,6 +152,7 @@ def start_logging(
         settings.data.logs_dir,
         process,
         console=console,
+        console_json=serving.log_console == "json",
         level=serving.log_level,
         secrets=settings.secret_values(),
         max_mb=serving.log_max_mb,
@@ -204,6 +202,14 @@ def _formatted(
         )
     )
     return handler
+
+
+def _readable(stream: TextIO) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(),
+        sort_keys=False,
+        exception_formatter=structlog.dev.plain_traceback,  # others print local variables
+    )
 
 
 def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:

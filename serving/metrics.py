@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from domain.trading import RiskMode
+from serving.monitoring import scored_days
+from sim.drift import coverage
 
 if TYPE_CHECKING:
     from serving.service import CouncilService
@@ -20,7 +22,7 @@ def exposition(service: CouncilService) -> bytes:
     """Return the metrics in the text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Ledger(service))
-    return bytes(generate_latest(registry))
+    return bytes(generate_latest(registry)) + service.counters().encode()
 
 
 class _Ledger:
@@ -46,6 +48,7 @@ class _Ledger:
                     family.add_metric(labels, value)
         yield weight
         yield score
+        yield self._coverage()
 
         portfolio = self._service.portfolio()
         if portfolio is not None:
@@ -61,6 +64,20 @@ class _Ledger:
         up = GaugeMetricFamily("conclave_healthy", "1 if nothing is degraded")
         up.add_metric([], float(health["status"] == "ok"))
         yield up
+        running = GaugeMetricFamily("conclave_desk_running", "1 while a desk holds the lease")
+        running.add_metric([], float(self._service.desk.holder() is not None))
+        yield running
         decided = GaugeMetricFamily("conclave_desk_decided", "Decisions since the desk started")
         decided.add_metric([], float(health["desk"].get("decided") or 0))
         yield decided
+
+    def _coverage(self) -> Metric:
+        held = GaugeMetricFamily(
+            "conclave_coverage", "How often p10–p90 held over 30 days of market time",
+            labels=["symbol", "level"],
+        )  # fmt: skip
+        for symbol in self._service.memories:
+            found = coverage(scored_days(self._service.snapshots, symbol))
+            if found is not None:
+                held.add_metric([symbol, "0.8"], found.value)
+        return held

@@ -28,6 +28,7 @@ class RunPlan:
     world : names the market in the ledger; what is learned in one never weighs in another.
     speed : market seconds per wall second; None = as fast as possible.
     start_ms, end_ms : half-open range of bar opens to replay, or None.
+    serve_url : where API and agents answer if not on ``host`` and ``port`` of this machine.
     """
 
     source: SourceKind
@@ -45,12 +46,15 @@ class RunPlan:
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     ray_dashboard_port: int = 8265
+    serve_url: str | None = None
     local: bool = False
     pid: int = 0
 
     @property
     def address(self) -> str:
         """Where the API answers."""
+        if self.serve_url is not None:
+            return self.serve_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
@@ -95,6 +99,11 @@ def load_plan(path: Path) -> RunPlan:
             "run.json", "is damaged, so nobody knows where this run answers", str(path),
             "Start the system anew: make run",
         ) from None  # fmt: skip
+
+
+def known(plan: str | RunPlan) -> RunPlan:
+    """Return a plan that was handed over, or where it lies: flags in a file may hold secrets."""
+    return load_plan(Path(plan)) if isinstance(plan, str) else plan
 
 
 def world_named(market: str, symbols: Sequence[str], settings: Settings) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +26,14 @@ DEMO_SPEED = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the flags of ``up`` ask for."""
+    """What the flags of ``up`` ask for.
 
-    source: Source = "auto"
+    Attributes
+    ----------
+    source : None = what the settings say.
+    """
+
+    source: Source | None = None
     data: tuple[Path, ...] = ()
     funding: Path | None = None
     timerange: str | None = None
@@ -37,6 +43,45 @@ class Wish:
     overrides: tuple[tuple[str, str], ...] = ()
     local: bool = False
     fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A wish with nothing left open.
+
+    Attributes
+    ----------
+    why : why it is this market, for people.
+    """
+
+    wish: Wish
+    kind: SourceKind
+    why: str
+    settings: Settings
+
+    def plan(self, ports: tuple[int, int]) -> RunPlan:
+        """Return the plan of a run; see :func:`make_plan`."""
+        return make_plan(self.wish, self.kind, self.settings, ports)
+
+
+def resolve(wish: Wish, load: Callable[[str | None], Settings]) -> Resolved:
+    """Choose market and profile, which the settings depend on.
+
+    Parameters
+    ----------
+    load : profile → settings, with the flags of the wish on top.
+
+    Raises
+    ------
+    SettingError, UsageError : if settings or flags make no sense.
+    """
+    wished = wish
+    if wish.source is None:  # a file names its market better than a setting does
+        settings = load(wish.profile)
+        wished = replace(wish, source="replay" if wish.data else settings.data.source)
+    kind, why = source_of(wished)
+    profile = wished.profile or default_profile(kind)
+    return Resolved(replace(wished, profile=profile), kind, why, load(profile))
 
 
 def source_of(wish: Wish) -> tuple[SourceKind, str]:

@@ -173,7 +173,7 @@ class Refresher:
     """
 
     def __init__(self, agents: Mapping[str, Reloading], seconds: float = RELOAD_SECONDS) -> None:
-        self._agents, self._seconds = list(agents.values()), seconds
+        self._agents, self.seconds = list(agents.values()), seconds
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
@@ -194,6 +194,6 @@ class Refresher:
         self.stop()
 
     def _run(self) -> None:
-        while not self._leave.wait(self._seconds):
+        while not self._leave.wait(self.seconds):
             for agent in self._agents:
                 agent.refresh()

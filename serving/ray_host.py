@@ -44,19 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     try:
         serve.start(http_options=HTTPOptions(host=plan.host, port=plan.port))
-        remote = settings.models.remote
-        serve.run(
-            build(
-                BuildArgs(
-                    plan=str(arguments.plan),
-                    remote=list(remote),
-                    in_process=[n for n in settings.models.agents if n not in remote],
-                    max_ongoing_requests=settings.serving.max_ongoing_requests,
-                )
-            ),
-            name=APP_NAME,
-            route_prefix="/",
-        )
+        app = build(BuildArgs(plan=str(arguments.plan)))
+        serve.run(app, name=APP_NAME, route_prefix="/")
         while not leave.wait(0.5):
             if not ray.is_initialized():
                 sys.exit(1)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import httpx
 import structlog
@@ -26,7 +27,7 @@ from serving.commands.common import err, out, settings_from
 from serving.control import LEASE_TTL_MS
 from serving.logs import start_logging
 from serving.plan import RunPlan
-from serving.planning import Wish, default_profile, make_plan, source_of
+from serving.planning import Resolved, Wish, resolve
 from serving.processes import alive, choose_port, port_free, spawn
 from serving.promotion import Refresher
 from serving.recovering import sound_storage
@@ -46,22 +47,17 @@ PATIENCE_SECONDS = 20.0  # for a run that was killed to let go of its ports
 
 def start(wish: Wish) -> int:
     """Run the system until it is done or asked to leave; return the exit code."""
-    kind, why = source_of(wish)
-    profile = wish.profile or default_profile(kind)
-    sets = [f"{name}={value}" for name, value in wish.overrides]
-    settings = settings_from(profile, wish.config_files, sets)
-    wish = replace(wish, local=wish.local or not settings.serving.ray)
+    resolved = resolve(wish, partial(settings_with, wish))
+    settings, why = resolved.settings, resolved.why
+    if wish.local or not settings.serving.ray:
+        resolved = replace(resolved, wish=replace(resolved.wish, local=True))
     start_logging(settings, "up")
     token_of(settings.data.var_dir, None)  # the first write: says clearly if it cannot
     engine = sound_storage(settings, SystemClock(), lambda text: err.print(text, markup=False))
     _refuse_second(Lease(engine, DESK_LEASE, "up", LEASE_TTL_MS, SystemClock()))
-    followed = watched(Symbols(engine), settings)
-    if kind != "replay" and followed != settings.data.symbols:
-        wish = replace(wish, overrides=(*wish.overrides, ("SYMBOLS", ",".join(followed))))
-        settings = settings_from(
-            profile, wish.config_files, [f"{k}={v}" for k, v in wish.overrides]
-        )
-    plan = make_plan(wish, kind, settings, _ports(settings, local=wish.local))
+    resolved = _following(resolved, watched(Symbols(engine), settings))
+    settings = resolved.settings
+    plan = resolved.plan(_ports(settings, local=resolved.wish.local))
     path = plan.save(settings.data.var_dir)
     if settings.serving.job_worker:  # it ends with this process
         log_file = settings.data.logs_dir / "jobs.log"
@@ -81,6 +77,21 @@ def start(wish: Wish) -> int:
     code = supervisor.run(screen.tick)
     screen.close()
     return code
+
+
+def settings_with(wish: Wish, profile: str | None) -> Settings:
+    """Load settings as the environment, files and the flags of a wish give them."""
+    sets = [f"{name}={value}" for name, value in wish.overrides]
+    return settings_from(profile, wish.config_files, sets)
+
+
+def _following(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
+    """Follow what is watched; a replay follows its files."""
+    if resolved.kind == "replay" or symbols == resolved.settings.data.symbols:
+        return resolved
+    told = ("SYMBOLS", ",".join(symbols))
+    wish = replace(resolved.wish, overrides=(*resolved.wish.overrides, told))
+    return replace(resolved, wish=wish, settings=settings_with(wish, wish.profile))
 
 
 def _refuse_second(lease: Lease) -> None:

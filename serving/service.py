@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,17 @@ CARD_SECONDS = 2.0  # for how long an agent's word about itself is taken
 DESCRIBE_SECONDS = 0.5  # patience with it
 DRIFT = "drift"  # proposals and events of serving.monitoring
 VIEW, VIEW_KEY = "view", "desk"  # the snapshot in which the desk tells weights, books and risk
+COUNTERS_KEY = "counters"  # and the one in which it tells what it has counted
 
 
 class DeskUnavailable(ConclaveError):
     """Nobody appends: the desk is not running, or does not answer."""
 
     code, exit_code = "desk_unavailable", 4
+
+
+def _nothing(gathered: Gathered) -> None:
+    del gathered
 
 
 @dataclass(slots=True)
@@ -61,6 +66,7 @@ class CouncilService:
     remote : those that have a deployment of their own.
     desk : the lease that a running desk holds.
     surface : what the API has beside the council.
+    heard : told what came of every question to the agents.
     """
 
     plan: RunPlan
@@ -80,6 +86,7 @@ class CouncilService:
     clock: Clock
     kill_file: Path
     surface: Surface
+    heard: Callable[[Gathered], None] = _nothing
     cards: dict[str, AgentCard] = field(default_factory=dict)
     _met_at: float = -math.inf
     _meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -126,7 +133,9 @@ class CouncilService:
 
     async def opine(self, states: Sequence[MarketState]) -> Gathered:
         """Ask every agent about ``states`` and say who is absent and why."""
-        return await gather(self.agents, states, self.deadline_s)
+        gathered = await gather(self.agents, states, self.deadline_s)
+        self.heard(gathered)
+        return gathered
 
     async def signal(self, request: SignalRequest) -> Decision:
         """Ask the council now; the desk appends the answer as ``on_demand``.
@@ -332,6 +341,11 @@ class CouncilService:
             for one in self.proposals.list(state="open", limit=1000)
             if one.kind == kind and one.body.get("world") == self.plan.world
         ]
+
+    def counters(self) -> str:
+        """Return what the desk has counted, as it last told, in Prometheus's text format."""
+        found = self.snapshots.latest(VIEW, COUNTERS_KEY)
+        return "" if found is None else str(found[1]["text"])
 
     def _told(self) -> dict[str, Any]:
         found = self.snapshots.latest(VIEW, VIEW_KEY)

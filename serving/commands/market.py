@@ -40,6 +40,7 @@ class SourceName(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(up)
+    app.command()(desk)
     app.command()(signal)
     app.command("predict", hidden=True)(signal)
     app.command("run-inference")(run_inference)
@@ -47,16 +48,24 @@ def register(app: typer.Typer) -> None:
     app.command()(replay)
 
 
+MarketSource = Annotated[
+    SourceName | None, typer.Option(help="which market; else the setting SOURCE")
+]
+Bars = Annotated[
+    list[Path] | None, typer.Option("--data", help="bars to replay; repeatable", metavar="FILE")
+]
+Funding = Annotated[Path | None, typer.Option(help="funding rates of a perpetual")]
+Speed = Annotated[
+    str | None, typer.Option(help="market seconds per second, or max; demo 60, replay max")
+]
+
+
 def up(
-    source: Annotated[SourceName, typer.Option(help="which market")] = SourceName.AUTO,
-    data: Annotated[
-        list[Path] | None, typer.Option("--data", help="bars to replay; repeatable", metavar="FILE")
-    ] = None,
-    funding: Annotated[Path | None, typer.Option(help="funding rates of a perpetual")] = None,
+    source: MarketSource = None,
+    data: Bars = None,
+    funding: Funding = None,
     timerange: TimeRange = None,
-    speed: Annotated[
-        str | None, typer.Option(help="market seconds per second, or max; demo 60, replay max")
-    ] = None,
+    speed: Speed = None,
     local: Annotated[bool, typer.Option("--local", help="one process, without Ray")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="a new session, forget the last")] = False,
     profile: Profile = None,
@@ -68,7 +77,7 @@ def up(
     Examples: conclave up · conclave up --source replay --data FILE --timerange 20250101-20250201
     """
     wish = Wish(
-        source=source.value,
+        source=None if source is None else source.value,
         data=tuple(data or ()),
         funding=funding,
         timerange=timerange,
@@ -83,6 +92,38 @@ def up(
         from serving.running import start
 
         return start(wish)
+
+
+def desk(
+    source: MarketSource = None,
+    data: Bars = None,
+    funding: Funding = None,
+    timerange: TimeRange = None,
+    speed: Speed = None,
+    profile: Profile = None,
+    config: Config = None,
+    sets: Set = None,
+) -> int:
+    """Run the desk alone: feed, loop, ledger; agents and API run elsewhere, at SERVE_URL.
+
+    For a cluster or a service manager: it stays in the foreground, logs to standard error and
+    the log folder, and ends on SIGTERM. Without an answer from there, agents in its own process
+    stand in. Example: SERVE_URL=http://conclave-serve-svc:8000 conclave desk --source demo
+    """
+    wish = Wish(
+        source=None if source is None else source.value,
+        data=tuple(data or ()),
+        funding=funding,
+        timerange=timerange,
+        speed=speed,
+        profile=profile,
+        config_files=tuple(config or ()),
+        overrides=tuple(pairs(sets).items()),
+    )
+    with leaving_at_once():
+        from serving.desk_process import run_alone
+
+        return run_alone(wish)
 
 
 def signal(

@@ -103,6 +103,9 @@ class DataSettings(Group):
         pattern=r"^[a-z0-9]+$",
         description="exchange the stored bars are from, its ccxt id",
     )
+    source: Literal["auto", "live", "replay", "demo"] = Field(
+        "auto", description="which market, where no flag says so: auto live replay demo"
+    )
     var_dir: Folder = Field(Path("var"), description="folder of everything the system writes")
     raw_dir: Folder = Field(
         default_factory=lambda got: _under(got, "data/01_raw"),
@@ -439,6 +442,14 @@ class ServingSettings(Group):
         None, description="SQLAlchemy URL; secret; default SQLite in VAR_DIR/ledger.db"
     )
     ray: bool = Field(True, description="whether agents run on Ray Serve")
+    serve_url: str | None = Field(
+        None,
+        pattern=r"^https?://[\w.:\[\]-]+/?$",
+        description="where a desk of its own finds API and agents; default API_HOST and API_PORT",
+    )
+    desk_port: Port | None = Field(
+        None, description="port of the desk's own figures and health; none = none"
+    )
     agent_deadline_s: float = Field(2.0, gt=0, le=60, description="patience with agents, seconds")
     object_store_mb: int = Field(128, ge=75, description="Ray's object store, MiB")
     max_ongoing_requests: int = Field(256, ge=256, description="requests the API works on at once")
@@ -453,6 +464,9 @@ class ServingSettings(Group):
     monitor: bool = Field(True, description="whether drift is looked for once a day of market time")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level that is logged"
+    )
+    log_console: Literal["text", "json"] = Field(
+        "text", description="how lines look on the console; json for those who collect them there"
     )
     log_max_mb: Positive = Field(20.0, description="size at which a log file is rotated, MiB")
     log_backups: int = Field(5, ge=1, le=1000, description="rotated log files kept")

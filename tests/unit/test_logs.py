@@ -165,6 +165,17 @@ def test_logs_when_the_console_is_on_then_a_person_can_read_it(configure: Config
     assert len(rows(path)) == 1
 
 
+def test_logs_when_the_console_is_collected_then_it_gets_the_files_lines(
+    configure: Configure,
+) -> None:
+    console = io.StringIO()
+    path = configure(console=console, console_json=True)
+
+    get_logger("x").warning("no_trade", reason="below_cost")
+
+    assert console.getvalue() == path.read_text(encoding="utf-8")
+
+
 def test_logs_when_a_file_is_full_then_it_is_rotated(configure: Configure) -> None:
     path = configure(max_mb=0.001, backups=2)
 

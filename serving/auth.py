@@ -27,9 +27,10 @@ class Unauthorized(ConclaveError):
 
 
 class Forbidden(ConclaveError):
-    """A token that is good, but not for this."""
+    """A token that is good, but not for this; ``who`` showed it."""
 
     code, exit_code = "forbidden", 2
+    who: Principal | None = None
 
 
 def token_of(var_dir: Path, configured: str | None) -> str:
@@ -126,10 +127,12 @@ class Door:
             )  # fmt: skip
         needed = scope_of(method, path)
         if not free and needed not in who.scopes:
-            raise Forbidden(
+            refusal = Forbidden(
                 f"{method} {path[:80]}", f"needs a token with the scope {needed}",
                 ", ".join(sorted(who.scopes)), f"conclave token create NAME --scope {needed}",
             )  # fmt: skip
+            refusal.who = who
+            raise refusal
         return who
 
     def _bearer(self, header: bytes) -> Principal | None:

@@ -16,7 +16,7 @@ import structlog
 from fastapi import Request
 
 from domain.errors import ConclaveError
-from serving.auth import PROBES, Door, Principal, Unauthorized
+from serving.auth import PROBES, Door, Forbidden, Principal, Unauthorized
 from serving.limits import Kind, Limiter
 from serving.refusals import SECURITY, on_conclave_error
 from serving.scopes import READING, asks_signal
@@ -108,6 +108,9 @@ class Envelope:
             who = guard.door.demand(method, path, exchange.headers.get(b"authorization", b""))
         except Unauthorized:
             guard.limiter.take("read", exchange.client)
+            raise
+        except Forbidden as error:
+            exchange.who = error.who
             raise
         exchange.who = who
         if path in PROBES or path == KILL:

@@ -676,6 +676,16 @@ class Ready(Reply):
     phase: str | None
 
 
+class EventView(Reply):
+    """Something that happened, as the stream tells it; ``id`` rises."""
+
+    id: int
+    kind: str = Field(description="decision, fill, trade, risk, journal, …")
+    at: Instant
+    level: Level
+    body: dict[str, Any]
+
+
 # Why
 
 

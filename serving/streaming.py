@@ -58,11 +58,13 @@ class Streams:
     Attributes
     ----------
     heartbeat : seconds between two comments that keep proxies from hanging up.
+    stalled : seconds for which a reader may take nothing at all.
     """
 
     events: EventLog
     most: int = MOST_STREAMS
     heartbeat: float = 15.0
+    stalled: float = STALLED_SECONDS
     open: int = 0
     _newest: int = 0
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -137,7 +139,7 @@ class EventStream(StreamingResponse):
         """Stream until the reader leaves, or takes nothing for a while."""
 
         async def patiently(message: Message) -> None:
-            async with asyncio.timeout(STALLED_SECONDS):
+            async with asyncio.timeout(self._streams.stalled):
                 await send(message)
 
         try:
@@ -148,7 +150,7 @@ class EventStream(StreamingResponse):
             self._streams.closed()
 
     async def _told(self) -> AsyncIterator[str]:
-        yield f"retry: {RETRY_MS}\n\n"
+        yield f"retry: {RETRY_MS}\nid: {self._last}\n\n"  # who is cut off at once misses none
         while True:
             batch = await self._streams.after(self._last)
             told = [line_of(*one) for one in batch if not self._kinds or one[1].kind in self._kinds]

@@ -40,7 +40,7 @@ def http_server(
     return uvicorn.Server(
         uvicorn.Config(
             app, host=host, port=port, http=Bounded, log_config=None, access_log=False,
-            server_header=False, ws="none", timeout_graceful_shutdown=STOP_SECONDS,
+            server_header=False, proxy_headers=False, ws="none", timeout_graceful_shutdown=STOP_SECONDS,
         )
     )  # fmt: skip
 
@@ -100,6 +100,9 @@ class BoundedProtocol(HttpToolsProtocol):
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await app(scope, receive, send)
+            except asyncio.CancelledError:  # the server stops, and waited long enough
+                cycle.disconnected = True
+                self.transport.abort()
             finally:  # closing waits for a reader who may take nothing any more
                 self.loop.call_later(LAST_SECONDS, self._end_if_closing)
 

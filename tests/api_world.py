@@ -15,7 +15,9 @@ from fastapi import FastAPI
 from agents.host import threaded
 from serving.api import create_api
 from serving.bootstrap import build_desk, council_service, live_agents
+from serving.http_server import http_server
 from serving.plan import RunPlan
+from serving.processes import choose_port
 from serving.service import CouncilService
 from serving.settings import Settings, load_settings
 
@@ -90,3 +92,18 @@ async def at_work(plan: RunPlan, settings: Settings) -> AsyncIterator[World]:
 def run(scene: Callable[[], Awaitable[None]]) -> None:
     """Run a scene to its end."""
     asyncio.run(scene())  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def served(app: FastAPI, patience: float = 10.0) -> AsyncIterator[int]:
+    """Serve an application on a real port of loopback, as ``up --local`` does."""
+    port = choose_port("127.0.0.1", 0, "API_PORT")
+    server = http_server(app, "127.0.0.1", port, patience)
+    serving = asyncio.create_task(server._serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        await serving

@@ -39,8 +39,9 @@ def http_server(
 
     return uvicorn.Server(
         uvicorn.Config(
-            app, host=host, port=port, http=Bounded, log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, ws="none", timeout_graceful_shutdown=STOP_SECONDS,
+            app, host=host, port=port, http=Bounded, ws="none", log_config=None, access_log=False,
+            server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
+            proxy_headers=False,  # or whoever is on loopback says who they are
         )
     )  # fmt: skip
 

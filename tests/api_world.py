@@ -95,9 +95,9 @@ def run(scene: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def served(app: FastAPI, patience: float = 10.0) -> AsyncIterator[int]:
+async def served(app: FastAPI, patience: float = 10.0, port: int = 0) -> AsyncIterator[int]:
     """Serve an application on a real port of loopback, as ``up --local`` does."""
-    port = choose_port("127.0.0.1", 0, "API_PORT")
+    port = choose_port("127.0.0.1", port, "API_PORT")
     server = http_server(app, "127.0.0.1", port, patience)
     serving = asyncio.create_task(server._serve())
     while not server.started:

@@ -188,15 +188,18 @@ def _surface(plan: RunPlan, settings: Settings, engine: Engine, symbols: Sequenc
 
 def job_worker(settings: Settings, leaving: Callable[[], bool]) -> Worker:
     """Wire the worker of jobs."""
-    engine, clock = open_storage(settings), SystemClock()
-    var_dir = settings.data.var_dir.absolute()
+    engine, clock, data = open_storage(settings), SystemClock(), settings.data
+    places = {
+        "VAR_DIR": data.var_dir, "DATA_DIR_RAW": data.raw_dir, "MODELS_DIR": data.models_dir,
+        "DATA_DIR_PROCESSED": data.processed_dir, "LOGS_DIR": data.logs_dir,
+    }  # fmt: skip
     return Worker(
         Jobs(engine),
         Lease(engine, JOBS_LEASE, _owner(), LEASE_TTL_MS, clock),
         clock,
-        settings.data.raw_dir,
-        var_dir / "jobs",
-        {**environment(), "VAR_DIR": str(var_dir)},
+        data.raw_dir,
+        data.var_dir.absolute() / "jobs",
+        {**environment(), **{name: str(path.absolute()) for name, path in places.items()}},
         leaving,
     )
 

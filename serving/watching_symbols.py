@@ -13,9 +13,12 @@ from serving.requests import SymbolChange, SymbolRequest
 from serving.schema import symbol_in
 from serving.settings import Settings
 from serving.settings.groups import TIMEFRAMES
+from serving.settings.load import BASE
+from serving.settings.model import DEFAULT
 from storage.symbols import SymbolRow, Symbols
 
 MOST = 50
+UNSET = (DEFAULT, f"configs/{BASE}.yaml")  # where a value comes from that nobody chose
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def watched(table: Symbols, settings: Settings) -> tuple[str, ...]:
     if not table.list():
         for symbol in named:
             table.add(SymbolRow(symbol, market_of(symbol), settings.data.timeframe))
-    if settings.source_of("SYMBOLS") != "default":
+    if settings.source_of("SYMBOLS") not in UNSET:
         return named
     rows = table.list(active=True)
     found = tuple(row.symbol for row in rows if row.timeframe == settings.data.timeframe)

@@ -146,7 +146,7 @@ def test_document_when_some_examples_are_sent_then_every_answer_is_as_it_says(
 def test_document_when_five_thousand_are_sent_then_every_answer_is_as_it_says_and_it_decides_on(
     system: Running,
 ) -> None:
-    answered = exercise(system, 150)
+    answered = exercise(system, 180)
     print(dict(answered))
     assert sum(answered[kind] for kind in ("2xx", "4xx", "5xx")) >= EXAMPLES
     sound_afterwards(system)

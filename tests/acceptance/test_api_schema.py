@@ -13,7 +13,7 @@ import requests
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.acceptance.running import Running, conclave, start
+from tests.acceptance.running import NO_LIMITS, Running, conclave, start
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a library, at import
@@ -31,7 +31,6 @@ CHECKS = [
     status_code_conformance, content_type_conformance, response_headers_conformance,
     response_schema_conformance,
 ]  # fmt: skip
-NO_LIMITS = [f"serving.rate_{kind}=0" for kind in ("reads", "signals", "writes")]
 STREAM = "/v1/stream"
 
 
@@ -42,8 +41,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     raw = var_dir / "data" / "01_raw"
     raw.mkdir(parents=True)
     (raw / "BTCUSDT-binance-spot-5m-2024.parquet").write_bytes(b"nobody works on jobs here")
-    sets = [flag for one in (*NO_LIMITS, "WARM_UP_DAYS=2") for flag in ("--set", one)]
-    running = start(var_dir, ["--local", "--speed", "300", "--profile", "exercise", *sets])
+    flags = ["--speed", "300", "--profile", "exercise", "--set", "WARM_UP_DAYS=2", *NO_LIMITS]
+    running = start(var_dir, ["--local", *flags])
     try:
         running.ready()
         with running.client() as client:

@@ -58,6 +58,24 @@ def queued(jobs: Jobs, raw_dir: Path, kind: str, args: Mapping[str, Any], by: st
     return jobs.put(kind, {"args": dict(args), "by": by}, at)
 
 
+def cancelled(jobs: Jobs, job_id: int, at: int) -> Job:
+    """Cancel a job of the list; the worker ends it if it runs.
+
+    Raises
+    ------
+    NotFound : if there is no such job.
+    UsageError : if it has ended, or somebody else carries it out.
+    """
+    if not ours(jobs.get(job_id)):
+        raise UsageError(f"job {job_id}", "runs in a terminal", hint="Stop it there.")
+    return jobs.set_state(job_id, "cancelled", at)
+
+
+def ours(job: Job) -> bool:
+    """Whether a job came off the list; others are only noted in the table."""
+    return "args" in job.body
+
+
 def job_of(job: Job) -> dict[str, Any]:
     """Return the public form of a job."""
     args = dict(job.body.get("args", {}))
@@ -125,7 +143,7 @@ class Worker:
 
     def _bury(self) -> None:
         """Whatever runs while no worker does has lost its own."""
-        for job in self.jobs.list(state="running", limit=1000):
+        for job in filter(ours, self.jobs.list(state="running", limit=1000)):
             result = {"error": "its worker ended before it did; ask again"}
             self.jobs.set_state(job.id, "failed", self.clock.now(), result)
 

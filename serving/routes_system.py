@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.asserting import told
 from serving.job_kinds import JobRequest
-from serving.jobs import job_of, queued
+from serving.jobs import cancelled, job_of, queued
 from serving.metrics import exposition
 from serving.page import render
 from serving.params import TOKEN, Cursor, Limit, Met, Number, Service, Who, listing, seq
@@ -185,7 +185,8 @@ def one_job(job_id: Number, service: Service) -> Any:
 @router.patch("/v1/system/jobs/{job_id}", dependencies=TOKEN, response_model=JobView)
 def cancel_job(job_id: Number, body: JobCancel, service: Service) -> Any:
     """Cancel a job that waits or runs; 422 if it has ended. Needs the scope ``admin``."""
-    return job_of(service.surface.jobs.set_state(job_id, body.state, service.clock.now()))
+    del body  # there is only one state to ask for
+    return job_of(cancelled(service.surface.jobs, job_id, service.clock.now()))
 
 
 # Health

@@ -78,10 +78,10 @@ def add(
 @app.command()
 def cancel(job_id: JobId, json: Json = False, config: Config = None, sets: Set = None) -> None:
     """Cancel a job that waits or runs."""
-    from serving.jobs import job_of
+    from serving.jobs import cancelled, job_of
 
     jobs = _jobs(settings_from(None, config, sets))
-    gone = job_of(jobs.set_state(job_id, "cancelled", SystemClock().now()))
+    gone = job_of(cancelled(jobs, job_id, SystemClock().now()))
     if json:
         print_json(gone)
     else:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from domain.errors import NotFound, ServiceUnreachable, UsageError
 from serving.bootstrap import job_worker, open_storage
 from serving.job_kinds import ARGS, command_of, file_in
-from serving.jobs import MOST_QUEUED, job_of, queued
+from serving.jobs import MOST_QUEUED, cancelled, job_of, queued
 from serving.processes import alive
 from serving.settings import Settings
 from storage.jobs import Job, Jobs
@@ -112,7 +112,12 @@ def test_worker_when_it_died_over_a_job_then_the_next_one_says_so_and_goes_on(
 ) -> None:
     lost = asked(jobs, settings, "backtest", BACKTEST)
     assert jobs.claim(NOW) is not None
+    noted = jobs.put("training", {"model": "tft"}, NOW)  # somebody's own, in a terminal
+    assert jobs.claim(NOW) is not None
     assert job_worker(settings, lambda: False).run(once=True) == 0
+    assert jobs.get(noted.id).state == "running"
+    with pytest.raises(UsageError, match="runs in a terminal"):
+        cancelled(jobs, noted.id, NOW)
     row = jobs.get(lost.id)
     assert (row.state, row.result["error"]) == (
         "failed",

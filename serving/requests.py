@@ -58,7 +58,9 @@ class OperatorRequest(Strict):
     source: Literal["hrv", "self_report"] = Field(
         default="hrv", description="hrv: RMSSD in ms; self_report: 0 (unfit) to 10 (at their best)"
     )
-    value: float = Field(ge=0, le=1000, allow_inf_nan=False, examples=[42.0])
+    value: float = Field(
+        ge=0, le=1000, allow_inf_nan=False, examples=[42.0], description="ms, or 0–10"
+    )
     note: str = Field(default="", max_length=400, pattern=_ONE_LINE)
 
     @model_validator(mode="after")
@@ -157,7 +159,7 @@ class SymbolChange(Strict):
 
     timeframe: str | None = Field(None, max_length=8, examples=["5m"])
     active: bool | None = None
-    meta: dict[str, Scalar] | None = Field(None, max_length=20)
+    meta: dict[str, Scalar] | None = Field(None, max_length=20, description="notes of yours")
 
 
 class JobCancel(Strict):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 
+from serving import client as api
+from serving.requests import JournalRequest, SymbolChange, SymbolRequest, TradeRequest
 from serving.routes import PARTS
-from tests.api_world import EXERCISE, World, at_work, run, settings_in
+from tests.api_world import EXERCISE, PLAN, World, api_of, at_work, run, settings_in
 
 DESIGNED = {
     "/v1/signals": "GET POST", "/v1/signals/{id}": "GET", "/v1/signals/{id}/why": "GET",
@@ -44,8 +46,6 @@ def known_routes() -> Iterator[APIRoute]:
 
 def operations(schema: dict[str, Any]) -> dict[str, str]:
     """The document's paths with the names of their parameters left out."""
-    import re
-
     return {
         re.sub(r"\{\w+\}", "{id}", path): " ".join(sorted(m.upper() for m in methods))
         for path, methods in schema["paths"].items()
@@ -90,8 +90,6 @@ def told_exactly(reply: httpx.Response, method: str, path: str) -> Any:
 def test_routes_when_compared_with_the_design_then_none_is_missing_and_none_is_unknown(
     tmp_path: Path,
 ) -> None:
-    from tests.api_world import PLAN, api_of
-
     schema = api_of(PLAN, settings_in(tmp_path)).openapi()
     assert operations(schema) == sorted_words(DESIGNED | BEYOND)
     for path, methods in schema["paths"].items():
@@ -102,18 +100,49 @@ def test_routes_when_compared_with_the_design_then_none_is_missing_and_none_is_u
             assert {"401", "403", "422", "429", "503"} <= set(operation["responses"]), place
 
 
-@pytest.fixture
-def exercised(tmp_path: Path) -> Path:
-    return tmp_path
+def test_document_when_read_then_every_number_says_what_it_is(tmp_path: Path) -> None:
+    schema = api_of(PLAN, settings_in(tmp_path)).openapi()
+    silent = [
+        f"{name}.{field}"
+        for name, model in schema["components"]["schemas"].items()
+        for field, told in model.get("properties", {}).items()
+        if "number" in str(told.get("type", told.get("anyOf"))) and not told.get("description")
+    ]
+    assert silent == []
+
+
+def test_client_when_compared_with_the_routes_then_it_can_call_each() -> None:
+    trade = TradeRequest.model_validate(TRADE)
+    calls: list[api.Call[Any]] = [
+        api.signal("BTC/USDT"), api.signals(), api.signal_by("x"), api.why("x"), api.agents(),
+        api.weights(), api.scores(), api.calibration(), api.trades(), api.trade("x"),
+        api.tell_trade(trade), api.positions(), api.orders(), api.equity(), api.journal(),
+        api.journal_entry("x"), api.write_journal(JournalRequest(trade_id="x", text="y")),
+        api.risk(), api.risk_events(), api.report_event("x", "y"), api.kill(), api.arm(),
+        api.report_operator(50), api.health(), api.assertions(), api.measure_assertions(),
+        api.proposals(), api.decide_proposal(1, "accept"), api.symbols(), api.symbol("BTC/USDT"),
+        api.add_symbol(SymbolRequest(symbol="ETH/USDT")),
+        api.change_symbol("ETH/USDT", SymbolChange(active=False)), api.remove_symbol("ETH/USDT"),
+        api.jobs(), api.job(1), api.queue_job("train"), api.cancel_job(1),
+    ]  # fmt: skip
+    for call in calls:
+        assert call.answer == route_of(call.method, call.path).response_model, call.path
+    documented = {
+        (method, route.path)
+        for route in known_routes()
+        if route.include_in_schema and route.path.startswith("/v1/") and route.path != "/v1/stream"
+        for method in route.methods
+    }
+    assert {(call.method, route_of(call.method, call.path).path) for call in calls} == documented
 
 
 def test_routes_when_each_is_asked_of_a_desk_at_work_then_it_answers_as_documented(
-    exercised: Path,
+    tmp_path: Path,
 ) -> None:
     asked: set[tuple[str, str]] = set()
 
     async def scene() -> None:
-        settings = settings_in(exercised, "exercise")
+        settings = settings_in(tmp_path, "exercise")
         (settings.data.raw_dir).mkdir(parents=True)
         (settings.data.raw_dir / "BTCUSDT-demo-perp-5m.parquet").write_bytes(b"none yet")
         async with at_work(EXERCISE, settings) as world:

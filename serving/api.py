@@ -46,8 +46,10 @@ def create_api(service: CouncilService) -> FastAPI:
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_crash)
-    loopback = is_loopback(service.plan.host)
-    guard = service.surface.guard(service.token, loopback=loopback, now=service.clock)
+    plan = service.plan
+    guard = service.surface.guard(
+        service.token, loopback=is_loopback(plan.host), proxied=not plan.local, now=service.clock
+    )
     app.add_middleware(Envelope, guard=guard)
     _tell_scopes(app)
     return app

@@ -66,6 +66,7 @@ class Guard:
     ----------
     most_at_once : requests, streams aside; a kill and the probes always pass.
     body_seconds : patience with a body.
+    proxied : whether a proxy in front of this process adds the request id that it was given.
     """
 
     door: Door
@@ -73,6 +74,7 @@ class Guard:
     audit: Audit
     most_at_once: int = 156
     body_seconds: float = 10.0
+    proxied: bool = False
 
 
 class Envelope:
@@ -143,6 +145,8 @@ class _Exchange:
         self.who: Principal | None = None
         given = self.headers.get(b"x-request-id", b"").decode("latin-1")
         self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        told = guard.proxied and given == self.id
+        self._id_header = () if told else ((b"x-request-id", self.id.encode()),)
         state = {**scope.get("state", {}), "request_id": self.id}
         head = self.method == "HEAD" and not self.streams  # the server leaves its body out
         self.scope: Scope = {**scope, "state": state, **({"method": "GET"} if head else {})}
@@ -150,11 +154,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         """Add what every reply has; a change is on the audit before anybody hears of it."""
         if message["type"] == "http.response.start":
-            message["headers"] = [
-                *message.get("headers", ()),
-                (b"x-request-id", self.id.encode()),
-                *SECURITY,
-            ]
+            message["headers"] = [*message.get("headers", ()), *self._id_header, *SECURITY]
             await self._audit(message["status"])
         await self._send(message)
 

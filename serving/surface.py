@@ -50,7 +50,7 @@ class Surface:
     tokens: Known
     limits: Limits
 
-    def guard(self, token: str, *, loopback: bool, now: Clock) -> Guard:
+    def guard(self, token: str, *, loopback: bool, proxied: bool, now: Clock) -> Guard:
         """Return what the envelope goes by."""
 
         def note(actor: str, action: str, body: Mapping[str, object]) -> None:
@@ -62,4 +62,5 @@ class Surface:
             note,
             max(1, self.limits.at_once - MOST_STREAMS),
             self.limits.patience_s,
+            proxied,
         )

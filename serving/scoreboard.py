@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 import numpy as np
 
 from domain.canonical import plain
+from domain.errors import ConclaveError
 from domain.market import Floats
-from domain.quantiles import CANONICAL_LEVELS, Quantiles
+from domain.quantiles import CANONICAL_LEVELS
 from domain.times import iso, timeframe_ms
 from sim.scoring import Forecasts, Truth, scores
 from sim.statistics.calibration import (
@@ -27,15 +28,22 @@ from sim.statistics.calibration import (
     ece_noise,
     reliability,
 )
-from storage.scored import Scored, newest_outcome, scored
+from storage.scored import Said, Scored, newest_outcome, scored
 
 CONSENSUS = "consensus"
 LEAST = 100  # outcomes, below which ten bins say nothing
 DRAWS = 200
 KEPT = 16  # answers
+MOST_WAITING = 8  # callers; threads are for others, too
 _INTERVALS = ((0.1, 0.9), (0.05, 0.95), (0.025, 0.975))
 _SHOWN = ("n", "brier", "brier_skill_1e4", "log_loss", "auc", "accuracy", "pinball_bps",
           "coverage_80", "interval_score_bps", "risk_brier", "risk_auc", "weight_mean")  # fmt: skip
+
+
+class Busy(ConclaveError):
+    """Enough is being worked out already."""
+
+    code, exit_code = "overloaded", 4
 
 
 @dataclass(slots=True)
@@ -54,6 +62,7 @@ class Scoreboard:
     strategy: str
     _kept: dict[tuple[Any, ...], list[dict[str, Any]]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _places: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_WAITING))
 
     def scores(self, symbol: str | None, last: int) -> list[dict[str, Any]]:
         """Return S of every agent and the council over the newest ``last`` outcomes a symbol."""
@@ -77,13 +86,20 @@ class Scoreboard:
     ) -> list[dict[str, Any]]:  # fmt: skip
         where = (self.engine, self.world, *market, self.horizon)
         key = (what, *market, last, newest_outcome(*where))
-        with self._lock:  # who asks the same meanwhile waits for the answer
-            if key not in self._kept:
-                columns = Columns.of(scored(*where, self.strategy, last), *market, self.horizon)
-                self._kept[key] = judge(columns)
-                while len(self._kept) > KEPT:
-                    self._kept.pop(next(iter(self._kept)))
-            return self._kept[key]
+        if (known := self._kept.get(key)) is not None:
+            return known
+        if not self._places.acquire(blocking=False):
+            raise Busy("scores", "are being worked out for others", hint="Try again in a moment.")
+        try:
+            with self._lock:  # who asks the same meanwhile gets the same answer
+                if key not in self._kept:
+                    rows = scored(*where, self.strategy, last)
+                    self._kept[key] = judge(Columns.of(rows, *market, self.horizon))
+                    while len(self._kept) > KEPT:
+                        self._kept.pop(next(iter(self._kept)))
+                return self._kept[key]
+        finally:
+            self._places.release()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,17 +126,17 @@ class Columns:
             _column(one.rise for one in outcomes), at - step, unknown, unknown,
         )  # fmt: skip
         said: dict[str, Forecasts] = {}
-        for one in rows.opinions:
-            columns = said.setdefault(one.agent, Forecasts.silent(len(at)))
-            _put(columns, place[one.as_of], one.direction_probability(), one.quantiles,
-                 (one.risk_down, one.risk_up))  # fmt: skip
         council = Forecasts.silent(len(at))
-        for made in rows.decisions:
-            row = place[made.as_of]
-            _put(council, row, made.prob_up, made.quantiles, (made.risk_down, made.risk_up))
-            for agent, weight in made.weights.items():
-                if agent in said:
-                    said[agent].weight[row] = weight
+        weights = []
+        for one in rows.said:
+            if one.agent and one.agent not in said:
+                said[one.agent] = Forecasts.silent(len(at))
+            columns, row = said.get(one.agent, council), place[one.as_of]
+            _put(columns, row, one)
+            weights += [(row, agent, weight) for agent, weight in one.weights.items()]
+        for row, agent, weight in weights:
+            if agent in said:
+                said[agent].weight[row] = weight
         ordered = {name: said[name] for name in sorted(said)}
         return cls(symbol, horizon, step, at, truth, {**ordered, CONSENSUS: council})
 
@@ -129,17 +145,19 @@ def _column(values: Any) -> Floats:
     return np.fromiter(values, dtype=np.float64)
 
 
-def _put(
-    columns: Forecasts, row: int, p_up: float | None, quantiles: Quantiles | None,
-    risks: tuple[float | None, float | None],
-) -> None:  # fmt: skip
-    if p_up is not None:
-        columns.p_up[row] = p_up
-    if quantiles is not None:
-        columns.quantiles[row] = [quantiles.at(level) for level in CANONICAL_LEVELS]
-    for column, risk in zip((columns.risk_down, columns.risk_up), risks, strict=True):
-        if risk is not None:
-            column[row] = risk
+def _put(columns: Forecasts, row: int, one: Said) -> None:
+    q = one.quantiles
+    if one.p_up is not None:
+        columns.p_up[row] = one.p_up
+    elif q is not None and one.agent:
+        columns.p_up[row] = 1.0 - float(q.table().cdf(0.0)[0])
+    if q is not None:
+        whole = q.levels == CANONICAL_LEVELS
+        columns.quantiles[row] = q.values if whole else [q.at(x) for x in CANONICAL_LEVELS]
+    if one.risk_down is not None:
+        columns.risk_down[row] = one.risk_down
+    if one.risk_up is not None:
+        columns.risk_up[row] = one.risk_up
 
 
 def _scores(columns: Columns) -> list[dict[str, Any]]:

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, Table, literal, select
 
-from domain.decision import Decision
-from domain.opinion import Opinion, Outcome
+from domain.opinion import Outcome
+from domain.quantiles import Quantiles
 from storage import kinds
 from storage.engine import read
 from storage.schema import decisions, opinions, outcomes
 
-R = TypeVar("R")
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an agent, or the council, forecast at one instant.
+
+    Attributes
+    ----------
+    agent : empty for the council.
+    weights : agent → weight in the council's decision; empty for an agent.
+    """
+
+    agent: str
+    as_of: int
+    p_up: float | None
+    quantiles: Quantiles | None
+    risk_down: float | None
+    risk_up: float | None
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Outcomes of one market in time order, and the opinions and decisions on their instants."""
+    """Outcomes of one market in time order, and what was said on their instants, oldest first."""
 
     outcomes: list[Outcome]
-    opinions: list[Opinion]
-    decisions: list[Decision]
+    said: list[Said]
 
 
 def newest_outcome(engine: Engine, world: str, symbol: str, timeframe: str, horizon: int) -> int:
@@ -39,7 +57,8 @@ def scored(
 ) -> Scored:  # fmt: skip
     """Return a market's newest ``last`` outcomes and what was said on their instants.
 
-    The last opinion of an agent on an instant counts; decisions that somebody asked for do not.
+    Of each row only what is scored is read. An agent's last opinion on an instant comes last;
+    decisions that somebody asked for are left out.
     """
     where = (world, symbol, timeframe, horizon)
     newest = select(outcomes).where(*_of(outcomes, *where))
@@ -48,24 +67,40 @@ def scored(
         rows = connection.execute(newest).mappings().all()[::-1]
         known = [kinds.kind_of(Outcome).decode(row, row["seq"]) for row in rows]
         if not known:
-            return Scored([], [], [])
+            return Scored([], [])
         span = (known[0].as_of, known[-1].as_of)
-        said = _between(connection, Opinion, _of(opinions, *where), span)
-        shown = (decisions.c.origin != "on_demand", decisions.c.strategy == strategy)
-        made = _between(connection, Decision, [*_of(decisions, *where), *shown], span)
+        said = connection.execute(_opinions(where, span)).all()
+        made = connection.execute(_decisions(where, span, strategy)).all()
     at = {one.as_of for one in known}
-    return Scored(
-        known, [one for one in said if one.as_of in at], [one for one in made if one.as_of in at]
-    )
+    return Scored(known, [_said(row) for row in (*said, *made) if row.as_of in at])
 
 
-def _between(
-    connection: Connection, of: type[R], where: list[ColumnElement[bool]], span: tuple[int, int]
-) -> list[R]:
-    kind = kinds.kind_of(of)
-    query = select(kind.table).where(*where, kind.table.c.as_of.between(*span))
-    rows = connection.execute(query.order_by(kind.table.c.seq)).mappings()
-    return [kind.decode(row, row["seq"]) for row in rows]
+def _opinions(where: tuple[str, str, str, int], span: tuple[int, int]) -> Select[Any]:
+    one = opinions.c
+    columns = (one.agent, one.as_of, one.p_up, one.quantiles, one.risk_down, one.risk_up)
+    query = select(*columns, literal("{}").label("weights")).where(*_of(opinions, *where))
+    return query.where(one.as_of.between(*span)).order_by(one.seq)
+
+
+def _decisions(
+    where: tuple[str, str, str, int], span: tuple[int, int], strategy: str
+) -> Select[Any]:
+    one = decisions.c
+    columns = (one.as_of, one.prob_up.label("p_up"), one.quantiles, one.risk_down, one.risk_up)
+    query = select(literal("").label("agent"), *columns, one.weights)
+    mine = (*_of(decisions, *where), one.origin != "on_demand", one.strategy == strategy)
+    return query.where(*mine, one.as_of.between(*span)).order_by(one.seq)
+
+
+def _said(row: Row[Any]) -> Said:
+    quantiles = None
+    if row.quantiles is not None:
+        body = json.loads(row.quantiles)
+        quantiles = Quantiles(tuple(body["levels"]), tuple(body["values"]))
+    return Said(
+        row.agent, row.as_of, row.p_up, quantiles, row.risk_down, row.risk_up,
+        json.loads(row.weights),
+    )  # fmt: skip
 
 
 def _of(

@@ -62,6 +62,31 @@ def revoke(name: TokenName, json: Json = False, config: Config = None, sets: Set
         out.print(f"{name} is revoked", style="green", markup=False)
 
 
+@app.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many, newest first")] = 20,
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Show who changed what over HTTP, and how it ended; newest first."""
+    from domain.times import iso
+    from serving.bootstrap import open_storage
+    from storage.audit import Audit
+
+    entries = Audit(open_storage(settings_from(None, config, sets))).list(limit=limit)
+    if json:
+        rows = [{"at": iso(e.at), "by": e.actor, "action": e.action, **e.body} for e in entries]
+        print_json({"items": rows})
+        return
+    table = Table("at", "by", "action", "status", "request id", box=None)
+    for entry in entries:
+        body = entry.body
+        told = (str(body.get("status", "")), str(body.get("request_id", "")))
+        table.add_row(iso(entry.at), entry.actor, entry.action, *told)
+    out.print(table if entries else "Nothing yet.")
+
+
 def _file(config: Config, sets: Set) -> TokenFile:
     settings = settings_from(None, config, sets)
     return TokenFile(settings.tokens_file())

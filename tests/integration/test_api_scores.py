@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from domain.decision import Decision
 from domain.opinion import Opinion, Outcome
 from serving.bootstrap import open_storage
-from serving.scoreboard import Scoreboard, wilson
+from serving.scoreboard import MOST_WAITING, Busy, Scoreboard, wilson
 from storage.ledger import SqlLedger
 from tests.api_world import PLAN as SHORT
 from tests.api_world import at_work, run, settings_in
@@ -118,6 +120,23 @@ def test_scoreboard_when_the_ledger_has_no_outcome_then_there_are_no_scores(tmp_
     assert (row["agent"], row["n"], row["brier"], row["first"]) == ("consensus", 0, None, None)
     (row,) = board.calibration(None, None, 100)
     assert (row["n"], row["bins"], row["coverage"]) == (0, [], [])
+
+
+def test_scoreboard_when_many_ask_at_once_then_some_wait_and_the_rest_is_told_to_come_again(
+    tmp_path: Path,
+) -> None:
+    board = Scoreboard(
+        open_storage(settings_in(tmp_path)), "demo-7", (("BTC/USDT", "5m"),), 5, "council"
+    )
+    with ThreadPoolExecutor(MOST_WAITING) as pool:
+        with board._lock:  # somebody's question takes long
+            waiting = [pool.submit(board.scores, None, 10 + n) for n in range(MOST_WAITING)]
+            while board._places._value:
+                time.sleep(0.01)
+            with pytest.raises(Busy, match="for others"):
+                board.scores(None, 5)
+        assert [len(one.result()) for one in waiting] == [1] * MOST_WAITING
+    assert len(board.scores(None, 5)) == 1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.8, 1.0])

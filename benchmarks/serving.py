@@ -32,8 +32,8 @@ HEAD = (
     "how it runs", "bare, ms", "1 client: p50 / p99 ms", "CPU-ms", "8 clients: p50 / p99 ms",
     "signals/s", "CPU-ms",
 )  # fmt: skip
-FAST = ("CONCLAVE_THROUGHPUT_OPTIMIZED=true", "CONCLAVE_HA_PROXY=true")
-PLAIN = ("CONCLAVE_THROUGHPUT_OPTIMIZED=false", "CONCLAVE_HA_PROXY=false")
+FAST = ("THROUGHPUT_OPTIMIZED=true", "HA_PROXY=true")
+PLAIN = ("THROUGHPUT_OPTIMIZED=false", "HA_PROXY=false")
 
 
 class Mode(NamedTuple):
@@ -89,7 +89,7 @@ def main() -> None:
 def measured(mode: Mode, signals: int) -> tuple[Figures, Figures]:
     """Start the system in a mode, and have one and then eight clients ask it."""
     settings = (
-        f"CONCLAVE_AGENTS={mode.agents}", f"CONCLAVE_IN_PROCESS={mode.in_process}", *mode.settings,
+        f"AGENTS={mode.agents}", f"IN_PROCESS={mode.in_process}", *mode.settings,
     )  # fmt: skip
     with live_system("--source", "demo", "--speed", "1", *mode.flags, settings=settings) as system:
         moments = iter(closes(system))

@@ -26,8 +26,10 @@ from serving.answers import Answers
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
+from serving.requests import SignalRequest
 from serving.risk_view import risk_state
-from serving.schema import SignalRequest, agent_of, signal_of, trade_of
+from serving.schema import agent_of, signal_of, trade_of
+from serving.surface import Surface
 from serving.wire import opinion_to
 from sim.assertions import ASSERTION
 from storage.inbox import Inbox
@@ -63,6 +65,7 @@ class CouncilService:
     agents : hosted agents.
     remote : those that have a deployment of their own.
     desk : the lease that a running desk holds.
+    surface : what the API has beside the council.
     heard : told what came of every question to the agents.
     """
 
@@ -82,6 +85,7 @@ class CouncilService:
     token: str
     clock: Clock
     kill_file: Path
+    surface: Surface
     heard: Callable[[Gathered], None] = _nothing
     answers: Answers = field(init=False)
     cards: dict[str, AgentCard] = field(default_factory=dict)
@@ -324,7 +328,10 @@ class CouncilService:
             "portfolio": self.portfolio(),
             "equity": [plain(mark) for mark in marks],
             "risk": self.risk(),
-            "trades": [trade_of(trade) for _, trade in self.reader.trades(limit=20).items],
+            "trades": [
+                trade_of(trade)
+                for _, trade in self.reader.trades(limit=20, account=self.account).items
+            ],
             "health": self.health(),
         }
 

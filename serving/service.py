@@ -22,6 +22,7 @@ from domain.ports import Clock, Needs
 from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
 from execution.dispatch import RECONCILIATION
+from serving.answers import Answers
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
@@ -38,7 +39,6 @@ from storage.queries import Reader
 from storage.snapshots import SqlSnapshots
 
 ANSWER_SECONDS = 3.0  # how long an API call waits for the desk
-POLL_SECONDS = 0.01
 CARD_SECONDS = 2.0  # for how long an agent's word about itself is taken
 DESCRIBE_SECONDS = 0.5  # patience with it
 DRIFT = "drift"  # proposals and events of serving.monitoring
@@ -87,9 +87,13 @@ class CouncilService:
     kill_file: Path
     surface: Surface
     heard: Callable[[Gathered], None] = _nothing
+    answers: Answers = field(init=False)
     cards: dict[str, AgentCard] = field(default_factory=dict)
     _met_at: float = -math.inf
     _meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.answers = Answers(self.inbox)
 
     # Who the agents are
 
@@ -103,6 +107,12 @@ class CouncilService:
                 return
             self.cards |= await describe(self.agents, DESCRIBE_SECONDS)
             self._met_at = time.monotonic()
+
+    async def greet(self) -> None:
+        """Meet every agent once, however long it takes, so that no caller waits for first words."""
+        while not self.cards.keys() >= self.agents.keys():
+            await self.meet()
+            await asyncio.sleep(CARD_SECONDS)
 
     @property
     def needs(self) -> Needs:
@@ -196,12 +206,9 @@ class CouncilService:
         return self.inbox.put(kind, body, at=self.clock.now())
 
     async def _answer(self, number: int, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            await asyncio.sleep(POLL_SECONDS)
-            result = self.inbox.result(number)
-            if result is not None:
-                return _checked(result)
+        result = await self.answers.wait(number, seconds)
+        if result is not None:
+            return _checked(result)
         raise DeskUnavailable(
             "desk", f"did not answer within {seconds:.0f} s", hint="Try again in a moment."
         )

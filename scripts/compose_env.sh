@@ -19,7 +19,7 @@ for word in "$@"; do
 done
 
 file=var/compose.env
-names=(API_TOKEN POSTGRES_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD)
+names=(API_TOKEN POSTGRES_PASSWORD REDIS_PASSWORD RAY_AUTH_TOKEN GRAFANA_PASSWORD)
 if [ -e "$file" ]; then printf '%s is there, left alone\n' "$file"; exit 0; fi
 if [ -n "$dry" ]; then printf 'would write %s with %s\n' "$file" "${names[*]}"; exit 0; fi
 mkdir -p var

@@ -13,8 +13,9 @@ import yaml
 
 from serving.cli import run
 from serving.settings.names import from_environment
-from tests.cluster_rules import COMING, PIPELINE
+from tests.cluster_rules import COMING, PIPELINE, serve_config
 from tests.image_files import ROOT
+from tests.manifests import rendered
 
 FILES = ("compose.yaml", "compose.pipeline.yaml")
 TAG = re.compile(r"[\w./:-]+:(v?\d+(\.\d+)+[\w.-]*|\$\{TAG:-\d+(\.\d+)+\})")
@@ -47,9 +48,32 @@ def test_compose_when_its_schema_is_checked_then_it_fits(file: str) -> None:
 
 
 def test_compose_when_it_is_up_then_these_services_run() -> None:
-    assert set(services("compose.yaml")) == {
-        "conclave", "postgres", "redis", "prometheus", "grafana"
-    }  # fmt: skip
+    told = services("compose.yaml")
+    always = {name for name, service in told.items() if "profiles" not in service}
+    cluster = {name for name, service in told.items() if service.get("profiles") == ["cluster"]}
+
+    assert always == {"conclave", "postgres", "prometheus", "grafana"}
+    assert cluster == {"redis", "head", "agents", "deploy", "desk"}
+    assert always | cluster == set(told)
+
+
+def test_cluster_when_it_is_deployed_then_as_on_kubernetes() -> None:
+    here = yaml.safe_load((ROOT / "docker" / "serve.yml").read_text())
+
+    assert here == serve_config(rendered("k3s-single"))
+
+
+def test_cluster_when_processes_are_apart_then_they_find_one_another() -> None:
+    told = services("compose.yaml")
+    (app,) = yaml.safe_load((ROOT / "docker" / "serve.yml").read_text())["applications"]
+    wanted = sum(one["ray_actor_options"]["num_cpus"] for one in app["deployments"])
+
+    assert told["head"]["environment"]["RAY_REDIS_ADDRESS"] == "redis:6379"
+    assert "--num-cpus=0" in told["head"]["command"][0]
+    assert "--address=head:6379" in told["agents"]["entrypoint"]
+    assert "--num-cpus=2" in told["agents"]["entrypoint"]
+    assert wanted <= 2
+    assert told["desk"]["environment"]["SERVE_URL"] == "http://agents:8000"
 
 
 @every
@@ -73,7 +97,8 @@ def test_service_when_it_has_an_image_then_its_tag_is_exact(file: str, service: 
 def test_service_when_it_ends_then_its_restart_is_decided(file: str, service: str) -> None:
     steps = file == "compose.pipeline.yaml"
 
-    assert services(file)[service]["restart"] == ("no" if steps else "unless-stopped")
+    usual = "on-failure" if service == "deploy" else "unless-stopped"
+    assert services(file)[service]["restart"] == ("no" if steps else usual)
 
 
 @every
@@ -96,7 +121,7 @@ def test_service_when_it_mounts_then_the_source_is_there(file: str, service: str
 def test_service_when_it_is_told_something_then_it_is_a_setting(file: str, service: str) -> None:
     for name, value in services(file)[service].get("environment", {}).items():
         assert from_environment(name) or FOREIGN.fullmatch(name), name
-        if re.search(r"TOKEN|PASSWORD|URL", name):
+        if re.search(r"TOKEN|PASSWORD|DATABASE_URL", name):
             assert "${" in value, f"{name} must come from outside"
 
 

@@ -70,6 +70,13 @@ secrets() {
   done
 }
 
+# The alerts that Prometheus gets in compose.yaml, as an object of its operator.
+rules() {
+  printf 'apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\n'
+  printf 'metadata:\n  name: conclave\n  namespace: ml\nspec:\n'
+  sed 's/^/  /' configs/prometheus-rules.yml
+}
+
 has_crd() { "${kubectl[@]}" get crd "$1" >/dev/null 2>&1; }
 
 if [ -n "$dry" ]; then
@@ -77,6 +84,8 @@ if [ -n "$dry" ]; then
   rendered
   echo ---
   "${kubectl[@]}" kustomize k8s/monitoring
+  echo ---
+  rules
   exit 0
 fi
 
@@ -88,6 +97,7 @@ secrets
 rendered | "${kubectl[@]}" apply --server-side --force-conflicts -f -
 if has_crd podmonitors.monitoring.coreos.com; then
   "${kubectl[@]}" apply -k k8s/monitoring
+  rules | "${kubectl[@]}" apply -f -
 else
   printf 'monitoring: left out, the Prometheus operator is not installed\n'
 fi

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ class Cluster:
             base_url=server,
             auth=bearer,
             timeout=30.0,
-            verify=_trusting(authority) if authority.is_file() else True,
+            verify=ssl.create_default_context(cafile=authority) if authority.is_file() else True,
         )
 
     def get(self, name: str) -> Manifest:
@@ -192,12 +193,6 @@ def _message(reply: httpx.Response) -> str:
         return str(reply.json().get("message", reply.reason_phrase))
     except ValueError:
         return reply.reason_phrase
-
-
-def _trusting(authority: Path) -> Any:
-    import ssl
-
-    return ssl.create_default_context(cafile=str(authority))
 
 
 def main(argv: list[str] | None = None) -> int:

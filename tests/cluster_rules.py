@@ -16,6 +16,7 @@ from tests.manifests import Object, named, of, one, pods, ray_cluster, selects
 from tests.pod_rules import pod_problems
 
 KUBERNETES = "1.33"
+OLDEST = "1.30"  # that docs/deployment.md names
 RAY = ("RayService", "RayJob")
 PRIVATE = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"}
 OUTWARD = {"Deployment/conclave-desk", "RayJob/fetch workers train"}  # may reach an exchange
@@ -49,9 +50,9 @@ def invalid(objects: list[Object]) -> list[str]:
     return found
 
 
-def builtin_problems(body: Object) -> Iterator[str]:
+def builtin_problems(body: Object, version: str = KUBERNETES) -> Iterator[str]:
     try:
-        kubernetes_validate.validate(body, KUBERNETES, strict=True)
+        kubernetes_validate.validate(body, version, strict=True)
     except kubernetes_validate.ValidationError as error:
         yield f"{named(body)}: schema: {error.message[:200]}"
     except kubernetes_validate.SchemaNotFoundError as error:

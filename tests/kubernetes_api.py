@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 BASE = "/apis/ray.io/v1/namespaces/ml/rayjobs"
 TOKEN = "a-token-of-the-account"
@@ -102,13 +110,15 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serving(world: World) -> Iterator[str]:
+def serving(world: World, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Answer on a free port; yields the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(world))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
@@ -120,3 +130,37 @@ def account(folder: Path, token: str = TOKEN) -> Path:
     (folder / "token").write_text(f"{token}\n", encoding="ascii")
     (folder / "namespace").write_text("ml", encoding="ascii")
     return folder
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """Make a certificate for 127.0.0.1 that signs itself; its authority lies in ``ca.crt``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+    day = datetime.timedelta(days=1)
+    now = datetime.datetime.fromtimestamp((folder / "namespace").stat().st_mtime, datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    (folder / "ca.crt").write_bytes(pem)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    (folder / "server.pem").write_bytes(private + pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context

@@ -7,12 +7,15 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 
 from serving.cli import run
 from serving.settings.names import from_environment
 from tests.cluster_rules import (
     COMING,
+    KUBERNETES,
+    OLDEST,
     PIPELINE,
     builtin_problems,
     invalid,
@@ -64,6 +67,16 @@ def test_overlay_when_there_is_no_schema_then_builtin_kinds_and_the_operators_ru
     assert [p for body in rays for p in operator_problems(body)] == []
     assert [p for body in others for p in builtin_problems(body)] == []
     assert len(rays) == 8
+
+
+@pytest.mark.parametrize("version", [OLDEST, KUBERNETES, kubernetes_validate.latest_version()])
+def test_overlay_when_kubernetes_is_older_or_newer_then_builtin_kinds_fit_too(
+    version: str,
+) -> None:
+    objects = [body for body in rendered("k3s-multi") if not body["kind"].startswith("Ray")]
+
+    assert [p for body in objects for p in builtin_problems(body, version)] == []
+    assert f"k3s {OLDEST}" in (ROOT / "docs" / "deployment.md").read_text()
 
 
 @both

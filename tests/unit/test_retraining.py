@@ -9,7 +9,7 @@ import pytest
 
 from domain.errors import CheckFailed, NotFound, ServiceUnreachable, UsageError
 from serving.retraining import KEPT, NAME_MOST, PATIENCE, Cluster, Pipeline, copy_of, main
-from tests.kubernetes_api import Job, World, account, serving
+from tests.kubernetes_api import Job, World, account, certificate, serving
 
 NOW_MS = 1_764_385_200_000  # 2025-11-29T03:00:00Z
 STAMP = "20251129t030000"
@@ -167,6 +167,29 @@ def test_pipeline_when_old_copies_ended_then_the_newest_stay(
     assert kept == [f"features-{stamps[3]}", f"features-{stamps[4]}", f"features-{STAMP}"]
     assert len(kept) == KEPT
     assert other["metadata"]["name"] in world.jobs
+
+
+def test_cluster_when_the_api_has_the_clusters_certificate_then_it_is_trusted(
+    tmp_path: Path, world: World
+) -> None:
+    folder = account(tmp_path)
+    with serving(world, certificate(folder)) as address:
+        assert Cluster(address, folder).get("features")["kind"] == "RayJob"
+
+
+def test_cluster_when_somebody_else_answers_then_the_token_is_not_given_away(
+    tmp_path: Path, world: World
+) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other):
+        folder.mkdir()
+        account(folder)
+    certificate(mine)
+    refused = pytest.raises(ServiceUnreachable, match="certificate verify failed")
+    with serving(world, certificate(other)) as address, refused:
+        Cluster(address, mine).get("features")
+
+    assert world.requests == []
 
 
 def test_command_when_the_token_is_refused_then_it_says_so_and_exits_4(

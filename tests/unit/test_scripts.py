@@ -160,6 +160,9 @@ def test_apply_when_it_is_dry_then_it_prints_what_would_be_applied(overlay: str)
 
     assert "RayService/conclave" in names
     assert "PodMonitor/conclave-api" in names
+    (rules,) = [body for body in objects if body["kind"] == "PrometheusRule"]
+    shipped = documents((ROOT / "configs" / "prometheus-rules.yml").read_text())
+    assert [rules["spec"]] == shipped
     images = set(re.findall(r"image: (\S+)", told.stdout))
     assert images == {
         "r:5000/conclave-infer:7", "r:5000/conclave-train:7",

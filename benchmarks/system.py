@@ -9,18 +9,14 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from operator import itemgetter
 from pathlib import Path
 
-import httpx
 import psutil
+
+from benchmarks.live import Live, cpu_of, live_system
 
 
 def main() -> None:
@@ -30,62 +26,24 @@ def main() -> None:
     parser.add_argument("--local", action="store_true")
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        env = {**os.environ, "VAR_DIR": folder, "API_PORT": "0", "RAY_DASHBOARD_PORT": "0"}
-        flags = ["--speed", arguments.speed] + (["--local"] if arguments.local else [])
-        began = time.monotonic()
-        with (Path(folder) / "up.out").open("wb") as sink:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "serving.cli", "up", *flags],
-                env=env, stdout=sink, stderr=sink,
-            )  # fmt: skip
-        try:
-            api, live = _wait(Path(folder))
-            figures: dict[str, object] = {"api_ready_s": api - began, "live_s": live - began}
-            time.sleep(5)
-            figures |= _watch(folder, arguments.seconds)
-        finally:
-            process.send_signal(signal.SIGINT)
-            stopped = time.monotonic()
-            process.wait(60)
-        figures["stop_s"] = time.monotonic() - stopped
-        print(json.dumps(figures, indent=1))
+    flags = ["--speed", arguments.speed] + (["--local"] if arguments.local else [])
+    with live_system(*flags) as system:
+        figures: dict[str, object] = {"api_ready_s": system.api_s, "live_s": system.live_s}
+        time.sleep(5)
+        figures |= _watch(system, arguments.seconds)
+    figures["stop_s"] = system.stop_s
+    print(json.dumps(figures, indent=1))
 
 
-def _wait(folder: Path) -> tuple[float, float]:
-    api = 0.0
-    while True:
-        try:
-            plan = json.loads((folder / "run.json").read_text())
-            body = httpx.get(f"http://{plan['host']}:{plan['port']}/health/ready").json()
-            api = api or time.monotonic()
-            if body.get("phase") == "live":
-                return api, time.monotonic()
-        except (OSError, ValueError, httpx.HTTPError):
-            pass
-        time.sleep(0.1)
-
-
-def _processes(folder: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("VAR_DIR") == folder:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def _watch(folder: str, seconds: float) -> dict[str, object]:
-    before = {p.pid: _cpu(p) for p in _processes(folder)}
+def _watch(system: Live, seconds: float) -> dict[str, object]:
+    before = system.cpu()
     time.sleep(seconds)
     memory: Counter[str] = Counter()
     cpu: defaultdict[str, float] = defaultdict(float)
-    for process in _processes(folder):
+    for process in system.processes():
         name = _name(process)
         memory[name] += process.memory_full_info().pss // 2**20
-        cpu[name] += round(_cpu(process) - before.get(process.pid, 0.0), 2)
+        cpu[name] += round(cpu_of(process) - before.get(process.pid, 0.0), 2)
     return {
         "pss_mib": sum(memory.values()),
         "cpu_percent_of_a_core": round(100 * sum(cpu.values()) / seconds, 1),
@@ -93,11 +51,6 @@ def _watch(folder: str, seconds: float) -> dict[str, object]:
         "cpu_s_by_process": dict(heapq.nlargest(8, cpu.items(), key=itemgetter(1))),
         "seconds": seconds,
     }
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def _name(process: psutil.Process) -> str:

@@ -1,9 +1,10 @@
-"""What people and watchers add to the ledger: risk events, the operator's state, reflections."""
+"""What people add to the ledger: risk events, the operator's state, reflections, own trades."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
 
 from domain.canonical import short_hash
@@ -97,5 +98,47 @@ class Reflection:
 
     @property
     def key(self) -> str:
+        """Its identity, hashed."""
+        return short_hash(self.identity)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTrade:
+    """A round trip that was made elsewhere and is kept for the journal; it moves no account here.
+
+    Attributes
+    ----------
+    account : ``external``.
+    ref : its id where it comes from; the same one again is the same trade.
+    at : when it was told, ms, market time.
+    entry, exit, fee, funding, pnl : quote units; pnl is net of fee and funding.
+    by : who told it.
+    source : which program or venue it comes from.
+    """
+
+    account: str
+    ref: str
+    at: int
+    symbol: str
+    side: Literal["LONG", "SHORT"]
+    qty: Decimal
+    opened_at: int  # ms, as told
+    closed_at: int
+    entry: Decimal
+    exit: Decimal
+    fee: Decimal
+    funding: Decimal
+    pnl: Decimal
+    by: str
+    source: str
+    note: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """One trade per account and id elsewhere."""
+        return self.account, self.ref
+
+    @property
+    def id(self) -> str:
         """Its identity, hashed."""
         return short_hash(self.identity)

@@ -8,7 +8,7 @@ from typing import Any
 from domain.decision import ExitReason, Reason
 from domain.errors import LedgerError, ServiceUnreachable, UsageError
 from domain.market import Instrument
-from domain.operations import OperatorReport, Reflection, RiskEvent
+from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Outcome
 from domain.ports import Broker
 from domain.trading import ClosedTrade, ModeChange, Order, Refusal, RiskMode
@@ -129,7 +129,7 @@ class Controls(LoopState):
         self._send(records, [order])
         return order
 
-    def note(self, record: OperatorReport | Reflection | RiskEvent) -> None:
+    def note(self, record: OperatorReport | Reflection | RiskEvent | ExternalTrade) -> None:
         """Write down a row that comes from outside."""
         records: list[Any] = []
         self._take(records, record)

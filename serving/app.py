@@ -40,7 +40,10 @@ class BuildArgs(BaseModel):
     plan : path of ``run.json``, readable on every node; without one the settings of the
         environment say what runs, with ``source``, ``data`` and ``profile`` as of ``conclave up``.
     remote : agents with a deployment of their own; None = as the settings say.
-    agent_cpus : CPUs that a replica reserves; a serveConfigV2 may set others for each deployment.
+    agent_cpus : CPUs that a replica reserves.
+    replicas : of every deployment; more than one go to as many nodes, so that one may be lost.
+
+    A serveConfigV2 may set others for each deployment.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,6 +54,7 @@ class BuildArgs(BaseModel):
     profile: str | None = None
     remote: list[str] | None = None
     agent_cpus: float = Field(0.0, ge=0)
+    replicas: int = Field(1, ge=1)
 
 
 @serve.ingress()
@@ -108,7 +112,11 @@ def build(args: BuildArgs | Mapping[str, Any]) -> Application:
     plan = wanted.plan or _planned(wanted)
     settings = settings_of(known(plan))
     remote = list(settings.models.remote) if wanted.remote is None else wanted.remote
-    cpus = {"num_cpus": wanted.agent_cpus}
+    where: dict[str, Any] = {
+        "num_replicas": wanted.replicas,
+        "max_replicas_per_node": 1 if wanted.replicas > 1 else None,
+        "ray_actor_options": {"num_cpus": wanted.agent_cpus},
+    }
     handles = {
         name: serve.deployment(AgentReplica)
         .options(
@@ -119,7 +127,7 @@ def build(args: BuildArgs | Mapping[str, Any]) -> Application:
             health_check_period_s=2,
             health_check_timeout_s=10,
             graceful_shutdown_timeout_s=2,
-            ray_actor_options=cpus,
+            **where,
         )
         .bind(name, plan)
         for name in remote
@@ -129,7 +137,7 @@ def build(args: BuildArgs | Mapping[str, Any]) -> Application:
         max_ongoing_requests=settings.serving.max_ongoing_requests,
         health_check_period_s=5,
         graceful_shutdown_timeout_s=2,
-        ray_actor_options=cpus,
+        **where,
     )
     here = [name for name in settings.models.agents if name not in remote]
     return council.bind(plan, here, **handles)

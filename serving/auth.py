@@ -1,4 +1,4 @@
-"""Who may change something: a bearer token, made once on loopback, never shown in logs."""
+"""Who may do what: bearer tokens; the owner's is made once on loopback. None is ever logged."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domain.errors import ConclaveError, SettingError
+from serving.scopes import ALL, READING, asks_signal, scope_of
+from serving.tokens import Known, hash_of
 
 TOKEN_FILE = "api_token"  # noqa: S105 - a file name
 PROBES = ("/health/live", "/health/ready")  # whoever keeps processes alive has no token
 _LEAST = 16
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]{16,}")
-_READING = ("GET", "HEAD", "OPTIONS")
 
 
 class Unauthorized(ConclaveError):
     """No token, or a wrong one."""
 
     code, exit_code = "unauthorized", 2
+
+
+class Forbidden(ConclaveError):
+    """A token that is good, but not for this; ``who`` showed it."""
+
+    code, exit_code = "forbidden", 2
+    who: Principal | None = None
 
 
 def token_of(var_dir: Path, configured: str | None) -> str:
@@ -66,19 +74,35 @@ def _make(path: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Says which requests need the token: everything that changes something, and more off loopback.
+class Principal:
+    """Who a request comes from: a token's name, or nobody in particular."""
 
-    Attributes
+    name: str
+    scopes: frozenset[str] = frozenset()
+    token: bool = True
+
+
+ANYBODY = Principal("anonymous", token=False)
+OWNER = "api"  # whoever has the token of VAR_DIR, or API_TOKEN
+
+
+class Door:
+    """Says which requests need a token: everything that changes something, and more off loopback.
+
+    Parameters
     ----------
+    token : the owner's, with all scopes.
     loopback : whether only this machine can reach the API; then reading is free.
+    named : further tokens, looked up anew for each request.
     """
 
-    token: str
-    loopback: bool
+    def __init__(self, token: str, loopback: bool, named: Known | None = None) -> None:
+        self._owner = hash_of(token)
+        self._loopback = loopback
+        self._named = named
 
-    def demand(self, method: str, path: str, header: bytes) -> None:
-        """Let free requests and the bearer of the token pass.
+    def demand(self, method: str, path: str, header: bytes) -> Principal:
+        """Return who asks; let free requests and bearers of a fitting token pass.
 
         Parameters
         ----------
@@ -86,20 +110,40 @@ class Door:
 
         Raises
         ------
-        Unauthorized : without the token where it is needed.
+        Unauthorized : without a token where it is needed.
+        Forbidden : if the token lacks the scope.
         """
-        if path in PROBES or (self.loopback and _reads(method, path)):
-            return
-        scheme, _, given = header.partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(
-            given.strip(), self.token.encode()
-        ):
+        free = path in PROBES or (
+            self._loopback and (method in READING or asks_signal(method, path))
+        )
+        who = self._bearer(header)
+        if who is None:
+            if free:
+                return ANYBODY
             raise Unauthorized(
                 f"{method} {path[:80]}", "needs the API token",
                 hint="Send `Authorization: Bearer …`; the token is in VAR_DIR/api_token "
                 "unless API_TOKEN sets one.",
             )  # fmt: skip
+        needed = scope_of(method, path)
+        if not free and needed not in who.scopes:
+            refusal = Forbidden(
+                f"{method} {path[:80]}", f"needs a token with the scope {needed}",
+                ", ".join(sorted(who.scopes)), f"conclave token create NAME --scope {needed}",
+            )  # fmt: skip
+            refusal.who = who
+            raise refusal
+        return who
 
-
-def _reads(method: str, path: str) -> bool:
-    return method in _READING or (method == "POST" and path == "/v1/signals")
+    def _bearer(self, header: bytes) -> Principal | None:
+        """Compare hashes, each in the same time, so that the clock tells nothing of a token."""
+        scheme, _, given = header.partition(b" ")
+        if scheme.lower() != b"bearer" or not given.strip():
+            return None
+        said, found = hash_of(given.strip()), None
+        for known, token in {} if self._named is None else self._named.tokens().items():
+            if hmac.compare_digest(said, known):
+                found = Principal(token.name, frozenset(token.scopes))
+        if hmac.compare_digest(said, self._owner):
+            found = Principal(OWNER, ALL)
+        return found

@@ -38,6 +38,7 @@ from serving.debating import debating
 from serving.deciders import build_strategy
 from serving.desk import Desk, Progress
 from serving.folds import Fold
+from serving.jobs import JOBS_LEASE, Worker
 from serving.journal_desk import JournalRules
 from serving.killing import KILL_FILE
 from serving.market_clock import MarketClock
@@ -58,24 +59,32 @@ from serving.rules import (
     sizing,
     venue,
 )
+from serving.scoreboard import Scoreboard
 from serving.service import CouncilService
 from serving.sessions import Rates, SessionLog, Terms, shaping
 from serving.settings import Settings, load_settings
+from serving.streaming import Streams
+from serving.surface import Limits, Surface
 from serving.system import SystemClock, environment, git_commit
 from serving.telling import Teller
+from serving.tokens import Known, TokenFile
 from serving.upkeep import upkeep_of
+from serving.watching_symbols import Watchlist
 from sim.drift import shipped_reference
 from sim.opinions import widest
 from sim.worlds import DemoSource
 from storage.accounts import ensure_account
+from storage.audit import Audit
 from storage.engine import open_database
 from storage.events import EventLog
 from storage.inbox import Inbox
+from storage.jobs import Jobs
 from storage.leases import Lease
 from storage.migrate import upgrade
 from storage.proposals import Proposals
 from storage.queries import Reader
 from storage.snapshots import SqlSnapshots
+from storage.symbols import Symbols
 
 DESK_LEASE = "desk"
 DOTENV = Path(".env")
@@ -152,6 +161,46 @@ def council_service(
         token=api_token(settings),
         clock=clock,
         kill_file=settings.data.var_dir / KILL_FILE,
+        surface=_surface(plan, settings, engine, feed.symbols),
+    )
+
+
+def _surface(plan: RunPlan, settings: Settings, engine: Engine, symbols: Sequence[str]) -> Surface:
+    serving, timeframe = settings.serving, settings.data.timeframe
+    return Surface(
+        symbols=Watchlist(Symbols(engine), timeframe, frozenset(symbols)),
+        jobs=Jobs(engine),
+        raw_dir=settings.data.raw_dir,
+        audit=Audit(engine),
+        streams=Streams(EventLog(engine, plan.world), serving.max_streams, serving.heartbeat_s),
+        scoreboard=Scoreboard(
+            engine, plan.world, tuple((symbol, timeframe) for symbol in symbols),
+            settings.data.pred_horizon_steps, settings.execution.strategy,
+        ),
+        tokens=Known(TokenFile(settings.tokens_file())),
+        limits=Limits(
+            {"read": serving.rate_reads, "signal": serving.rate_signals,
+             "write": serving.rate_writes},
+            serving.max_ongoing_requests, serving.patience_s,
+        ),
+    )  # fmt: skip
+
+
+def job_worker(settings: Settings, leaving: Callable[[], bool]) -> Worker:
+    """Wire the worker of jobs."""
+    engine, clock, data = open_storage(settings), SystemClock(), settings.data
+    places = {
+        "VAR_DIR": data.var_dir, "DATA_DIR_RAW": data.raw_dir, "MODELS_DIR": data.models_dir,
+        "DATA_DIR_PROCESSED": data.processed_dir, "LOGS_DIR": data.logs_dir,
+    }  # fmt: skip
+    return Worker(
+        Jobs(engine),
+        Lease(engine, JOBS_LEASE, _owner(), LEASE_TTL_MS, clock),
+        clock,
+        data.raw_dir,
+        data.var_dir.absolute() / "jobs",
+        {**environment(), **{name: str(path.absolute()) for name, path in places.items()}},
+        leaving,
     )
 
 

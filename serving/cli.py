@@ -68,6 +68,7 @@ def application() -> typer.Typer:
     from serving.commands import (
         backtest,
         data,
+        jobs,
         journal,
         judging,
         ledger,
@@ -76,6 +77,7 @@ def application() -> typer.Typer:
         operate,
         parity,
         reacting,
+        tokens,
         training,
     )
 
@@ -101,6 +103,8 @@ def application() -> typer.Typer:
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(journal.app, name="journal")
     app.add_typer(reacting.app, name="proposals")
+    app.add_typer(jobs.app, name="jobs")
+    app.add_typer(tokens.app, name="token")
     return app
 
 

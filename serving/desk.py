@@ -43,6 +43,7 @@ from serving.schema import portfolio_of
 from serving.service import follow
 from serving.sessions import SessionLog
 from serving.telling import Teller
+from serving.trade_desk import imported
 from serving.upkeep import Upkeep
 from serving.wire import opinion_from
 from storage.ledger import SqlLedger
@@ -355,6 +356,7 @@ class Desk:
                 "risk_event": self._event,
                 "reflect": self._reflect,
                 "close": self._close,
+                "external_trade": self._external,
             },
             {"assertions": self._assert},
         )
@@ -409,6 +411,9 @@ class Desk:
     def _close(self, body: Mapping[str, Any]) -> dict[str, Any]:
         now = self.market_clock.now()
         return self._noted(closed(self.loop, self.reader, self.journal, body, now))
+
+    def _external(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._noted(imported(self.loop, self.reader, body, self.market_clock.now()))
 
     async def _assert(self, body: Mapping[str, Any]) -> dict[str, Any]:
         del body

@@ -9,7 +9,6 @@ from domain.canonical import plain
 from domain.operations import OperatorReport, RiskEvent
 from domain.times import iso
 from domain.trading import ModeChange, Refusal, RiskMode
-from serving.schema import Page
 from storage.queries import Reader
 
 Kind = Literal["mode_change", "risk_event", "operator_report", "refusal"]
@@ -49,8 +48,8 @@ def risk_state(reader: Reader, account: str, told: Mapping[str, Any]) -> dict[st
 
 def risk_events(
     reader: Reader, account: str, kind: Kind | None, limit: int, before_seq: int | None
-) -> Page:
-    """Return changes of mode, events, reports and refusals of an account, newest first."""
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return changes of mode, events, reports and refusals, newest first, and where it goes on."""
     found: list[tuple[int, Kind, Any]] = []
     for name in get_args(Kind) if kind is None else (kind,):
         page = reader.page(_TYPES[name], limit=limit + 1, before_seq=before_seq, account=account)
@@ -60,5 +59,4 @@ def risk_events(
         {**plain(record), "type": name, "at": iso(record.at), "seq": seq}
         for seq, name, record in found[:limit]
     ]
-    more = len(found) > limit
-    return Page(items=items, next=str(items[-1]["seq"]) if more else None)
+    return items, items[-1]["seq"] if len(found) > limit else None

@@ -11,7 +11,6 @@ from functools import partial
 
 import httpx
 import structlog
-import uvicorn
 from rich.markup import escape
 
 from domain.errors import ServiceUnreachable
@@ -28,16 +27,18 @@ from serving.commands.common import err, out, settings_from
 from serving.control import LEASE_TTL_MS
 from serving.logs import start_logging
 from serving.plan import RunPlan
-from serving.planning import Wish, resolve
-from serving.processes import alive, choose_port, port_free
+from serving.planning import Resolved, Wish, resolve
+from serving.processes import alive, choose_port, port_free, spawn
 from serving.promotion import Refresher
 from serving.recovering import sound_storage
 from serving.settings import Settings
 from serving.supervisor import Supervisor
 from serving.system import SystemClock, environment
+from serving.watching_symbols import watched
 from storage.events import EventLog
 from storage.leases import Lease
 from storage.queries import Reader
+from storage.symbols import Symbols
 
 log = structlog.get_logger("up")
 
@@ -54,8 +55,13 @@ def start(wish: Wish) -> int:
     token_of(settings.data.var_dir, None)  # the first write: says clearly if it cannot
     engine = sound_storage(settings, SystemClock(), lambda text: err.print(text, markup=False))
     _refuse_second(Lease(engine, DESK_LEASE, "up", LEASE_TTL_MS, SystemClock()))
+    resolved = _following(resolved, watched(Symbols(engine), settings))
+    settings = resolved.settings
     plan = resolved.plan(_ports(settings, local=resolved.wish.local))
     path = plan.save(settings.data.var_dir)
+    if settings.serving.job_worker:  # it ends with this process
+        log_file = settings.data.logs_dir / "jobs.log"
+        spawn("serving.job_process", [str(path)], environment(), log_file)
     screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
     screen.open()
     if plan.local:
@@ -77,6 +83,15 @@ def settings_with(wish: Wish, profile: str | None) -> Settings:
     """Load settings as the environment, files and the flags of a wish give them."""
     sets = [f"{name}={value}" for name, value in wish.overrides]
     return settings_from(profile, wish.config_files, sets)
+
+
+def _following(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
+    """Follow what is watched; a replay follows its files."""
+    if resolved.kind == "replay" or symbols == resolved.settings.data.symbols:
+        return resolved
+    told = ("SYMBOLS", ",".join(symbols))
+    wish = replace(resolved.wish, overrides=(*resolved.wish.overrides, told))
+    return replace(resolved, wish=wish, settings=settings_with(wish, wish.profile))
 
 
 def _refuse_second(lease: Lease) -> None:
@@ -112,14 +127,13 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     """Desk and API in this one process, without Ray."""
     from agents.host import threaded
     from serving.api import create_api
+    from serving.http_server import http_server
 
     desk = build_desk(plan, settings)
     mine = live_agents(settings, plan=plan)
     agents = {name: threaded(agent) for name, agent in mine.items()}
     app = create_api(council_service(plan, settings, agents))
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=plan.host, port=plan.port, log_config=None, access_log=False)
-    )
+    server = http_server(app, plan.host, plan.port, settings.serving.patience_s)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

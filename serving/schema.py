@@ -5,9 +5,7 @@ Inside, one name per thing (``p_up``, ``horizon_bars``); here, the names users r
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any
 
 from consensus.abstention import declined
 from consensus.whatif import flips, waterfall
@@ -15,179 +13,12 @@ from domain.canonical import plain
 from domain.cards import AgentCard
 from domain.decision import Decision, strongest_dissent
 from domain.market import parse_symbol
+from domain.operations import ExternalTrade
 from domain.opinion import Opinion, Outcome
-from domain.times import LAST_MS, iso
+from domain.times import iso
 from domain.trading import ClosedTrade, Fill, Portfolio, Position
+from serving.replies import Signal
 from storage.proposals import Proposal
-
-_ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
-
-
-class Strict(BaseModel):
-    """Refuses fields it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ErrorBody(Strict):
-    """What went wrong, in words for people and a code for programs."""
-
-    code: str
-    message: str
-    hint: str = ""
-    request_id: str = ""
-
-
-class ErrorReply(Strict):
-    """Every error, the framework's own included, has this shape."""
-
-    error: ErrorBody
-
-
-class Version(Strict):
-    """Which code and which models spoke."""
-
-    git_commit: str
-    model_version: str
-
-
-class Gate(Strict):
-    """What the optional gate said."""
-
-    action: Literal["allow", "shrink", "veto", "override", "off", "shadow"]
-    size_factor: float
-    confidence: float
-    reason: str
-    input_decision: str | None
-
-
-class Signal(Strict):
-    """The standard output: one decision, everywhere in the same shape."""
-
-    ts: str
-    symbol: str
-    timeframe: str
-    horizon_steps: int
-    prob_up: float | None
-    expected_return: float | None = Field(description="mean log return over the horizon, fraction")
-    p10: float | None
-    p50: float | None
-    p90: float | None
-    risk_score: float | None
-    decision: Literal["LONG", "SHORT", "NO_TRADE"]
-    confidence: float
-    reason: str
-    version: Version
-    id: str
-    as_of: str
-    final_decision: Literal["LONG", "SHORT", "NO_TRADE"]
-    reasons: list[str]
-    break_even_prob: float | None
-    stop: float | None
-    target: float | None
-    weights: dict[str, float]
-    explanations: dict[str, str]
-    contributions: dict[str, float]
-    absent: dict[str, str]
-    degraded: bool
-    gate: Gate
-    origin: Literal["bar", "on_demand", "warm_up"]
-    source: str
-
-
-class SignalRequest(Strict):
-    """Ask the council about the last closed bar, or (replay and demo only) an earlier one."""
-
-    symbol: str = Field(max_length=40, examples=["BTC/USDT"])
-    timeframe: str | None = Field(default=None, max_length=8, examples=["5m"])
-    strategy: str | None = Field(default=None, max_length=40, examples=["council"])
-    as_of: str | None = Field(default=None, max_length=40, examples=["2025-06-01T12:00:00Z"])
-
-
-class KillRequest(Strict):
-    """Why somebody stops the system, and whether open positions are closed or left alone."""
-
-    why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
-    flatten: bool = Field(default=True, description="false freezes: stops and targets stay")
-
-
-class ArmRequest(Strict):
-    """Why somebody allows trading again."""
-
-    why: str = Field(default="", max_length=400, pattern=_ONE_LINE)
-    confirm: str | None = Field(default=None, max_length=64, description="code of the first step")
-
-
-class OperatorRequest(Strict):
-    """How the person at the desk is."""
-
-    source: Literal["hrv", "self_report"] = Field(
-        default="hrv", description="hrv: RMSSD in ms; self_report: 0 (unfit) to 10 (at their best)"
-    )
-    value: float = Field(ge=0, le=1000, allow_inf_nan=False, examples=[42.0])
-    note: str = Field(default="", max_length=400, pattern=_ONE_LINE)
-
-    @model_validator(mode="after")
-    def _within_its_scale(self) -> OperatorRequest:
-        if self.source == "self_report" and self.value > 10:
-            raise ValueError("a self_report must lie between 0 and 10")
-        return self
-
-
-class RiskEventRequest(Strict):
-    """Something that bears on risk, told from outside; the same id again is the same event."""
-
-    id: str = Field(min_length=1, max_length=64, pattern=r"^[\w.:-]+$", examples=["fomc-2025-06"])
-    level: Literal["info", "warning", "error"] = "info"
-    text: str = Field(max_length=400, pattern=_ONE_LINE)
-    data: dict[str, str | int | float | bool | None] = Field(default={}, max_length=50)
-
-
-class ProposalRequest(Strict):
-    """What a person decides about a proposal."""
-
-    decision: Literal["accept", "reject"]
-    why: str = Field(default="", max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")
-
-
-class JournalRequest(Strict):
-    """What a person says of a closed trade, or of the position that this closes."""
-
-    action: Literal["reflect", "close"] = "reflect"
-    trade_id: str | None = Field(default=None, max_length=64, description="reflect: which trade")
-    symbol: str | None = Field(default=None, max_length=40, description="close: which position")
-    text: str = Field(max_length=4000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")
-    tags: list[str] = Field(default=[], max_length=10, examples=[["late", "news"]])
-    followed_plan: bool | None = None
-    author: str = Field(default="operator", max_length=40, pattern=r"^[\w .-]+$")
-
-    @model_validator(mode="after")
-    def _names_its_subject(self) -> JournalRequest:
-        if self.action == "reflect" and self.trade_id is None:
-            raise ValueError("reflect needs a trade_id")
-        if self.action == "close" and self.symbol is None:
-            raise ValueError("close needs a symbol")
-        return self
-
-
-class StateRequest(Strict):
-    """A followed symbol's state at the close of a bar."""
-
-    symbol: str = Field(max_length=40)
-    as_of: int = Field(ge=0, le=LAST_MS, description="UTC ms")
-
-
-class OpinionsRequest(Strict):
-    """States that the desk wants opinions about."""
-
-    items: list[StateRequest] = Field(max_length=1000)
-
-
-class Page(BaseModel):
-    """A list and where it goes on."""
-
-    items: list[dict[str, Any]]
-    next: str | None = None
 
 
 def signal_of(decision: Decision) -> Signal:
@@ -322,6 +153,24 @@ def trade_of(trade: ClosedTrade) -> dict[str, Any]:
     body = plain(trade)
     body.update(id=trade.id, opened_at=iso(trade.opened_at), closed_at=iso(trade.closed_at))
     return dict(body)
+
+
+def external_of(trade: ExternalTrade) -> dict[str, Any]:
+    """Return the public form of a trade made elsewhere: a trade's, and where it comes from."""
+    told = plain(trade)
+    names = ("account", "symbol", "side", "qty", "entry", "exit", "fee", "funding", "pnl", "ref",
+             "by", "source", "note")  # fmt: skip
+    return {
+        **{name: told[name] for name in names},
+        "id": trade.id,
+        "opened_at": iso(trade.opened_at),
+        "closed_at": iso(trade.closed_at),
+        "slippage": "0",
+        "spread": "0",
+        "reason": "external",
+        "strategy": "",
+        "decision_id": "",
+    }
 
 
 def fill_of(fill: Fill) -> dict[str, Any]:

@@ -22,11 +22,14 @@ from domain.ports import Clock, Needs
 from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
 from execution.dispatch import RECONCILIATION
+from serving.answers import Answers
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
+from serving.requests import SignalRequest
 from serving.risk_view import risk_state
-from serving.schema import SignalRequest, agent_of, signal_of, trade_of
+from serving.schema import agent_of, signal_of, trade_of
+from serving.surface import Surface
 from serving.wire import opinion_to
 from sim.assertions import ASSERTION
 from storage.inbox import Inbox
@@ -36,7 +39,6 @@ from storage.queries import Reader
 from storage.snapshots import SqlSnapshots
 
 ANSWER_SECONDS = 3.0  # how long an API call waits for the desk
-POLL_SECONDS = 0.01
 CARD_SECONDS = 2.0  # for how long an agent's word about itself is taken
 DESCRIBE_SECONDS = 0.5  # patience with it
 DRIFT = "drift"  # proposals and events of serving.monitoring
@@ -63,6 +65,7 @@ class CouncilService:
     agents : hosted agents.
     remote : those that have a deployment of their own.
     desk : the lease that a running desk holds.
+    surface : what the API has beside the council.
     heard : told what came of every question to the agents.
     """
 
@@ -82,10 +85,15 @@ class CouncilService:
     token: str
     clock: Clock
     kill_file: Path
+    surface: Surface
     heard: Callable[[Gathered], None] = _nothing
+    answers: Answers = field(init=False)
     cards: dict[str, AgentCard] = field(default_factory=dict)
     _met_at: float = -math.inf
     _meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.answers = Answers(self.inbox)
 
     # Who the agents are
 
@@ -192,12 +200,9 @@ class CouncilService:
         return self.inbox.put(kind, body, at=self.clock.now())
 
     async def _answer(self, number: int, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            await asyncio.sleep(POLL_SECONDS)
-            result = self.inbox.result(number)
-            if result is not None:
-                return _checked(result)
+        result = await self.answers.wait(number, seconds)
+        if result is not None:
+            return _checked(result)
         raise DeskUnavailable(
             "desk", f"did not answer within {seconds:.0f} s", hint="Try again in a moment."
         )
@@ -323,7 +328,10 @@ class CouncilService:
             "portfolio": self.portfolio(),
             "equity": [plain(mark) for mark in marks],
             "risk": self.risk(),
-            "trades": [trade_of(trade) for _, trade in self.reader.trades(limit=20).items],
+            "trades": [
+                trade_of(trade)
+                for _, trade in self.reader.trades(limit=20, account=self.account).items
+            ],
             "health": self.health(),
         }
 

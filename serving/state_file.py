@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from domain.errors import LedgerError, UsageError
 from domain.times import DAY_MS, iso, parse_iso
 from domain.trading import ClosedTrade, Order, Portfolio
-from serving.schema import Strict
+from serving.replies import Strict
 
 STATE_FILE = "state.json"
 TRADES = 100  # the newest that are listed

@@ -8,11 +8,11 @@ from typing import Any
 
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.operations import OperatorReport, Reflection, RiskEvent
+from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.times import iso
 from domain.trading import ClosedTrade, Event, Fill, ModeChange, Refusal
 from execution.dispatch import RECONCILIATION
-from serving.schema import fill_of, signal_of, trade_of
+from serving.schema import external_of, fill_of, signal_of, trade_of
 from sim.assertions import ASSERTION
 from storage.events import EventLog
 from storage.proposals import Proposals
@@ -30,12 +30,18 @@ def event_of(record: Any) -> tuple[str, Event] | None:
         return f"fill {record.id}", Event("fill", record.at, fill_of(record))
     if isinstance(record, ClosedTrade):
         return f"trade {record.id}", Event("trade", record.closed_at, trade_of(record))
+    if isinstance(record, ExternalTrade):
+        return f"external {record.id}", Event("external_trade", record.at, external_of(record))
+    if isinstance(record, Reflection):
+        return f"reflection {record.key}", Event("journal", record.at, plain(record))
+    return _of_risk(record)
+
+
+def _of_risk(record: Any) -> tuple[str, Event] | None:
     if isinstance(record, Refusal):
         return f"refusal {record.key}", Event("risk", record.at, plain(record), "warning")
     if isinstance(record, ModeChange):
         return f"mode {record.key}", Event("risk", record.at, plain(record), "warning")
-    if isinstance(record, Reflection):
-        return f"reflection {record.key}", Event("journal", record.at, plain(record))
     if isinstance(record, RiskEvent):
         why = record.body.get("text", record.subject)
         body = {**plain(record), "why": why}

@@ -12,7 +12,7 @@ from typing import Any
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import CheckFailed, DuplicateRecord, LedgerError, UsageError
 from domain.market import Bar
-from domain.operations import OperatorReport, Reflection, RiskEvent
+from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Ledger
 from domain.quantiles import Quantiles
@@ -102,6 +102,24 @@ def examples(step: int = 0) -> list[Any]:
         RiskEvent("paper", as_of, "external", "news", "warning", "me", {"score": 0.1 + 0.2}),
         OperatorReport("paper", as_of, "hrv", 41.3, "watch", "after lunch"),
         Reflection("paper", _PERP, decision.id, as_of, "me", "Too early.", ("fomo", "ü"), True),
+        ExternalTrade(
+            "external",
+            f"sheet-{as_of}",
+            as_of,
+            _SPOT,
+            "LONG",
+            Decimal("0.10"),
+            as_of,
+            as_of + 1,
+            Decimal("100.5"),
+            Decimal("101"),
+            Decimal("0.02"),
+            Decimal(0),
+            Decimal("0.030"),
+            "me",
+            "sheet",
+            "ü",
+        ),
     ]
 
 

@@ -68,19 +68,26 @@ TABLES: dict[str, Told] = {
     "reflections": Told(
         "what somebody makes of a trade; the newest of a trade holds", "the journal", "the journal",
     ),
+    "external_trades": Told(
+        "round trips made elsewhere, kept for the journal; they move no account here",
+        "`POST /v1/trades`, by way of the desk", "`/v1/trades`",
+    ),
     "events": Told(
         "what people may want to be told, as a projection of the ledger", "the desk, recovery",
         "screen, stream, messages",
     ),
     "accounts": Told("accounts that a world books on", "whoever opens one", _READERS),
     "symbols": Told(
-        "**Symbol**: the symbols that are watched", f"`storage.symbols`; {_YET}", "whoever watches",
+        "**Symbol**: the symbols that are watched", "`up`, `/v1/symbols`",
+        "`up`, where no setting names symbols",
     ),
     "outbox": Told(
         "messages on their way out, once per key", f"`storage.outbox`; {_YET}", "notifications",
     ),
     "inbox": Told("requests to the desk, and its answers", "API, command line", _DESK),
-    "jobs": Told("long work that was asked for", f"`storage.jobs`; {_YET}", "workers, API"),
+    "jobs": Told(
+        "long work that was asked for", "`/v1/system/jobs`, `conclave jobs`", "its worker, API",
+    ),
     "leases": Told("who is the one desk", "desk, `signal --local`, `run-inference`", "everybody"),
     "snapshots": Told(
         "saved folds and views, the last three; can be made anew from the ledger", _DESK,
@@ -90,7 +97,8 @@ TABLES: dict[str, Told] = {
         "suggested changes that a person decides on", "monitor, reconciliation, assertions", "API",
     ),
     "audit": Told(
-        "who did what through API or command line", f"`storage.audit`; {_YET}", "people",
+        "who did what through API or command line", "API (whatever changes something), proposals",
+        "people",
     ),
     "learned_patterns": Told(
         "**LearnedPattern**: what the council had learned of each agent, once an hour of market "
@@ -216,6 +224,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "reasons": ("JSON", "codes of what spoke against a trade"),
     "record_key": ("", "what makes two records of a kind the same one within a world"),
     "reduce_only": ("", "may only make the position smaller"),
+    "ref": ("", "its id where it comes from"),
     "reference": ("quote currency", "price before spread and slippage"),
     "reflection": ("", "newest reflection on the trade; null where there is none"),
     "result": ("JSON", "the answer"),
@@ -266,6 +275,14 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "cost_tracker.entry": ("", "fill or funding entry it comes from"),
     "decisions.intent": ("", "what the strategy wanted, before gate and risk"),
     "events.id": ("", "rising number; the stream's Last-Event-ID"),
+    "external_trades.at": (MS, "when it was told, in market time"),
+    "external_trades.by": ("", "whose token told it"),
+    "external_trades.closed_at": (MS, "when it ended, as told"),
+    "external_trades.funding": ("quote currency", "paid while it was open; positive is paid"),
+    "external_trades.opened_at": (MS, "when it began, as told"),
+    "external_trades.pnl": ("quote currency", "profit net of fee and funding"),
+    "external_trades.side": ("", "LONG or SHORT"),
+    "external_trades.source": ("", "program or venue it comes from"),
     "inbox.at": (MS, "when it was asked, wall time"),
     "inbox.id": ("", "rising number"),
     "jobs.id": ("", "rising number"),

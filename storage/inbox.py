@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,14 @@ class Inbox:
             if connection.execute(select(inbox.c.id).where(*mine)).first() is None:
                 raise NotFound("request", "is not in this world's inbox", request_id)
             return False
+
+    def results(self, request_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return the answers there are to some requests, by their ids."""
+        query = select(inbox.c.id, inbox.c.result).where(
+            inbox.c.world == self._world, inbox.c.answered, inbox.c.id.in_(request_ids)
+        )
+        with read(self._engine) as connection:
+            return {row.id: row.result for row in connection.execute(query)}
 
     def result(self, request_id: int) -> dict[str, Any] | None:
         """Return the answer, or None while there is none.

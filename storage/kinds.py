@@ -23,7 +23,7 @@ from domain.canonical import canonical_json
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import ChainBroken, LedgerError, UsageError
 from domain.market import Bar
-from domain.operations import OperatorReport, Reflection, RiskEvent
+from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.quantiles import Quantiles
 from domain.trading import (
@@ -290,6 +290,7 @@ ALL: tuple[Kind, ...] = (
     _kind("risk_event", RiskEvent, schema.risk_events, _key),
     _kind("operator_report", OperatorReport, schema.operator_reports, _key),
     _kind("reflection", Reflection, schema.reflections, _key),
+    _kind("external_trade", ExternalTrade, schema.external_trades, _id, derived={"id": _id}),
 )  # fmt: skip
 BY_TYPE: dict[type, Kind] = {kind.type: kind for kind in ALL}
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in ALL}

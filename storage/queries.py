@@ -12,7 +12,7 @@ from sqlalchemy import Double, Engine, Row, Select, cast, func, select
 
 from domain.decision import Decision
 from domain.market import BarFrame
-from domain.operations import Reflection
+from domain.operations import ExternalTrade, Reflection
 from domain.opinion import Opinion, Outcome
 from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Posting, Refusal
 from storage import kinds
@@ -159,6 +159,16 @@ class Reader:
     def trade(self, trade_id: str) -> tuple[int, ClosedTrade] | None:
         """Return (seq, trade) by id, or None."""
         return self._ledger.find(ClosedTrade, trade_id)
+
+    def external_trades(
+        self, *, limit: int = 100, before_seq: int | None = None, **where: Any
+    ) -> Page[ExternalTrade]:
+        """Return trades made elsewhere; ``where`` takes account, ref, symbol, source, …"""
+        return self.page(ExternalTrade, limit=limit, before_seq=before_seq, **where)
+
+    def external_trade(self, trade_id: str) -> tuple[int, ExternalTrade] | None:
+        """Return (seq, trade made elsewhere) by id, or None."""
+        return self._ledger.find(ExternalTrade, trade_id)
 
     def reflections(self, decision_ids: Iterable[str]) -> dict[str, list[Reflection]]:
         """Return what was written about trades, by the decision that opened each, oldest first."""

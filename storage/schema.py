@@ -233,6 +233,13 @@ reflections = _ledger(
     index=("decision_id",),
 )  # fmt: skip
 
+external_trades = _ledger(
+    "external_trades",
+    _text("id"), _text("account"), _text("ref"), _int("at"), _text("symbol"), _text("side"),
+    _money("qty"), _int("opened_at"), _int("closed_at"), _money("entry"), _money("exit"),
+    _money("fee"), _money("funding"), _money("pnl"), _text("by"), _text("source"), _text("note"),
+)  # fmt: skip
+
 events = Table(
     "events", metadata, _id(), _text("world"), _text("key"), _text("kind"), _int("at"),
     _text("level"), _json("body"),
@@ -303,6 +310,6 @@ service_health = Table(
 
 TYPED: tuple[Table, ...] = (
     bars, opinions, outcomes, decisions, orders, fills, postings, trades, refusals, equity_marks,
-    mode_changes, risk_events, operator_reports, reflections,
+    mode_changes, risk_events, operator_reports, reflections, external_trades,
 )  # fmt: skip
 INSERT_ONLY: tuple[Table, ...] = (chain, *TYPED, events)

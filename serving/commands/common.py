@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from domain.canonical import canonical_json
-from domain.errors import ConclaveError, ServiceUnreachable, UsageError
+from domain.errors import UsageError
 from serving.auth import token_of
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.settings import Settings, load_settings
@@ -27,7 +27,7 @@ from serving.settings.model import is_loopback
 from serving.system import environment
 
 if TYPE_CHECKING:
-    import httpx
+    from serving.client import Client
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -130,20 +130,20 @@ def current_plan(settings: Settings) -> RunPlan:
 
 def api(
     plan: RunPlan, settings: Settings, *, writes: bool = False, timeout: float = 10.0
-) -> httpx.Client:
+) -> Client:
     """Return a client for the API of a run, with the token where the API asks for it."""
-    import httpx  # most commands call nobody
+    from serving.client import Client, Repeating  # most commands call nobody
 
-    headers = {}
+    token = None
     if writes or not is_loopback(plan.host):
         configured = settings.serving.api_token
         given = None if configured is None else configured.get_secret_value()
-        headers["Authorization"] = f"Bearer {token_of(settings.data.var_dir, given)}"
-    return httpx.Client(base_url=plan.address, headers=headers, timeout=timeout)
+        token = token_of(settings.data.var_dir, given)
+    return Client(plan.address, token, timeout=timeout, repeating=Repeating(times=0))
 
 
 def call(
-    client: httpx.Client, method: str, path: str, body: Mapping[str, Any] | None = None
+    client: Client, method: str, path: str, body: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Call the API and return its JSON.
 
@@ -152,30 +152,6 @@ def call(
     ServiceUnreachable : if nothing answers.
     ConclaveError : what the API refused, in its own words.
     """
-    import httpx
+    from serving.client import raw
 
-    try:
-        reply = client.request(method, path, json=body)
-    except httpx.HTTPError as error:
-        raise ServiceUnreachable(
-            "the API", f"does not answer ({type(error).__name__})", str(client.base_url),
-            "Start the system with `make run`, or add --local where the command has it.",
-        ) from None  # fmt: skip
-    try:
-        answer = reply.json()
-    except ValueError:
-        answer = None
-    if reply.is_success and isinstance(answer, dict):
-        return answer
-    told = answer.get("error") if isinstance(answer, dict) else None
-    if not isinstance(told, dict):
-        raise ServiceUnreachable(
-            "the API", f"gave an answer that is not Conclave's (HTTP {reply.status_code})",
-            str(client.base_url), "Another program may have taken the port of a run that ended.",
-        )  # fmt: skip
-    raise _error(reply.status_code, told)
-
-
-def _error(status: int, told: Mapping[str, Any]) -> ConclaveError:
-    kind = {500: ConclaveError, 503: ServiceUnreachable}.get(status, UsageError)
-    return kind(str(told.get("message", f"HTTP {status}")), hint=str(told.get("hint", "")))
+    return client(raw(method, path, body))

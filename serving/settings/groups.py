@@ -419,6 +419,25 @@ class ServingSettings(Group):
     api_token: SecretStr | None = Field(
         None, description="bearer token; secret; on loopback one is made in VAR_DIR if unset"
     )
+    tokens_file: Folder | None = Field(
+        None,
+        description="file of named tokens (conclave token create); default VAR_DIR/tokens.json",
+    )
+    rate_reads: NotNegative = Field(200.0, description="reads a second for one caller; 0 = any")
+    rate_signals: NotNegative = Field(
+        20.0, description="asks for a signal a second for one caller; 0 = any"
+    )
+    rate_writes: NotNegative = Field(20.0, description="changes a second for one caller; 0 = any")
+    patience_s: float = Field(
+        10.0, gt=0, le=300, description="patience with a request's head, and with its body, seconds"
+    )
+    max_streams: int = Field(100, ge=0, le=100, description="readers of the event stream at a time")
+    heartbeat_s: float = Field(
+        15.0, gt=0, le=300, description="seconds between signs of life on a quiet event stream"
+    )
+    job_worker: bool = Field(
+        False, description="whether `up` also works on jobs; else `conclave jobs run` does"
+    )
     database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL; secret; default SQLite in VAR_DIR/ledger.db"
     )

@@ -32,6 +32,7 @@ from serving.settings.risk import RiskSettings
 
 DEFAULT = "default"
 LEDGER_FILE = "ledger.db"
+TOKENS_FILE = "tokens.json"
 
 
 class Settings(BaseSettings):
@@ -94,6 +95,10 @@ class Settings(BaseSettings):
         if configured is not None:
             return configured.get_secret_value()
         return f"sqlite:///{(self.data.var_dir / LEDGER_FILE).as_posix()}"
+
+    def tokens_file(self) -> Path:
+        """Return the file of named tokens."""
+        return self.serving.tokens_file or self.data.var_dir / TOKENS_FILE
 
     def secret_values(self) -> tuple[str, ...]:
         """Return every secret in plain text, for those who must keep it out of what they write."""

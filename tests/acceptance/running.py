@@ -19,6 +19,9 @@ import psutil
 from tests.command_line import COUNCIL_OF_FOUR
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_LIMITS = tuple(  # one test asks more than a person would
+    word for kind in ("reads", "signals", "writes") for word in ("--set", f"serving.rate_{kind}=0")
+)
 LIGHT_COUNCIL = {"CONCLAVE_MODELS__AGENTS": COUNCIL_OF_FOUR}  # a start without PyTorch is quick
 
 

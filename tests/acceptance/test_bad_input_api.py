@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.running import Running, conclave, start
+from tests.acceptance.running import NO_LIMITS, Running, conclave, start
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,7 +29,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A system in one process on a free port; a bar every half second."""
     running = start(
         tmp_path_factory.mktemp("bad_input") / "var",
-        ["--local", "--speed", "600", "--set", "WARM_UP_DAYS=2"],
+        ["--local", "--speed", "600", "--set", "WARM_UP_DAYS=2", *NO_LIMITS],
     )
     try:
         yield running.ready()

@@ -18,7 +18,7 @@ import pytest
 
 from domain.times import parse_iso
 from serving.cli import run
-from serving.routes import router
+from serving.routes import PARTS
 from serving.settings import FLAT, load_settings, profiles
 from serving.settings.groups import AGENTS
 from serving.settings.names import from_environment
@@ -29,7 +29,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKE_VARIABLES = {"ARGS", "PYTHON", "PIP_ARGS"}
-GROUPS = ("data", "train", "models", "ledger", "journal", "proposals")  # of commands
+GROUPS = (
+    "data",
+    "train",
+    "models",
+    "ledger",
+    "journal",
+    "proposals",
+    "jobs",
+    "token",
+)  # of commands
 BARS_FILE = "BTCUSDT-binance-spot-5m-2025.parquet"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -165,7 +174,7 @@ def test_readme_when_it_names_profiles_then_they_say_what_it_says() -> None:
 
 
 def test_readme_when_it_shows_routes_then_they_exist() -> None:
-    known = {getattr(route, "path", "") for route in router.routes}
+    known = {getattr(route, "path", "") for part in PARTS for route in part.routes}
     urls = set(re.findall(r"localhost:8000(/[\w/]*)", README))
 
     assert urls

@@ -28,7 +28,7 @@ from serving.bootstrap import (
 from serving.desk import Desk
 from serving.opinions import Opinions
 from serving.plan import RunPlan
-from serving.schema import SignalRequest
+from serving.requests import SignalRequest
 from serving.settings import Settings, load_settings
 from sim.worlds import DEMO_START_MS, DemoMarket, DemoSource
 from storage.queries import Reader

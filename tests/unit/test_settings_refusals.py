@@ -228,7 +228,7 @@ def test_settings_when_they_contradict_each_other_then_they_are_refused(
 @pytest.mark.parametrize(
     "name",
     [
-        "CONCLAVE_HEDGE_MODE", "CONCLAVE_MAX_STREAMS", "CONCLAVE_STRICT_JOURNAL",
+        "CONCLAVE_HEDGE_MODE", "CONCLAVE_MAX_CLIENTS", "CONCLAVE_STRICT_JOURNAL",
         "CONCLAVE_RATE_LIMIT_PER_MINUTE", "CONCLAVE_BOOK_DEPTH",
     ],
 )  # fmt: skip

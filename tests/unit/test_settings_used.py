@@ -18,7 +18,10 @@ SERVING = Path(__file__).resolve().parents[2] / "serving"  # rooms below never s
 LOOKERS = {"doctor.py", "examination.py"}
 
 # Read by way of a property or method of the settings.
-DERIVED = {"models.remote": "models.in_process", "database_url": "serving.database_url"}
+DERIVED = {
+    "models.remote": "models.in_process", "database_url": "serving.database_url",
+    "tokens_file": "serving.tokens_file",
+}  # fmt: skip
 
 # Names of the documented list that wait for what reads them.
 WAITING = {

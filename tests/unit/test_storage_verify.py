@@ -150,7 +150,7 @@ def test_verify_when_the_end_is_cut_off_cleanly_then_a_snapshot_of_it_tells(
     SqlSnapshots(engine, "binance").save("council", "BTC/USDT", 3 * PER_STEP, {})
     last = 3 * PER_STEP
     tamper(
-        engine, f"DELETE FROM reflections WHERE seq = {last}",
+        engine, f"DELETE FROM external_trades WHERE seq = {last}",
         f"DELETE FROM chain WHERE seq = {last}",
     )  # fmt: skip
     assert SqlLedger(engine, "binance").verify().first_bad_seq == last

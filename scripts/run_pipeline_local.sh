@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The whole pipeline on this machine: bars in, features, three models, a decision.
 #   scripts/run_pipeline_local.sh --data BTCUSDT-binance-spot-5m-2025.parquet
-#   scripts/run_pipeline_local.sh --demo            with 120 days of the simulated market
+#   scripts/run_pipeline_local.sh --demo            with bars of the simulated market
 #   scripts/run_pipeline_local.sh                   with bars fetched from the exchange
+#   --days N               of the simulated market, default 120
 #   --model baseline|tft   kind of model, default baseline
 #   --symbol BTC/USDT      default BTC/USDT; the timeframe is the setting's
 #   --end DATE             train on bars that open before it; default: on all of them
@@ -12,15 +13,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
 die() { printf 'run_pipeline_local: %s\n' "$1" >&2; exit 2; }
 
-data='' demo='' model=baseline symbol=BTC/USDT end=2100-01-01 promote='' dry=''
+data='' demo='' days=120 model=baseline symbol=BTC/USDT end=2100-01-01 promote='' dry=''
 value() { case ${2:-} in '' | --*) die "$1 needs a value" ;; *) printf '%s' "$2" ;; esac; }
 while [ $# -gt 0 ]; do
   case $1 in
   --data) data=$(value "$@"); shift ;;
   --demo) demo=yes ;;
+  --days) days=$(value "$@"); shift ;;
   --model) model=$(value "$@"); shift ;;
   --symbol) symbol=$(value "$@"); shift ;;
   --end) end=$(value "$@"); shift ;;
@@ -48,7 +50,7 @@ step() {
 
 if [ -n "$demo" ]; then
   data=${TMPDIR:-/tmp}/BTCUSDT-demo-spot-5m.parquet
-  step "bars: the simulated market" "$python" scripts/demo_bars.py "$data" --days 120
+  step "bars: the simulated market" "$python" scripts/demo_bars.py "$data" --days "$days"
 fi
 if [ -n "$data" ]; then
   step "import" "$conclave" data import "$data"

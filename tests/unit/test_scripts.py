@@ -310,6 +310,7 @@ def test_pipeline_when_flags_make_no_sense_then_it_says_which(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_pipeline_when_it_runs_on_the_simulated_market_then_it_ends_with_a_decision(
     tmp_path: Path,
 ) -> None:
@@ -319,7 +320,8 @@ def test_pipeline_when_it_runs_on_the_simulated_market_then_it_ends_with_a_decis
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip
 
-    done = script("run_pipeline_local.sh", "--demo", "--promote", env=env, timeout=600)
+    words = ("--demo", "--days", "40", "--promote")
+    done = script("run_pipeline_local.sh", *words, env=env, timeout=800)
 
     assert done.returncode == 0, done.stderr
     assert re.search(r"BTC/USDT +(LONG|SHORT|NO_TRADE)", done.stdout) or "decision" in done.stdout

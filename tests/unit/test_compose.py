@@ -192,8 +192,10 @@ def test_prometheus_when_it_scrapes_then_what_compose_starts_and_mounts() -> Non
     token = jobs["conclave"]["authorization"]["credentials_file"]
     assert token in {secret["target"] for secret in told["secrets"]}
     assert set(config["rule_files"]) <= inside
-    assert jobs["ray"]["file_sd_configs"][0]["files"][0].startswith("/ray/")
-    assert "/ray" in inside
+    (found,) = jobs["ray"]["file_sd_configs"][0]["files"]
+    assert found.startswith("/tmp/ray/")
+    assert "ray:/tmp/ray" in services("compose.yaml")["conclave"]["volumes"]
+    assert "ray:/tmp/ray:ro" in told["volumes"]
 
 
 def test_grafana_when_it_starts_then_it_finds_prometheus_and_the_board() -> None:

@@ -4,7 +4,8 @@ One and eight clients ask a running system for signals about the last bars of th
 about another bar, so that nothing is answered from what was decided before. Latency is the
 client's; CPU is that of every process of the run (the clients' own apart) over the signals
 answered. Beside it the bare agents: the same states, asked in this process without HTTP, Ray,
-council or ledger. The market runs at its own pace, so that the desk has nothing else to do.
+council or ledger. Rate limits are off. The market runs at its own pace, so that the desk has
+nothing else to do.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def main() -> None:
 def measured(mode: Mode, signals: int) -> tuple[Figures, Figures]:
     """Start the system in a mode, and have one and then eight clients ask it."""
     settings = (
-        f"AGENTS={mode.agents}", f"IN_PROCESS={mode.in_process}", *mode.settings,
+        f"AGENTS={mode.agents}", f"IN_PROCESS={mode.in_process}", "RATE_SIGNALS=0",
+        *mode.settings,
     )  # fmt: skip
     with live_system("--source", "demo", "--speed", "1", *mode.flags, settings=settings) as system:
         moments = iter(closes(system))

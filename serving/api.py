@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -34,8 +37,16 @@ following page. **Errors** are `{"error": {"code", "message", "hint", "request_i
 def create_api(service: CouncilService) -> FastAPI:
     """Return the HTTP application over a council service."""
     scopes = " · ".join(f"`{name}`: {words}" for name, words in SCOPES.items())
+
+    @asynccontextmanager
+    async def greeting(_: FastAPI) -> AsyncIterator[None]:
+        meeting = asyncio.create_task(service.greet())
+        yield
+        meeting.cancel()
+
     app = FastAPI(
         title="Conclave",
+        lifespan=greeting,
         version="1",
         description=_ABOUT + scopes,
         redirect_slashes=False,  # the address would be made from the caller's Host header

@@ -18,6 +18,7 @@ from fastapi import Request
 from domain.errors import ConclaveError
 from serving.auth import PROBES, Door, Forbidden, Principal, Unauthorized
 from serving.limits import Kind, Limiter
+from serving.logs import log_context
 from serving.refusals import SECURITY, on_conclave_error
 from serving.scopes import READING, asks_signal
 
@@ -100,7 +101,8 @@ class Envelope:
                 await exchange.refuse(error, receive)
                 return
             exchange.scope["state"]["who"] = who.name
-            await self._app(exchange.scope, _replay(body, receive), exchange.send)
+            with log_context(request_id=exchange.id):
+                await self._app(exchange.scope, _replay(body, receive), exchange.send)
         finally:
             self._at_once -= counted
 

@@ -108,6 +108,12 @@ class CouncilService:
             self.cards |= await describe(self.agents, DESCRIBE_SECONDS)
             self._met_at = time.monotonic()
 
+    async def greet(self) -> None:
+        """Meet every agent once, however long it takes, so that no caller waits for first words."""
+        while not self.cards.keys() >= self.agents.keys():
+            await self.meet()
+            await asyncio.sleep(CARD_SECONDS)
+
     @property
     def needs(self) -> Needs:
         """The most that any agent met so far reads of a state."""

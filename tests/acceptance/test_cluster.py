@@ -96,7 +96,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     return {
         **os.environ, "VAR_DIR": str(tmp_path), "SOURCE": "demo", "API_TOKEN": "a" * 32,
         "CONCLAVE_MODELS__AGENTS": COUNCIL_OF_FOUR, "RAY_USAGE_STATS_ENABLED": "0",
-        "CONCLAVE_WARM_UP_DAYS": "7",
+        "CONCLAVE_WARM_UP_DAYS": "7", "CONCLAVE_RATE_SIGNALS": "0",
     }  # fmt: skip
 
 

@@ -61,9 +61,9 @@ def refusal(answer: bytes) -> tuple[int, str]:
     return status, error["code"]
 
 
-def over_http(app: FastAPI, scene: Callable[[int], Any]) -> None:
+def over_http(app: FastAPI, scene: Callable[[int], Any], patience: float = PATIENCE) -> None:
     async def played() -> None:
-        async with served(app, PATIENCE) as port:
+        async with served(app, patience) as port:
             await scene(port)
 
     run(played)
@@ -205,7 +205,7 @@ def test_server_when_connections_are_too_many_then_the_next_is_told_so_and_a_fre
                 await asyncio.sleep(0.05)
         raise AssertionError("nobody is served any more")
 
-    over_http(app, scene)
+    over_http(app, scene, patience=60.0)  # all of them are still there when the next one comes
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,19 @@ def test_prometheus_when_it_scrapes_then_what_compose_starts_and_mounts() -> Non
     assert found.startswith("/tmp/ray/")
     assert "ray:/tmp/ray" in services("compose.yaml")["conclave"]["volumes"]
     assert "ray:/tmp/ray:ro" in told["volumes"]
+
+
+def test_prometheus_when_promtool_reads_its_files_then_they_are_valid() -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("needs promtool")
+    config = ROOT / "configs" / "prometheus.yml"
+
+    done = subprocess.run(
+        [program, "check", "config", "--syntax-only", config], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_grafana_when_it_starts_then_it_finds_prometheus_and_the_board() -> None:

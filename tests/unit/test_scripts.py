@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests import OVERLAYS, ROOT, documents, kubectl, named
+from tests.manifests import (
+    OVERLAYS,
+    ROOT,
+    documents,
+    kubectl,
+    named,
+    rendered,
+    secret_templates,
+)
 
 SCRIPTS = ROOT / "scripts"
 BASH = sorted(path for path in SCRIPTS.glob("*.sh") if "bash" in path.read_text().splitlines()[0])
@@ -64,6 +72,40 @@ def test_script_when_a_flag_is_unknown_then_it_does_nothing_and_exits_2(path: Pa
 @pytest.mark.parametrize("path", BASH, ids=lambda path: path.name)
 def test_script_when_it_is_shipped_then_it_can_be_run(path: Path) -> None:
     assert os.access(path, os.X_OK)
+
+
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "deployment.md")
+COMMANDS = sorted(
+    {
+        line.split("  #")[0].strip()
+        for document in DOCUMENTS
+        for block in re.findall(r"^```sh\n(.*?)^```$", document.read_text(), re.M | re.S)
+        for line in block.replace("\\\n", " ").splitlines()
+    }
+)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("scripts/")])
+def test_document_when_it_shows_a_script_then_its_flags_are_known(line: str) -> None:
+    path, *words = line.split()
+
+    told = script(Path(path).name, "--help").stdout
+
+    assert [word for word in words if word.startswith("--") and word not in told] == []
+
+
+def test_document_when_it_asks_kubectl_for_something_then_that_is_in_the_cluster() -> None:
+    made = {named(body).lower() for body in rendered("k3s-single")}
+    made |= {f"secret/{body['metadata']['name']}" for body in secret_templates()}
+    made |= {"service/conclave-serve-svc", "service/conclave-head-svc"}  # by the operator
+    short = {"svc": "service", "deploy": "deployment"}
+    asked = set()
+    for line in (line for line in COMMANDS if line.startswith("kubectl")):
+        pairs = re.findall(r"\b(svc|deploy|deployment|cronjob|secret)[/ ]([a-z][a-z-]+)", line)
+        asked |= {f"{short.get(kind, kind)}/{name}" for kind, name in pairs}
+
+    assert len(asked) >= 5
+    assert asked - made == set()
 
 
 # Programs that note what they are asked

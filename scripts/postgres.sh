@@ -24,8 +24,9 @@ install)
   here && exit 0
   command -v apt-get >/dev/null || die "install PostgreSQL 14 or newer by hand: this is no Debian" 3
   [ "$(id -u)" = 0 ] || die "run as root: apt-get install postgresql" 3
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null ||
+  if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }; then
     die "apt could not install postgresql" 3
+  fi
   ;;
 start)
   folder=${2:?names no folder}

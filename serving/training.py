@@ -88,10 +88,10 @@ def train(
     ModelError : if a checkpoint cannot be read, or the loss is no longer finite.
     """
     end_ms = parse_iso(order.end)
-    if end_ms > trials.TEST_YEAR[0]:
+    read = [load_bars(path, clock) for path in order.files]
+    if min(end_ms, max(_closes(file.frame) for file in read)) > trials.TEST_YEAR[0]:
         year = iso(trials.TEST_YEAR[0])[:4]
         warn(f"This model will have seen bars of {year} and later: that year is no test of it.")
-    read = [load_bars(path, clock) for path in order.files]
     end_ms = min(end_ms, _closes(read[0].frame))  # what is validated on lies before this
     files = _chosen(order, read, end_ms, warn)
     bars = [one.frame.between(None, end_ms) for one in files]

@@ -11,6 +11,7 @@ import pytest
 
 from agents.artifacts import SHIPPED, FolderStore, promoted, versions
 from data.files import file_sha256
+from domain.times import DAY_MS
 from tests.command_line import YEAR_2024, Cli, spot
 from tests.model_files import FIRST, SECOND, damage, in_use, made, wider
 
@@ -157,6 +158,20 @@ def test_train_when_a_baseline_target_is_trained_then_its_artifact_verifies(
     assert cli("models", "promote", name)[0] == 0
     card = FolderStore(tmp_path / "var" / "models").open(name).card
     assert (card.seed, card.target, card.horizon_bars) == (3, target, 5)
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "seen"), [(YEAR_2024, False), (YEAR_2024 + 350 * DAY_MS, True)]
+)
+def test_train_when_bars_reach_into_the_test_year_then_and_only_then_it_warns(
+    cli: Cli, tmp_path: Path, start_ms: int, seen: bool
+) -> None:
+    bars = spot(tmp_path, 6_000, start_ms)
+
+    code, _, err = cli("train", "volatility", "--data", bars, "--end", "2100-01-01")
+
+    assert code == 0
+    assert ("that year is no test of it" in err) is seen
 
 
 @pytest.mark.parametrize(

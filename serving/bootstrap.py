@@ -132,9 +132,23 @@ def council_service(
     plan: RunPlan, settings: Settings, agents: Mapping[str, AgentHost]
 ) -> CouncilService:
     """Wire what answers HTTP; it reads the database and appends nothing."""
+    memories = _memories(feed_of(plan, settings), settings.data.timeframe)
+    return _service(plan, settings, agents, memories)
+
+
+def reading_service(plan: RunPlan, settings: Settings) -> CouncilService:
+    """Wire the same without agents and bars: it reads, and asks the desk."""
+    return _service(plan, settings, {}, {})
+
+
+def _service(
+    plan: RunPlan,
+    settings: Settings,
+    agents: Mapping[str, AgentHost],
+    memories: dict[str, MarketMemory],
+) -> CouncilService:
     engine = open_storage(settings)
     clock = SystemClock()
-    feed = feed_of(plan, settings)
     return CouncilService(
         plan=plan,
         reader=Reader(engine, plan.world),
@@ -144,7 +158,7 @@ def council_service(
         proposals=Proposals(engine),
         agents=agents,
         remote=frozenset(() if plan.local else settings.models.remote),
-        memories=_memories(feed, settings.data.timeframe),
+        memories=memories,
         timeframe=settings.data.timeframe,
         strategy=settings.execution.strategy,
         account=ACCOUNT,

@@ -26,6 +26,7 @@ from serving.bootstrap import (
 from serving.commands.common import err, out, settings_from
 from serving.control import LEASE_TTL_MS
 from serving.logs import start_logging
+from serving.notifier import Beside, begin, wanted
 from serving.plan import RunPlan
 from serving.planning import Wish, default_profile, make_plan, source_of
 from serving.processes import alive, choose_port, port_free
@@ -58,6 +59,8 @@ def start(wish: Wish) -> int:
     path = plan.save(settings.data.var_dir)
     screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
     screen.open()
+    if wanted(settings):  # what happens from here on is told
+        begin(plan, settings)
     if plan.local:
         return asyncio.run(_local(plan, settings, screen))
     env = {**environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
@@ -66,7 +69,9 @@ def start(wish: Wish) -> int:
         env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
     if settings.serving.ha_proxy:
         env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-    supervisor = Supervisor(plan, path, settings.data.logs_dir, env, screen.say)
+    supervisor = Supervisor(
+        plan, path, settings.data.logs_dir, env, screen.say, notifies=wanted(settings)
+    )
     supervisor.install_signals()
     code = supervisor.run(screen.tick)
     screen.close()
@@ -121,7 +126,7 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     serving = asyncio.create_task(server._serve())
     watching = asyncio.create_task(_watch(screen))
     try:
-        with Refresher(mine):
+        with Refresher(mine), Beside(plan, settings):
             await desk.run()
     finally:
         watching.cancel()

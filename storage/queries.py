@@ -25,6 +25,7 @@ from storage.schema import (
     equity_marks,
     events,
     metadata,
+    outcomes,
     postings,
     reflections,
     trades,
@@ -184,6 +185,30 @@ class Reader:
         with read(self._engine) as connection:
             rows = connection.execute(query.order_by(columns.as_of, columns.seq)).all()
         return [(as_of, p_up) for as_of, p_up in rows]
+
+    def scored(
+        self, symbol: str, timeframe: str, horizon_bars: int, *, limit: int = 1000
+    ) -> list[tuple[int, float, float]]:
+        """Return (as_of, P(up), log return that came of it) of the newest decisions on bars.
+
+        In time order; what has no probability or no outcome yet is left out.
+        """
+        one, came = decisions.c, outcomes.c
+        query = (
+            select(one.as_of, one.prob_up, came.log_return)
+            .join(outcomes, (came.as_of == one.as_of) & (came.world == one.world))
+            .where(
+                one.world == self._world, one.symbol == symbol, one.timeframe == timeframe,
+                one.horizon_bars == horizon_bars, one.origin != "on_demand",
+                one.prob_up.is_not(None), came.symbol == symbol, came.timeframe == timeframe,
+                came.horizon_bars == horizon_bars,
+            )
+            .order_by(one.as_of.desc())
+            .limit(limit)
+        )  # fmt: skip
+        with read(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return [(as_of, p_up, moved) for as_of, p_up, moved in reversed(rows)]
 
     def orders(
         self, *, limit: int = 100, before_seq: int | None = None, **where: Any

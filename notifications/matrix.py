@@ -39,6 +39,8 @@ def topic_of(event: Event) -> Topic | None:
         return "no_trade" if event.body.get("decision") == "NO_TRADE" else "signal"
     if event.kind in _QUIET:
         return None
+    if event.kind == "job" and event.level == "error":
+        return "error"
     for topic in TOPICS:
         if event.kind == topic and topic in _SAME:
             return topic

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import structlog
+from sqlalchemy import Engine
 
 from domain.errors import ConclaveError, ServiceUnreachable
 from domain.trading import Event
@@ -27,6 +28,7 @@ from serving.bot.acting import Acting
 from serving.bot.commands import Answering
 from serving.bot.confirming import Confirmations
 from serving.bot.facts import Facts
+from serving.bot.job_watch import JOBS_WORLD, JobWatch
 from serving.bot.listening import Listening
 from serving.bot.watching import Watching
 from serving.control import LEASE_TTL_MS
@@ -121,11 +123,15 @@ class Notifier:
         return time.monotonic() - self._renewed < LEASE_TTL_MS / 1000.0 - 1.0
 
     async def _take_lease(self) -> bool:
+        waiting = False
         while not self.leave.is_set():
             try:
                 if self.lease.acquire({"pid": os.getpid()}):
                     self._renewed = time.monotonic()
                     return True
+                if not waiting:
+                    waiting = True
+                    log.info("another_notifier_runs", holder=self.lease.holder())
             except ConclaveError as error:
                 log.info("lease_waits", why=str(error))
             await self.relay.sleep(0.5)
@@ -181,6 +187,70 @@ class Notifier:
 _SIMULATED = "Simulated market: no figure says anything about a real one."
 
 
+def relay_of(
+    engine: Engine, settings: Settings, world: str, nap: Callable[[float], Awaitable[None]]
+) -> Relay:
+    """Wire a relay of one world's events to the chat of the settings.
+
+    Raises
+    ------
+    ServiceUnreachable : if there is no bot or no chat to write to.
+    """
+    notify = settings.notify
+    token, chat = notify.telegram_bot_token, notify.telegram_chat_id
+    if token is None or chat is None:
+        raise ServiceUnreachable("telegram", "has no bot or no chat")
+    set_defaults(PTB_TIMEDELTA="true")  # else the library warns of itself at every 429
+    line = make_line(
+        token.get_secret_value(), notify.telegram_api,
+        Pace(rates_of(settings), time.monotonic, asyncio.sleep),
+        timeout_s=notify.telegram_timeout_s,
+        environment_proxies=notify.telegram_api.startswith("https://"),
+    )  # fmt: skip
+    return Relay(
+        EventLog(engine, world), SqlOutbox(engine, world), Cursor(SqlSnapshots(engine, world)),
+        line, chat, matrix_of(settings), SystemClock(), nap, Patience(notify.telegram_retry_max_s),
+    )  # fmt: skip
+
+
+def rates_of(settings: Settings) -> Rates:
+    """Return how fast messages may go."""
+    notify = settings.notify
+    return Rates(notify.telegram_per_second, notify.telegram_group_per_minute / 60.0)
+
+
+def job_watch(engine: Engine, relay: Relay) -> JobWatch:
+    """Wire who tells jobs."""
+    return JobWatch(relay, Jobs(engine), SqlSnapshots(engine, JOBS_WORLD))
+
+
+def begin_jobs(engine: Engine) -> None:
+    """Note where the jobs stand, unless they were told before."""
+    JobWatch.start(Jobs(engine), SqlSnapshots(engine, JOBS_WORLD))
+
+
+async def tell_jobs(settings: Settings, seconds: float) -> None:
+    """Tell the jobs that began or ended, for so long at most, if no notifier runs that will."""
+    engine, leave = open_storage(settings), asyncio.Event()
+    lease = Lease(engine, LEASE, _owner(), LEASE_TTL_MS, SystemClock())
+    if not lease.acquire({"pid": os.getpid()}):
+        return
+    relay = relay_of(engine, settings, JOBS_WORLD, napping(leave))
+    try:
+        job_watch(engine, relay).look()
+        delivering = asyncio.create_task(relay.deliver(leave))
+        await asyncio.wait({delivering}, timeout=seconds)
+        leave.set()
+        await asyncio.wait({delivering}, timeout=settings.notify.telegram_timeout_s)
+    finally:
+        await relay.line.close()
+        lease.release()
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
 def build_notifier(plan: RunPlan, settings: Settings) -> Notifier:
     """Wire the notifier of a run.
 
@@ -189,27 +259,21 @@ def build_notifier(plan: RunPlan, settings: Settings) -> Notifier:
     ServiceUnreachable : if there is no bot or no chat to write to.
     """
     notify, engine = settings.notify, open_storage(settings)
-    token, chat = notify.telegram_bot_token, notify.telegram_chat_id
-    if token is None or chat is None:
-        raise ServiceUnreachable("telegram", "has no bot or no chat")
-    set_defaults(PTB_TIMEDELTA="true")  # else the library warns of itself at every 429
     clock, leave = SystemClock(), asyncio.Event()
     nap = napping(leave)
-    rates = Rates(notify.telegram_per_second, notify.telegram_group_per_minute / 60.0)
-    line = make_line(
-        token.get_secret_value(), notify.telegram_api, Pace(rates, time.monotonic, asyncio.sleep),
-        timeout_s=notify.telegram_timeout_s,
-        environment_proxies=notify.telegram_api.startswith("https://"),
-    )  # fmt: skip
-    snapshots = SqlSnapshots(engine, plan.world)
-    relay = Relay(
-        EventLog(engine, plan.world), SqlOutbox(engine, plan.world), Cursor(snapshots), line, chat,
-        matrix_of(settings), clock, nap, Patience(notify.telegram_retry_max_s),
-    )  # fmt: skip
+    relay = relay_of(engine, settings, plan.world, nap)
+    line, chat, snapshots = relay.line, relay.chat, relay.cursor.snapshots
     facts = Facts(reading_service(plan, settings), settings, CURRENCY)
     ledger = SqlLedger(engine, plan.world)
     watching = Watching(
-        facts, relay, ledger, Jobs(engine), clock, notify.daily_hour, time.monotonic, nap
+        facts,
+        relay,
+        ledger,
+        job_watch(engine, relay),
+        clock,
+        notify.daily_hour,
+        time.monotonic,
+        nap,
     )
     confirmations = Confirmations(notify.telegram_confirm_s, time.monotonic)
     acting = Acting(facts, confirmations, Audit(engine), clock, _nothing)
@@ -218,10 +282,9 @@ def build_notifier(plan: RunPlan, settings: Settings) -> Notifier:
     listening = Listening(
         line, access, answering, snapshots, nap, Patience(notify.telegram_retry_max_s)
     )
-    owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     notifier = Notifier(
         plan, settings, line, relay, listening, watching,
-        Lease(engine, LEASE, owner, LEASE_TTL_MS, clock), leave,
+        Lease(engine, LEASE, _owner(), LEASE_TTL_MS, clock), leave,
     )  # fmt: skip
     relay.allowed = notifier.fresh
     acting.reload = lambda: _reload(notifier)
@@ -247,9 +310,7 @@ async def _reload(notifier: Notifier) -> str:
     notifier.listening.access = Access.of(notifier.relay.chat, notify.telegram_chats)
     notifier.watching.daily_hour = notify.daily_hour
     notifier.listening.answering.acting.confirmations.seconds = notify.telegram_confirm_s
-    notifier.relay.line.pace.rates = Rates(
-        notify.telegram_per_second, notify.telegram_group_per_minute / 60.0
-    )
+    notifier.relay.line.pace.rates = rates_of(fresh)
     notifier.listening.answering.facts.settings = fresh
     notifier.settings = fresh
     later = [

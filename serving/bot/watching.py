@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from domain.canonical import plain, short_hash
+from domain.canonical import short_hash
 from domain.decision import Decision
 from domain.errors import ConclaveError
 from domain.ports import Clock
@@ -19,15 +19,15 @@ from domain.trading import EquityMark, Event
 from notifications.figures import percent
 from notifications.relay import SNAPSHOT, Relay
 from serving.bot.facts import Facts
+from serving.bot.job_watch import JobWatch
 from serving.earnings import Earned, closed_trades
-from storage.jobs import Job, Jobs
 from storage.ledger import SqlLedger
 from storage.views import cost_days
 
 log = structlog.get_logger("watching")
 
 HOUR_MS = 3_600_000
-_DAY, _JOBS = "day", "jobs"
+_DAY = "day"
 _PATIENCE = 3  # looks in a row before trouble counts as trouble
 _PAGE = 500
 
@@ -45,7 +45,7 @@ class Watching:
     facts: Facts
     relay: Relay
     ledger: SqlLedger
-    jobs: Jobs
+    jobs: JobWatch
     clock: Clock
     daily_hour: int
     monotonic: Callable[[], float]
@@ -70,7 +70,7 @@ class Watching:
 
     def look(self) -> None:
         """Look once."""
-        self.look_at_jobs()
+        self.jobs.look()
         if self.monotonic() - (self._since or 0.0) > self.grace_s:
             self.look_at_health()
         self.look_at_days()
@@ -95,39 +95,6 @@ class Watching:
     def _tell(self, kind: str, body: dict[str, Any], level: Any = "info", key: str = "") -> None:
         at = self.clock.now()
         self.relay.notify(Event(kind, at, body, level), key or f"{kind} {at} {short_hash(body, 8)}")
-
-    # Jobs
-
-    def look_at_jobs(self) -> None:
-        """Tell that a job began, and how it ended."""
-        saved = self.relay.cursor.snapshots.latest(SNAPSHOT, _JOBS)
-        if saved is None:  # what is past is not told
-            newest = self.jobs.list(limit=1)
-            known: dict[str, Any] = {"last": newest[0].id if newest else 0, "open": []}
-        else:
-            known = saved[1]
-        watched = [self.jobs.get(number) for number in known["open"]]
-        fresh = [job for job in self.jobs.list(limit=_PAGE) if job.id > known["last"]][::-1]
-        for job in (*watched, *fresh):
-            self._job(job)
-        still = [job.id for job in (*watched, *fresh) if job.state in ("queued", "running")]
-        last = max([known["last"], *(job.id for job in fresh)])
-        body = {"last": last, "open": still}
-        if saved is None or body != known:
-            self.relay.cursor.snapshots.save(SNAPSHOT, _JOBS, 0, body)
-
-    def _job(self, job: Job) -> None:
-        if job.state == "queued":
-            return
-        figures = {**job.body, **job.result}
-        why = str(figures.pop("error", "") or figures.pop("why", ""))
-        if job.state != "running":
-            figures["seconds"] = round((job.updated_at - job.created_at) / 1000.0, 1)
-        plainly = {k: v for k, v in plain(figures).items() if not isinstance(v, dict | list)}
-        body = {"name": job.kind, "state": job.state, "why": why, "figures": plainly}
-        level = "error" if job.state == "failed" else "info"
-        at = job.created_at if job.state == "running" else job.updated_at
-        self.relay.notify(Event("job", at, body, level), f"job {job.id} {job.state}")  # type: ignore[arg-type]
 
     # The day
 

@@ -1,0 +1,155 @@
+"""The notifier as a process: killed in the middle, started again, told to leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from domain.trading import Event
+from serving.plan import RunPlan
+from storage.engine import open_database, sqlite_url
+from storage.events import EventLog
+from storage.migrate import upgrade
+from storage.outbox import SqlOutbox
+from tests.bot_api import TOKEN, BotApi, Fault, serve
+
+ROOT = Path(__file__).resolve().parents[2]
+START = 1_735_689_600_000
+WORLD = "demo-7"
+
+
+@pytest.fixture
+def api() -> Iterator[BotApi]:
+    with serve(BotApi()) as running:
+        yield running
+
+
+class Scene:
+    """A VAR_DIR with a plan and a ledger, and notifiers that work on it."""
+
+    def __init__(self, folder: Path, api: BotApi, **settings: str) -> None:
+        self.var, self.api, self.settings = folder, api, settings
+        engine = open_database(sqlite_url(folder / "ledger.db"))
+        upgrade(engine)
+        self.log, self.outbox = EventLog(engine, WORLD), SqlOutbox(engine, WORLD)
+        self.plan = RunPlan("demo", WORLD, "demo", 60.0, local=True, pid=1).save(folder)
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def tell(self, numbers: range) -> None:
+        events = [
+            Event("risk", START + n * 1000, {"kind": "external", "why": f"number {n:04d}"})
+            for n in numbers
+        ]
+        self.log.extend(events)
+
+    def notifier(self) -> subprocess.Popen[bytes]:
+        env = {
+            **os.environ, "VAR_DIR": str(self.var), "PYTHONPATH": str(ROOT),
+            "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42",
+            "CONCLAVE_NOTIFY__TELEGRAM_API": self.api.url,
+            "CONCLAVE_NOTIFY__TELEGRAM_PER_SECOND": "25",
+            "CONCLAVE_NOTIFY__TELEGRAM_TIMEOUT_S": "60", **self.settings,
+        }  # fmt: skip
+        command = [sys.executable, "-m", "serving.notifier_process", str(self.plan),
+                   "--parent", str(os.getpid())]  # fmt: skip
+        process = subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE)
+        self.started.append(process)
+        return process
+
+    def numbers(self) -> list[int]:
+        texts = [text for text in self.api.texts() if "number " in text]
+        return [int(text.split("number ")[1][:4]) for text in texts]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, api: BotApi) -> Iterator[Scene]:
+    scene = Scene(tmp_path, api)
+    yield scene
+    for process in scene.started:
+        process.kill()
+        process.wait(10)
+
+
+def test_notifier_when_killed_before_the_answer_then_that_message_alone_comes_again_and_says_so(
+    scene: Scene, api: BotApi
+) -> None:
+    first = scene.notifier()
+    api.until(lambda: any("at work" in text for text in api.texts()), 60, "start")
+    scene.tell(range(40))
+    api.until(lambda: len(scene.numbers()) >= 15, 30, "half of them")
+    api.faults.append(Fault("hang", times=1, taken=True))  # it arrives, the answer does not
+    api.until(lambda: not api.faults[0].times, 10, "message without an answer")
+    first.send_signal(signal.SIGKILL)
+    first.wait(10)
+    lost = scene.numbers()[-1]
+    scene.notifier()
+    api.until(lambda: scene.numbers()[-1:] == [39], 60, "rest")
+    assert scene.numbers() == [*range(lost + 1), *range(lost, 40)]
+    again = [text for text in api.texts() if "Sent again" in text]
+    assert len(again) == 1
+    assert f"number {lost:04d}" in again[0]
+    assert sum("at work" in text for text in api.texts()) == 1  # the same run starts once
+
+
+def test_notifier_when_killed_between_messages_then_nothing_is_lost_or_out_of_order(
+    scene: Scene, api: BotApi
+) -> None:
+    first = scene.notifier()
+    api.until(lambda: any("at work" in text for text in api.texts()), 60, "start")
+    scene.tell(range(60))
+    api.until(lambda: len(scene.numbers()) >= 20, 30, "some of them")
+    first.send_signal(signal.SIGKILL)
+    first.wait(10)
+    scene.tell(range(60, 80))  # the desk goes on
+    scene.notifier()
+    api.until(lambda: scene.numbers()[-1:] == [79], 60, "rest")
+    repeats = sum("Sent again" in text for text in api.texts())
+    assert sorted(set(scene.numbers())) == list(range(80))
+    assert scene.numbers() == sorted(scene.numbers())
+    assert len(scene.numbers()) == 80 + repeats
+    assert repeats <= 1
+
+
+def test_notifier_when_told_to_leave_then_it_says_goodbye_and_delivers_what_waits(
+    scene: Scene, api: BotApi
+) -> None:
+    process = scene.notifier()
+    api.until(lambda: any("at work" in text for text in api.texts()), 60, "start")
+    scene.tell(range(10))
+    process.terminate()
+    assert process.wait(20) == 0
+    assert scene.numbers() == list(range(10))
+    assert "has stopped" in api.texts()[-1]
+    assert scene.outbox.pending() == []
+
+
+def test_notifier_when_a_second_one_is_started_then_only_one_of_them_sends(
+    scene: Scene, api: BotApi
+) -> None:
+    scene.notifier()
+    api.until(lambda: any("at work" in text for text in api.texts()), 60, "start")
+    second = scene.notifier()
+    written = scene.var / "logs" / "notifier.jsonl"
+    api.until(lambda: "another_notifier_runs" in written.read_text(), 30, "second one")
+    scene.tell(range(30))
+    api.until(lambda: len(scene.numbers()) >= 30, 30, "all of them")
+    second.terminate()
+    assert second.wait(20) == 0
+    assert scene.numbers() == list(range(30))
+
+
+def test_notifier_when_the_settings_are_refused_then_it_ends_as_a_usage_error(
+    tmp_path: Path, api: BotApi
+) -> None:
+    scene = Scene(tmp_path, api, CONCLAVE_NOTIFY__TELL_FILL="loud")
+    process = scene.notifier()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert b"notify.tell_fill" in told
+    assert api.calls == []

@@ -98,6 +98,8 @@ def price(sheet: _Sheet, data: Data) -> None:
     _levels(sheet, above, data)
     _trades(sheet, above, data["trades"])
     _sides(sheet, above, data["decisions"], bars, int(data["step_ms"]))
+    low, high = above.get_ylim()
+    above.set_ylim(low, high + 0.07 * (high - low))  # room for the legend
     above.axhline(last, color=sheet.theme.dim, lw=0.9, ls=":")
     _odds(sheet, below, data["decisions"])
     end = _at(int(bars[-1][0]) + int(data["step_ms"]))

@@ -238,7 +238,7 @@ def _daily(event: Event) -> Note:
     unit = str(body["currency"])
     pnl = float(body["pnl"])
     mood = "📈" if pnl > 0 else "📉" if pnl < 0 else "📊"
-    counts = ", ".join(f"{n} {words(k)}" for k, n in body["decisions"].items())
+    counts = ", ".join(f"{n} {k}" for k, n in body["decisions"].items())
     costs = [(name, fixed(amount, 2)) for name, amount in body["costs"].items()]
     root = body["root"]
     won = f"{body['wins']} won" if body["trades"] else "none"
@@ -251,7 +251,8 @@ def _daily(event: Event) -> Note:
         f"{body['trades']} closed trades ({won}), "
         f"{fixed(body['closed_pnl'], 2, sign=True, unit=unit)}",
         f"Decisions: {escape(counts or 'none')}",
-        f"Risk mode {escape(body['mode'])}, {body['open']} open positions",
+        f"Risk mode {escape(body['mode'])}, {body['open']} open "
+        f"position{'' if body['open'] == 1 else 's'}",
         table(costs, ("cost", unit)) if costs else "",
         f"Ledger: {root['seq']:,d} rows, root {code(root['hash'])}",
     )

@@ -66,12 +66,12 @@ def positions(account: Body | None) -> str:
 
 
 def _position(one: Body) -> str:
-    qty, entry, mark = (float(one[name] or 0) for name in ("qty", "entry", "mark"))
+    qty, entry, mark = (float(one[name] or 0) for name in ("qty", "entry_price", "mark"))
     open_pnl = qty * (mark - entry) if one["mark"] is not None else None
     icon = "🟢" if one["side"] == "LONG" else "🔴"
     return lines(
         f"{icon} {bold(one['side'])} {plain_number(abs(qty))} {escape(one['symbol'])} at "
-        f"{price(one['entry'])}, now {price(one['mark'])}",
+        f"{price(one['entry_price'])}, now {price(one['mark'])}",
         f"   open {fixed(open_pnl, 2, sign=True)} before costs, until {when(one['horizon_due'])}",
     )
 

@@ -9,12 +9,16 @@ from typing import Literal, get_args
 from domain.trading import Event
 
 Topic = Literal[
-    "system", "job", "error", "metrics", "signal", "no_trade", "fill", "trade", "risk", "journal",
-    "drift", "daily",
+    "system", "job", "error", "metrics", "signal", "no_trade", "fill", "trade", "refusal", "risk",
+    "journal", "drift", "daily",
 ]  # fmt: skip
 Loudness = Literal["on", "silent", "off"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
-_SAME = frozenset(TOPICS) - {"signal", "no_trade"}  # kinds of events that are topics by name
+_SAME = frozenset(TOPICS) - {
+    "signal",
+    "no_trade",
+    "refusal",
+}  # kinds of events that are topics by name
 _QUIET = frozenset({"session"})  # terms of a session, for programs
 
 
@@ -39,6 +43,8 @@ def topic_of(event: Event) -> Topic | None:
         return "no_trade" if event.body.get("decision") == "NO_TRADE" else "signal"
     if event.kind in _QUIET:
         return None
+    if event.kind == "risk" and "rule" in event.body:
+        return "refusal"
     if event.kind == "job" and event.level == "error":
         return "error"
     for topic in TOPICS:

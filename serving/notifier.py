@@ -70,6 +70,7 @@ def matrix_of(settings: Settings) -> Matrix:
         "no_trade": notify.tell_no_trade,
         "fill": notify.tell_fill,
         "trade": notify.tell_trade,
+        "refusal": notify.tell_refusal,
         "risk": notify.tell_risk,
         "journal": notify.tell_journal,
         "drift": notify.tell_drift,

@@ -14,11 +14,7 @@ Topic = Literal[
 ]  # fmt: skip
 Loudness = Literal["on", "silent", "off"]
 TOPICS: tuple[Topic, ...] = get_args(Topic)
-_SAME = frozenset(TOPICS) - {
-    "signal",
-    "no_trade",
-    "refusal",
-}  # kinds of events that are topics by name
+_SAME = frozenset(TOPICS) - {"signal", "no_trade", "refusal"}  # these are kinds of events, too
 _QUIET = frozenset({"session"})  # terms of a session, for programs
 
 

@@ -77,20 +77,27 @@ TABLES: dict[str, Told] = {
         "**Symbol**: the symbols that are watched", f"`storage.symbols`; {_YET}", "whoever watches",
     ),
     "outbox": Told(
-        "messages on their way out, once per key", f"`storage.outbox`; {_YET}", "notifications",
+        "messages on their way out, once per key; sent ones are pruned", "notifier", "notifier",
     ),
-    "inbox": Told("requests to the desk, and its answers", "API, command line", _DESK),
-    "jobs": Told("long work that was asked for", f"`storage.jobs`; {_YET}", "workers, API"),
-    "leases": Told("who is the one desk", "desk, `signal --local`, `run-inference`", "everybody"),
+    "inbox": Told("requests to the desk, and its answers", "API, command line, Telegram", _DESK),
+    "jobs": Told(
+        "long work and what came of it", "`train`, `run-inference` where a bot is set up",
+        "notifier",
+    ),
+    "leases": Told(
+        "who is the one desk, and the one notifier", "desk, notifier, `signal --local`, "
+        "`run-inference`", "everybody",
+    ),
     "snapshots": Told(
-        "saved folds and views, the last three; can be made anew from the ledger", _DESK,
-        "desk on restart, API",
+        "saved folds and views, the last three, which can be made anew from the ledger; how far "
+        "the notifier came", "desk, notifier", "desk on restart, API, notifier",
     ),
     "proposals": Told(
         "suggested changes that a person decides on", "monitor, reconciliation, assertions", "API",
     ),
     "audit": Told(
-        "who did what through API or command line", f"`storage.audit`; {_YET}", "people",
+        "who did what through Telegram, or decided a proposal", "notifier, API, command line",
+        "people",
     ),
     "learned_patterns": Told(
         "**LearnedPattern**: what the council had learned of each agent, once an hour of market "

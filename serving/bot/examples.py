@@ -304,7 +304,7 @@ def answers(commands: list[tuple[str, str, str]]) -> dict[str, Note]:
 # Pictures
 
 
-def _wave(n: int) -> float:
+def _wave(n: float) -> float:
     return math.sin(n / 9.0) + 0.55 * math.sin(n / 3.7 + 1.0) + 0.3 * math.sin(n * 1.7)
 
 

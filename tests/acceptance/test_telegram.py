@@ -78,7 +78,8 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
     with serve(BotApi(chats={OPERATOR, VIEWER, GROUP, STRANGER, TOLD})) as api:
         env = {
             "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": str(TOLD),
-            "CONCLAVE_NOTIFY__TELEGRAM_CHATS": f"{OPERATOR}:operator,{VIEWER}:viewer,{GROUP}:viewer",
+            "CONCLAVE_NOTIFY__TELEGRAM_CHATS": f"{OPERATOR}:operator,{VIEWER}:viewer,"
+            f"{GROUP}:viewer",
             "CONCLAVE_NOTIFY__TELEGRAM_API": api.url,
             "CONCLAVE_NOTIFY__TELEGRAM_PER_SECOND": "30",
             "CONCLAVE_NOTIFY__TELEGRAM_GROUP_PER_MINUTE": "1800",

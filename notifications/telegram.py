@@ -43,6 +43,7 @@ _NO_PREVIEW = LinkPreviewOptions(is_disabled=True)  # a text must not make Teleg
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _BACKOFF = (1.0, 2.0, 4.0)
 _TRIES = 3
+_LONGEST_WAIT = 30.0  # seconds; nobody waits longer for an answer
 
 Outcome = Literal["sent", "later", "unknown", "refused"]
 
@@ -86,7 +87,7 @@ class Line:
             reply = await send()
         except TelegramError as error:
             failed = judge(error)
-            if failed.wait_s is not None:
+            if failed.wait_s is not None and isinstance(error, RetryAfter):
                 self.pace.hold(chat, failed.wait_s)
             return failed
         return Sent("sent", reply.message_id if isinstance(reply, Message) else None)
@@ -268,7 +269,7 @@ async def _in_parts(
 async def _patiently(line: Line, send: Callable[[], Awaitable[Sent]]) -> Sent:
     for pause in _BACKOFF[: _TRIES - 1]:
         done = await send()
-        if done.outcome != "later":
+        if done.outcome != "later" or (done.wait_s or 0.0) > _LONGEST_WAIT:
             return done
         if done.wait_s is None:  # else the pace waits
             await line.pace.sleep(pause)

@@ -19,6 +19,7 @@ from serving.processes import TEMPORARY, Backoff, spawn, stop
 log = structlog.get_logger("supervisor")
 
 STOP_SECONDS = 20.0
+NOTIFIER_SECONDS = 8.0  # of these
 TEMPORARY_SECONDS = 1.0
 FINISHED = 0  # a child that ends with this is done, not broken
 REFUSED = (2, 3)  # usage, settings, data: trying again would not help
@@ -48,7 +49,7 @@ class Supervisor:
     Parameters
     ----------
     say : shows one line to the person at the terminal.
-    notifies : whether the notifier runs too. It ends last, so that the desk's end is told.
+    notifies : whether the notifier runs too. It ends after the desk, whose end it tells.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Supervisor:
         self.notifier = Child("notifier", "serving.notifier_process", logs_dir / "notifier.log")
         self._children = [self.desk] if plan.local else [self.ray, self.desk]
         if notifies:
-            self._children.insert(0, self.notifier)
+            self._children.insert(-1, self.notifier)
         self.leave = threading.Event()
 
     def install_signals(self) -> None:
@@ -94,11 +95,12 @@ class Supervisor:
             self.stop()
 
     def stop(self) -> None:
-        """End every child within :data:`STOP_SECONDS`, the desk first, the notifier last."""
+        """End every child within :data:`STOP_SECONDS`, the desk first, then the notifier."""
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(self._children):
             if child.process is not None:
-                stop(child.process, max(1.0, deadline - time.monotonic()))
+                most = NOTIFIER_SECONDS if child is self.notifier else STOP_SECONDS
+                stop(child.process, min(most, max(1.0, deadline - time.monotonic())))
 
     def _desk_result(self) -> int | None:
         process = self.desk.process

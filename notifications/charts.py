@@ -136,7 +136,7 @@ def equity(sheet: _Sheet, data: Data) -> None:
     fall = [100.0 * (v / h - 1.0) if h else 0.0 for v, h in zip(value, high, strict=True)]
     below.fill_between(at, fall, 0.0, color=theme.down, alpha=0.35, lw=0)
     below.plot(at, fall, color=theme.down, lw=1.6)
-    below.set_ylim(min(-1.0, min(fall) * 1.25), 0.0)
+    below.set_ylim(min(-0.1, min(fall) * 1.4), 0.0)
     below.set_ylabel("below its high, %")
     above.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
     below.yaxis.set_major_locator(MaxNLocator(4))
@@ -176,10 +176,8 @@ def calibration(sheet: _Sheet, data: Data) -> None:
     good = [
         theme.line if a <= s <= b else theme.warn for s, a, b in zip(seen, low, high, strict=True)
     ]
-    above.scatter(
-        said, seen, color=good, s=90, zorder=3, edgecolors=theme.back, linewidths=1.4,
-        label="observed",
-    )  # fmt: skip
+    above.scatter(said, seen, color=good, s=90, zorder=3, edgecolors=theme.back, linewidths=1.4)
+    above.plot([], [], "o", color=theme.line, ms=9, label="observed")
     above.set_ylim(*up)
     above.set_ylabel("how often it went up")
     above.text(
@@ -319,7 +317,7 @@ def _sides(
         ]
         x = [_at(int(bar[0]) + step // 2) for bar in found]
         y = [bar[3] - gap if side == "LONG" else bar[2] + gap for bar in found]
-        axes.scatter(x, y, marker=mark, color=color, s=70, zorder=5, edgecolors=sheet.theme.back)
+        axes.scatter(x, y, marker=mark, color=color, s=56, zorder=5, edgecolors=sheet.theme.back)
     handles = [
         Line2D([], [], ls="", marker="^", color=sheet.theme.up, ms=8, label="LONG"),
         Line2D([], [], ls="", marker="v", color=sheet.theme.down, ms=8, label="SHORT"),

@@ -28,6 +28,7 @@ _ARROW = {"LONG": "🟢", "SHORT": "🔴", "NO_TRADE": "⚪"}
 _LEVEL = {"info": "ℹ️", "warning": "⚠️", "error": "🛑"}
 _LONGEST = 1500  # characters of one foreign text
 _SHOWN = 40  # figures of a list
+_FELT = 5e-5  # logit; less reads 0.0000
 
 
 def note_of(event: Event) -> Note:
@@ -69,7 +70,7 @@ def _decision(event: Event) -> Note:
     head = f"{_ARROW.get(action, '⚪')} {title} {escape(body['timeframe'])}"
     marks = [body["source"], *(["degraded"] if body["degraded"] else [])]
     needed = body["break_even_prob"]
-    odds = f"P(up) {chance(body['prob_up'])}, confidence {chance(body['confidence'])}"
+    odds = f"{_odds(action, body['prob_up'])}, confidence {chance(body['confidence'])}"
     if needed is not None:
         odds += f", break-even {chance(needed)}"
     steps = body["horizon_steps"]
@@ -94,9 +95,17 @@ def _decision(event: Event) -> Note:
     return Note(html, _buttons_for(body["id"], symbol))
 
 
+def _odds(action: str, p_up: float | None) -> str:
+    """The probability of the side taken, which is what the break-even is held against."""
+    if action == "SHORT" and p_up is not None:
+        return f"P(down) {chance(1.0 - p_up)}"
+    return f"P(up) {chance(p_up)}"
+
+
 def _votes(body: Body) -> str:
     """The agents by what they moved, with weight and word."""
     parts = {k: float(v) for k, v in body["contributions"].items() if k in body["weights"]}
+    parts = {k: v for k, v in parts.items() if abs(v) >= _FELT}
     ranked = sorted(parts.items(), key=lambda part: -abs(part[1]))[:4]
     rows = [(name, percent(body["weights"][name], 0), f"{part:+.4f}") for name, part in ranked]
     absent = ", ".join(f"{k} ({words(v)})" for k, v in sorted(body["absent"].items()))

@@ -300,7 +300,7 @@ def logs(found: Sequence[Body]) -> str:
         return "No such line."
     return lines(
         *(
-            f"{code(str(one.get('timestamp', ''))[:19])} {escape(one.get('level', ''))} "
+            f"{code(str(one.get('ts', ''))[:19])} {escape(one.get('level', ''))} "
             f"{bold(one.get('event', ''))} {escape(cut(_rest(one), 300))}"
             for one in found
         )
@@ -308,7 +308,7 @@ def logs(found: Sequence[Body]) -> str:
 
 
 def _rest(one: Body) -> str:
-    hidden = ("timestamp", "level", "event", "process", "logger")
+    hidden = ("ts", "level", "event", "process", "logger")
     return " ".join(f"{name}={value}" for name, value in one.items() if name not in hidden)
 
 

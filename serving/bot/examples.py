@@ -285,7 +285,7 @@ def answers(commands: list[tuple[str, str, str]]) -> dict[str, Note]:
             "notify": {"telegram_bot_token": "***", "telegram_chat_id": "42", "tell_fill": "off"},
         }, "Settings that differ from their default"),
         "/logs desk 1": replies.logs([{
-            "timestamp": iso(AT), "level": "warning", "event": "request_refused", "kind": "arm",
+            "ts": iso(AT), "level": "warning", "event": "request_refused", "kind": "arm",
             "error": "arm: the file KILL in VAR_DIR still says kill",
         }]),
         "/health": replies.health(_health()),

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from domain.trading import Event
-from serving.plan import RunPlan
+from serving.plan import RunPlan, load_plan
+from serving.supervisor import Supervisor
 from storage.engine import open_database, sqlite_url
 from storage.events import EventLog
 from storage.migrate import upgrade
@@ -38,7 +40,9 @@ class Scene:
         engine = open_database(sqlite_url(folder / "ledger.db"))
         upgrade(engine)
         self.log, self.outbox = EventLog(engine, WORLD), SqlOutbox(engine, WORLD)
-        self.plan = RunPlan("demo", WORLD, "demo", 60.0, local=True, pid=1).save(folder)
+        self.plan = RunPlan("demo", WORLD, "demo", 60.0, local=True, pid=1, warm_up_days=1).save(
+            folder
+        )
         self.started: list[subprocess.Popen[bytes]] = []
 
     def tell(self, numbers: range) -> None:
@@ -48,17 +52,19 @@ class Scene:
         ]
         self.log.extend(events)
 
-    def notifier(self) -> subprocess.Popen[bytes]:
-        env = {
+    def env(self) -> dict[str, str]:
+        return {
             **os.environ, "VAR_DIR": str(self.var), "PYTHONPATH": str(ROOT),
             "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42",
             "CONCLAVE_NOTIFY__TELEGRAM_API": self.api.url,
             "CONCLAVE_NOTIFY__TELEGRAM_PER_SECOND": "25",
             "CONCLAVE_NOTIFY__TELEGRAM_TIMEOUT_S": "60", **self.settings,
         }  # fmt: skip
+
+    def notifier(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "serving.notifier_process", str(self.plan),
                    "--parent", str(os.getpid())]  # fmt: skip
-        process = subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, env=self.env(), cwd=ROOT, stderr=subprocess.PIPE)
         self.started.append(process)
         return process
 
@@ -153,3 +159,49 @@ def test_notifier_when_the_settings_are_refused_then_it_ends_as_a_usage_error(
     assert process.returncode == 2
     assert b"notify.tell_fill" in told
     assert api.calls == []
+
+
+def test_supervisor_when_the_notifier_dies_then_it_is_restarted_and_the_desk_goes_on(
+    scene: Scene, api: BotApi
+) -> None:
+    said: list[str] = []
+    env = {**scene.env(), "CONCLAVE_MODELS__AGENTS": "climatology,technical"}
+    plan = load_plan(scene.plan)
+    supervisor = Supervisor(plan, scene.plan, scene.var / "logs", env, said.append, notifies=True)
+    running = threading.Thread(target=supervisor.run, args=(lambda: None,))
+    running.start()
+    try:
+        api.until(lambda: any("at work" in text for text in api.texts()), 60, "start")
+        first = supervisor.notifier.process
+        assert first is not None
+        first.kill()
+        api.until(lambda: supervisor.notifier.process is not first, 30, "restart")
+        assert "notifier ended with -9" in said[0]
+        scene.tell(range(5))
+        api.until(lambda: scene.numbers() == list(range(5)), 60, "messages after the restart")
+        assert supervisor.desk.running
+    finally:
+        supervisor.leave.set()
+        running.join(60)
+    assert "has stopped" in api.texts()[-1]
+
+
+def test_supervisor_when_the_notifier_is_refused_then_it_says_so_once_and_the_desk_goes_on(
+    scene: Scene, api: BotApi
+) -> None:
+    said: list[str] = []
+    env = {**scene.env(), "CONCLAVE_MODELS__AGENTS": "climatology,technical"}
+    supervisor = Supervisor(
+        load_plan(scene.plan), scene.plan, scene.var / "logs", env, said.append, notifies=True
+    )
+    supervisor.notifier.module = "serving.cli"  # knows no such flags: ends as a usage error
+    running = threading.Thread(target=supervisor.run, args=(lambda: None,))
+    running.start()
+    try:
+        api.until(lambda: supervisor.notifier.gave_up, 60, "end")
+        assert said == [f"no messages: notifier ended with 2; see {supervisor.notifier.log}"]
+        api.until(lambda: supervisor.desk.running, 30, "desk")
+    finally:
+        supervisor.leave.set()
+        running.join(60)
+    assert len(said) == 1

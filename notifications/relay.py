@@ -18,52 +18,20 @@ import structlog
 from domain.errors import ConclaveError
 from domain.ports import Clock
 from domain.trading import Event
-from notifications.charts import draw
 from notifications.markup import CAPTION_LIMIT, Button, Note, Picture, Rows, split, units
 from notifications.matrix import Matrix
 from notifications.messages import note_of, unreadable
+from notifications.progress import Cursor, Patience
 from notifications.telegram import Line, Sent, html_once, photo_once
 from storage.events import EventLog
 from storage.outbox import OutboxItem, SqlOutbox
-from storage.snapshots import SqlSnapshots
 
 log = structlog.get_logger("relay")
 
 AGAIN = "↻ <i>Sent again: the answer to the first attempt was lost, it may have arrived.</i>\n"
-SNAPSHOT = "telegram"  # of how far the events were taken
-_CURSOR = "events"
 _BATCH = 200
 _KEPT = 5_000  # sent items: more than are taken in between two saved cursors
 _PRUNE_EVERY = 1_000
-
-
-@dataclass(slots=True)
-class Patience:
-    """1, 2, 4 … seconds between attempts, up to ``most``."""
-
-    most: float = 30.0
-    failures: int = 0
-
-    def next(self) -> float:
-        """Note a failure and return how long to wait."""
-        self.failures += 1
-        return float(min(self.most, 2.0 ** min(self.failures - 1, 16)))
-
-
-@dataclass(slots=True)
-class Cursor:
-    """The last event that was taken in; survives a restart."""
-
-    snapshots: SqlSnapshots
-
-    def get(self) -> int | None:
-        """Return it, None before the first start."""
-        found = self.snapshots.latest(SNAPSHOT, _CURSOR)
-        return None if found is None else int(found[1]["event"])
-
-    def set(self, event_id: int) -> None:
-        """Remember it."""
-        self.snapshots.save(SNAPSHOT, _CURSOR, 0, {"event": event_id})
 
 
 @dataclass(slots=True)
@@ -93,8 +61,7 @@ class Relay:
 
     def begin(self) -> None:
         """Start at the newest event, unless it was begun before: what is past is not told."""
-        if self.cursor.get() is None:
-            self.cursor.set(self.events.last_id())
+        self.cursor.begin(self.events.last_id())
 
     def notify(self, event: Event, key: str) -> bool:
         """Queue an event that is on no log; once per key. Returns whether it is new and told."""
@@ -171,6 +138,8 @@ class Relay:
         html = (AGAIN if again else "") + str(body["html"])
         if body["picture"] is None:
             return await html_once(self.line, self.chat, html, silent=silent, buttons=buttons)
+        from notifications.charts import draw  # Matplotlib takes its time to load
+
         try:
             png = await asyncio.to_thread(draw, body["picture"]["chart"], body["picture"]["data"])
         except (KeyError, ValueError, TypeError, IndexError) as error:

@@ -50,10 +50,10 @@ class _Note:
 
 
 def _begin(settings: Settings, kind: str, body: Mapping[str, Any], clock: Clock) -> _Note | None:
-    from serving.notifier import begin_jobs, wanted
-
-    if not wanted(settings):
+    if not settings.notify.wanted:
         return None
+    from serving.notifier import begin_jobs
+
     try:
         engine = open_database(settings.database_url())
         upgrade(engine)

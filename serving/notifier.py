@@ -6,12 +6,10 @@ import asyncio
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import structlog
 from sqlalchemy import Engine
@@ -20,7 +18,8 @@ from domain.errors import ConclaveError, ServiceUnreachable
 from domain.trading import Event
 from notifications.matrix import Loudness, Matrix, Topic
 from notifications.pacing import Pace, Rates
-from notifications.relay import Cursor, Patience, Relay
+from notifications.progress import Cursor, Patience
+from notifications.relay import Relay
 from notifications.telegram import Line, make_line
 from serving.bootstrap import open_storage, reading_service, settings_of
 from serving.bot.access import Access
@@ -48,14 +47,7 @@ log = structlog.get_logger("notifier")
 
 LEASE = "telegram"
 RENEW_SECONDS = 2.5
-START_SECONDS = 10.0
 LAST_WORDS_SECONDS = 5.0  # for what waits when the system is stopped
-
-
-def wanted(settings: Settings) -> bool:
-    """Return whether there is a bot and a chat to write to."""
-    notify = settings.notify
-    return notify.telegram_bot_token is not None and notify.telegram_chat_id is not None
 
 
 def matrix_of(settings: Settings) -> Matrix:
@@ -77,14 +69,6 @@ def matrix_of(settings: Settings) -> Matrix:
         "daily": notify.tell_daily,
     }
     return Matrix(of)
-
-
-def begin(plan: RunPlan, settings: Settings) -> None:
-    """Note where the events stand, unless messages were begun before: the past is not told."""
-    engine = open_storage(settings)
-    cursor = Cursor(SqlSnapshots(engine, plan.world))
-    if cursor.get() is None:
-        cursor.set(EventLog(engine, plan.world).last_id())
 
 
 @dataclass(slots=True)
@@ -341,47 +325,3 @@ def napping(leave: asyncio.Event) -> Callable[[float], Awaitable[None]]:
         waiting.cancel()
 
     return nap
-
-
-class Beside:
-    """The notifier in a thread with an event loop of its own, beside a desk in this process.
-
-    A picture takes a quarter of a second to draw; the desk's own loop must not wait for it.
-    """
-
-    def __init__(self, plan: RunPlan, settings: Settings) -> None:
-        self._plan, self._settings = plan, settings
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._notifier: Notifier | None = None
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="notifier", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Start it, if there is a bot."""
-        if wanted(self._settings):
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let it say its last words."""
-        if not self._thread.ident:
-            return
-        self._ready.wait(START_SECONDS)
-        if self._loop is not None and self._notifier is not None:
-            with suppress(RuntimeError):  # it has ended by itself
-                self._loop.call_soon_threadsafe(self._notifier.leave.set)
-        self._thread.join(LAST_WORDS_SECONDS + 2 * self._settings.notify.telegram_timeout_s)
-
-    def _work(self) -> None:
-        try:
-            asyncio.run(self._run())
-        except Exception as error:  # noqa: BLE001 - trading goes on without messages
-            log.error("notifier_ended", error=f"{type(error).__name__}: {error}")
-        finally:
-            self._ready.set()
-
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._notifier = build_notifier(self._plan, self._settings)
-        self._ready.set()
-        await self._notifier.run()

@@ -15,7 +15,9 @@ from rich.markup import escape
 
 from domain.errors import ServiceUnreachable
 from domain.trading import Event
+from notifications.progress import Cursor
 from serving.auth import token_of
+from serving.beside import Beside
 from serving.bootstrap import (
     DESK_LEASE,
     api_token,
@@ -26,7 +28,6 @@ from serving.bootstrap import (
 from serving.commands.common import err, out, settings_from
 from serving.control import LEASE_TTL_MS
 from serving.logs import start_logging
-from serving.notifier import Beside, begin, wanted
 from serving.plan import RunPlan
 from serving.planning import Wish, default_profile, make_plan, source_of
 from serving.processes import alive, choose_port, port_free
@@ -38,6 +39,7 @@ from serving.system import SystemClock, environment
 from storage.events import EventLog
 from storage.leases import Lease
 from storage.queries import Reader
+from storage.snapshots import SqlSnapshots
 
 log = structlog.get_logger("up")
 
@@ -59,8 +61,8 @@ def start(wish: Wish) -> int:
     path = plan.save(settings.data.var_dir)
     screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
     screen.open()
-    if wanted(settings):  # what happens from here on is told
-        begin(plan, settings)
+    if settings.notify.wanted:  # what happens from here on is told
+        Cursor(SqlSnapshots(engine, plan.world)).begin(screen.events.last_id())
     if plan.local:
         return asyncio.run(_local(plan, settings, screen))
     env = {**environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
@@ -70,7 +72,7 @@ def start(wish: Wish) -> int:
     if settings.serving.ha_proxy:
         env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     supervisor = Supervisor(
-        plan, path, settings.data.logs_dir, env, screen.say, notifies=wanted(settings)
+        plan, path, settings.data.logs_dir, env, screen.say, notifies=settings.notify.wanted
     )
     supervisor.install_signals()
     code = supervisor.run(screen.tick)

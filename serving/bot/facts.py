@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from serving.system import git_commit
 CHART_BARS = 96
 EQUITY_POINTS = 400
 _LOG_BYTES = 200_000
-VERSION = "0.1.0"
 
 
 @dataclass(slots=True)
@@ -188,7 +188,7 @@ class Facts:
         models = None if newest is None else newest["version"]["model_version"]
         parts = {"commit": git_commit()[:12], "models": models or "–",
                  "python": platform.python_version()}  # fmt: skip
-        return {"version": VERSION, "parts": parts}
+        return {"version": _version(), "parts": parts}
 
     def paper(self) -> dict[str, Any]:
         """Return the terms of the paper account."""
@@ -272,6 +272,13 @@ class Facts:
             told = found["error"]
             raise UsageError(told["message"], hint=told["hint"])
         return found
+
+
+def _version() -> str:
+    try:
+        return version("conclave")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _base(symbol: str) -> str:

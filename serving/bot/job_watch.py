@@ -7,7 +7,8 @@ from typing import Any
 
 from domain.canonical import plain
 from domain.trading import Event
-from notifications.relay import SNAPSHOT, Relay
+from notifications.progress import SNAPSHOT
+from notifications.relay import Relay
 from storage.jobs import Job, Jobs
 from storage.snapshots import SqlSnapshots
 

@@ -11,9 +11,8 @@ from telegram import BotCommand, CallbackQuery, Message, Update
 from telegram.error import TelegramError
 
 from domain.errors import ConclaveError, UsageError
-from notifications.charts import draw
 from notifications.markup import CAPTION_LIMIT, Note, bold, escape, units
-from notifications.relay import SNAPSHOT, Patience
+from notifications.progress import SNAPSHOT, Patience
 from notifications.telegram import (
     POLL_SECONDS,
     Line,
@@ -161,6 +160,8 @@ class Listening:
             done = await tg_send_html(self.line, place, note.html, buttons=note.buttons)
         else:
             fits = units(note.html) <= CAPTION_LIMIT
+            from notifications.charts import draw
+
             png = await asyncio.to_thread(draw, note.picture.chart, note.picture.data)
             done = await tg_send_photo(
                 self.line,

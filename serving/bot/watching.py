@@ -17,7 +17,8 @@ from domain.ports import Clock
 from domain.times import DAY_MS, iso
 from domain.trading import EquityMark, Event
 from notifications.figures import percent
-from notifications.relay import SNAPSHOT, Relay
+from notifications.progress import SNAPSHOT
+from notifications.relay import Relay
 from serving.bot.facts import Facts
 from serving.bot.job_watch import JobWatch
 from serving.earnings import Earned, closed_trades

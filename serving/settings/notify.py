@@ -88,6 +88,11 @@ class NotifySettings(Group):
     tell_drift: Loudness = _tell("alarms of the monitor", "on")
     tell_daily: Loudness = _tell("the daily summary with the ledger's root hash", "on")
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a bot and a chat to write to."""
+        return self.telegram_bot_token is not None and self.telegram_chat_id is not None
+
     @field_validator("telegram_chat_id", mode="before")
     @classmethod
     def _as_text(cls, value: Any) -> Any:

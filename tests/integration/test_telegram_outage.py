@@ -15,7 +15,8 @@ from domain.times import iso
 from domain.trading import Event
 from notifications.matrix import TOPICS, Matrix
 from notifications.pacing import Pace, Rates
-from notifications.relay import Cursor, Patience, Relay
+from notifications.progress import Cursor, Patience
+from notifications.relay import Relay
 from notifications.telegram import Line, make_line
 from serving.system import SystemClock, set_defaults
 from storage.engine import open_database, sqlite_url

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +149,33 @@ def test_notifier_when_a_second_one_is_started_then_only_one_of_them_sends(
     second.terminate()
     assert second.wait(20) == 0
     assert scene.numbers() == list(range(30))
+
+
+def test_notifier_when_it_starts_again_then_no_command_is_answered_twice_and_none_is_lost(
+    scene: Scene, api: BotApi
+) -> None:
+    first = scene.notifier()
+    api.write("/version")
+    api.until(lambda: _versions(api) == 1, 60, "answer")
+    first.send_signal(signal.SIGKILL)
+    first.wait(10)
+    with api._lock:  # as if Telegram had not heard that the first one was taken
+        api._updates.insert(0, {"update_id": 1000, **_version_update()})
+    api.write("/version")  # while nobody listens
+    scene.notifier()
+    api.until(lambda: _versions(api) == 2, 60, "second answer")
+    time.sleep(1.0)
+    assert _versions(api) == 2
+
+
+def _versions(api: BotApi) -> int:
+    return sum("python" in text and "models" in text for text in api.texts())
+
+
+def _version_update() -> dict[str, object]:
+    sender = {"id": 42, "is_bot": False, "first_name": "Ada"}
+    return {"message": {"message_id": 1, "date": 1_700_000_000, "chat": {"id": 42, "type":
+            "private"}, "from": sender, "text": "/version"}}  # fmt: skip
 
 
 def test_notifier_when_the_settings_are_refused_then_it_ends_as_a_usage_error(

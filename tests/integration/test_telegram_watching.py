@@ -15,10 +15,11 @@ from sqlalchemy import Engine
 from domain.errors import DataRefused
 from domain.trading import ClosedTrade, EquityMark, Event
 from notifications.matrix import TOPICS, Matrix
-from notifications.relay import SNAPSHOT
+from notifications.progress import SNAPSHOT
 from serving.bootstrap import reading_service
 from serving.bot.facts import Facts
 from serving.bot.watching import Watching
+from serving.cli import run as conclave
 from serving.earnings import by_period, by_symbol, total
 from serving.job_notes import noted
 from serving.notifier import job_watch, relay_of
@@ -251,3 +252,18 @@ def test_noted_when_there_is_no_bot_then_nothing_is_written(tmp_path: Path) -> N
     with noted(settings, "train trend", {}):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_run_inference_when_there_is_a_bot_then_its_end_is_told_and_the_exit_code_stays(
+    tmp_path: Path, api: BotApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = {
+        "VAR_DIR": str(tmp_path), "TELEGRAM_BOT_TOKEN": TOKEN, "TELEGRAM_CHAT_ID": "42",
+        "notify.telegram_api": api.url, "notify.telegram_per_second": "30",
+        "models.agents": "climatology,technical",
+    }  # fmt: skip
+    flags = [flag for name, value in sets.items() for flag in ("--set", f"{name}={value}")]
+    assert conclave(["run-inference", *flags]) == 3  # there are no bars
+    assert ["started" in api.texts()[0], "failed" in api.texts()[1]] == [True, True]
+    assert "BTC/USDT" in api.texts()[1]
+    assert TOKEN not in capsys.readouterr().err

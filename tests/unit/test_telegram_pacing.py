@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from notifications.pacing import Pace, Rates
-from notifications.relay import Patience
+from notifications.progress import Patience
 
 
 @dataclass

@@ -17,6 +17,7 @@ from execution.journal import JournalMode
 from execution.limits import RiskLimits
 from execution.messages import LoopSettings
 from execution.orders import Desk, closing, exit_order
+from execution.risk import RISK
 from execution.scribe import Scribe
 from execution.sizing import SizingSettings
 from execution.state import LoopState
@@ -79,6 +80,43 @@ class Controls(LoopState):
         """Allow entries again; None if they are allowed."""
         return self.change_mode(RiskMode.ACTIVE, by, why, at)
 
+    def pause(self, by: str, why: str, at: int, *, flatten: bool = False) -> ModeChange | None:
+        """Refuse entries until a person resumes; None if a person did, or more is stopped, already.
+
+        What a limit has reduced by itself becomes a person's, so that it does not lift by itself.
+
+        Parameters
+        ----------
+        flatten : close what is open at the market as well; also where nothing else changes.
+        """
+        change = None
+        if self.mode is RiskMode.ACTIVE:
+            change = self.change_mode(RiskMode.REDUCING, by, why, at)
+        elif self._reduced_by_limit():
+            change = self._enter_mode(RiskMode.REDUCING, by, why, at)
+        if flatten:
+            self.flatten(at)
+        return change
+
+    def resume_entries(self, by: str, why: str, at: int) -> ModeChange | None:
+        """Undo a person's pause; None if entries are allowed.
+
+        Raises
+        ------
+        UsageError : if more than a person's pause is in force.
+        """
+        if self.mode in (RiskMode.HALTED, RiskMode.KILLED):
+            rule = "needs more than a start: arm it, in two steps"
+            raise UsageError("mode", rule, self.mode.value, "conclave arm, or /arm.")
+        if self._reduced_by_limit():
+            rule = "is set by a limit and lifts by itself"
+            raise UsageError("mode", rule, self.mode.value, "conclave status tells which limit.")
+        return self.change_mode(RiskMode.ACTIVE, by, why, at)
+
+    def _reduced_by_limit(self) -> bool:
+        change = self._risk.change
+        return self.mode is RiskMode.REDUCING and change is not None and change.by == RISK
+
     def change_mode(
         self, mode: RiskMode, by: str, why: str, at: int, *, flatten: bool = True
     ) -> ModeChange | None:
@@ -89,6 +127,11 @@ class Controls(LoopState):
         """
         if mode is self.mode:
             return None
+        return self._enter_mode(mode, by, why, at, flatten=flatten)
+
+    def _enter_mode(
+        self, mode: RiskMode, by: str, why: str, at: int, *, flatten: bool = True
+    ) -> ModeChange:
         if self._risk.change is not None:  # the ledger tells changes apart by their instant
             at = max(at, self._risk.change.at + 1)
         change = ModeChange(self.settings.account, at, mode, by, why)

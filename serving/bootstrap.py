@@ -141,9 +141,25 @@ def council_service(
     plan: RunPlan, settings: Settings, agents: Mapping[str, AgentHost]
 ) -> CouncilService:
     """Wire what answers HTTP; it reads the database and appends nothing."""
+    feed = feed_of(plan, settings)
+    memories = _memories(feed, settings.data.timeframe)
+    return _service(plan, settings, agents, memories, feed.symbols)
+
+
+def reading_service(plan: RunPlan, settings: Settings) -> CouncilService:
+    """Wire the same without agents and bars: it reads, and asks the desk."""
+    return _service(plan, settings, {}, {}, feed_of(plan, settings).symbols)
+
+
+def _service(
+    plan: RunPlan,
+    settings: Settings,
+    agents: Mapping[str, AgentHost],
+    memories: dict[str, MarketMemory],
+    symbols: Sequence[str],
+) -> CouncilService:
     engine = open_storage(settings)
     clock = SystemClock()
-    feed = feed_of(plan, settings)
     return CouncilService(
         plan=plan,
         reader=Reader(engine, plan.world),
@@ -153,7 +169,7 @@ def council_service(
         proposals=Proposals(engine),
         agents=agents,
         remote=frozenset(() if plan.local else settings.models.remote),
-        memories=_memories(feed, settings.data.timeframe),
+        memories=memories,
         timeframe=settings.data.timeframe,
         strategy=settings.execution.strategy,
         account=ACCOUNT,
@@ -161,7 +177,7 @@ def council_service(
         token=api_token(settings),
         clock=clock,
         kill_file=settings.data.var_dir / KILL_FILE,
-        surface=_surface(plan, settings, engine, feed.symbols),
+        surface=_surface(plan, settings, engine, symbols),
     )
 
 

@@ -351,6 +351,8 @@ class Desk:
             {
                 "kill": self._kill,
                 "arm": self._arm,
+                "pause": self._pause,
+                "resume": self._resume,
                 "signal": self._on_demand,
                 "operator": self._report,
                 "risk_event": self._event,
@@ -397,6 +399,16 @@ class Desk:
         self.teller.tell()
         self._tell(force=True)
         return {"mode": self.loop.mode.value, "changed": change is not None}
+
+    def _pause(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        by, why, flatten = str(body["by"]), str(body["why"]), bool(body.get("flatten", False))
+        change = self.loop.pause(by, why, self.market_clock.now(), flatten=flatten)
+        return self._noted({"mode": self.loop.mode.value, "changed": change is not None})
+
+    def _resume(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        by, why = str(body["by"]), str(body["why"])
+        change = self.loop.resume_entries(by, why, self.market_clock.now())
+        return self._noted({"mode": self.loop.mode.value, "changed": change is not None})
 
     def _report(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._noted(reported(self.loop, body, self.market_clock.now()))

@@ -15,7 +15,9 @@ from rich.markup import escape
 
 from domain.errors import ServiceUnreachable
 from domain.trading import Event
+from notifications.progress import Cursor
 from serving.auth import token_of
+from serving.beside import Beside
 from serving.bootstrap import (
     DESK_LEASE,
     api_token,
@@ -38,6 +40,7 @@ from serving.watching_symbols import watched
 from storage.events import EventLog
 from storage.leases import Lease
 from storage.queries import Reader
+from storage.snapshots import SqlSnapshots
 from storage.symbols import Symbols
 
 log = structlog.get_logger("up")
@@ -64,6 +67,8 @@ def start(wish: Wish) -> int:
         spawn("serving.job_process", [str(path)], environment(), log_file)
     screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
     screen.open()
+    if settings.notify.wanted:  # what happens from here on is told
+        Cursor(SqlSnapshots(engine, plan.world)).begin(screen.events.last_id())
     if plan.local:
         return asyncio.run(_local(plan, settings, screen))
     env = {**environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
@@ -72,7 +77,9 @@ def start(wish: Wish) -> int:
         env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
     if settings.serving.ha_proxy:
         env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-    supervisor = Supervisor(plan, path, settings.data.logs_dir, env, screen.say)
+    supervisor = Supervisor(
+        plan, path, settings.data.logs_dir, env, screen.say, notifies=settings.notify.wanted
+    )
     supervisor.install_signals()
     code = supervisor.run(screen.tick)
     screen.close()
@@ -141,7 +148,7 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     serving = asyncio.create_task(server._serve())
     watching = asyncio.create_task(_watch(screen))
     try:
-        with Refresher(mine):
+        with Refresher(mine), Beside(plan, settings):
             await desk.run()
     finally:
         watching.cancel()

@@ -289,15 +289,8 @@ class CouncilService:
     def health(self) -> dict[str, Any]:
         """Return whether the parts work, what is wrong, and how old the data is (market time)."""
         holder = self.desk.holder()
-        problems = []
-        info: Mapping[str, Any] = {}
-        if holder is None:
-            problems.append("The desk is not running: nothing is decided or appended.")
-        else:
-            info = holder.info
-            if info.get("via") == "in_process" and not self.plan.local:
-                problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
-        problems += [text for card in self.cards.values() for text in card.problems]
+        info: Mapping[str, Any] = {} if holder is None else holder.info
+        problems = self._problems(holder)
         status = "degraded" if problems else "ok"
         mode = self.risk()["mode"]
         if mode != RiskMode.ACTIVE:
@@ -315,6 +308,18 @@ class CouncilService:
             "failures": [*self.proposed(RECONCILIATION), *self.proposed(ASSERTION)],
             "rows": self.reader.counts(),
         }
+
+    def problems(self) -> list[str]:
+        """Return what is wrong now, in words; the risk mode aside."""
+        return self._problems(self.desk.holder())
+
+    def _problems(self, holder: Holder | None) -> list[str]:
+        problems = []
+        if holder is None:
+            problems.append("The desk is not running: nothing is decided or appended.")
+        elif holder.info.get("via") == "in_process" and not self.plan.local:
+            problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
+        return problems + [text for card in self.cards.values() for text in card.problems]
 
     def overview(self) -> dict[str, Any]:
         """Return what the status page shows."""

@@ -19,6 +19,7 @@ from serving.processes import TEMPORARY, Backoff, spawn, stop
 log = structlog.get_logger("supervisor")
 
 STOP_SECONDS = 20.0
+NOTIFIER_SECONDS = 8.0  # of these
 TEMPORARY_SECONDS = 1.0
 FINISHED = 0  # a child that ends with this is done, not broken
 REFUSED = (2, 3)  # usage, settings, data: trying again would not help
@@ -48,6 +49,7 @@ class Supervisor:
     Parameters
     ----------
     say : shows one line to the person at the terminal.
+    notifies : whether the notifier runs too. It ends after the desk, whose end it tells.
     """
 
     def __init__(
@@ -57,11 +59,16 @@ class Supervisor:
         logs_dir: Path,
         env: Mapping[str, str],
         say: Callable[[str], None],
+        *,
+        notifies: bool = False,
     ) -> None:
         self._plan_path, self._env, self._say = plan_path, env, say
         self.desk = Child("desk", "serving.desk_process", logs_dir / "desk.log")
         self.ray = Child("ray", "serving.ray_host", logs_dir / "ray.log")
+        self.notifier = Child("notifier", "serving.notifier_process", logs_dir / "notifier.log")
         self._children = [self.desk] if plan.local else [self.ray, self.desk]
+        if notifies:
+            self._children.insert(-1, self.notifier)
         self.leave = threading.Event()
 
     def install_signals(self) -> None:
@@ -88,11 +95,12 @@ class Supervisor:
             self.stop()
 
     def stop(self) -> None:
-        """End every child within :data:`STOP_SECONDS`, the desk first."""
+        """End every child within :data:`STOP_SECONDS`, the desk first, then the notifier."""
         deadline = time.monotonic() + STOP_SECONDS
         for child in reversed(self._children):
             if child.process is not None:
-                stop(child.process, max(1.0, deadline - time.monotonic()))
+                most = NOTIFIER_SECONDS if child is self.notifier else STOP_SECONDS
+                stop(child.process, min(most, max(1.0, deadline - time.monotonic())))
 
     def _desk_result(self) -> int | None:
         process = self.desk.process
@@ -110,6 +118,10 @@ class Supervisor:
         if child.process is not None and child.restart_at == 0.0:
             code = child.process.poll()
             if child is self.desk and (code == FINISHED or code in REFUSED):
+                return
+            if child is self.notifier and code in REFUSED:
+                child.gave_up = True
+                self._say(f"no messages: {child.name} ended with {code}; see {child.log}")
                 return
             # What it waits for is not its fault: it must be back the moment that is there again.
             wait = TEMPORARY_SECONDS if code == TEMPORARY else child.backoff.failed(now)

@@ -82,22 +82,28 @@ TABLES: dict[str, Told] = {
         "`up`, where no setting names symbols",
     ),
     "outbox": Told(
-        "messages on their way out, once per key", f"`storage.outbox`; {_YET}", "notifications",
+        "messages on their way out, once per key; sent ones are pruned", "notifier", "notifier",
     ),
-    "inbox": Told("requests to the desk, and its answers", "API, command line", _DESK),
+    "inbox": Told("requests to the desk, and its answers", "API, command line, Telegram", _DESK),
     "jobs": Told(
-        "long work that was asked for", "`/v1/system/jobs`, `conclave jobs`", "its worker, API",
+        "long work and what came of it",
+        "`/v1/system/jobs`, `conclave jobs`; `train`, `run-inference` where a bot is set up",
+        "its worker, API, notifier",
     ),
-    "leases": Told("who is the one desk", "desk, `signal --local`, `run-inference`", "everybody"),
+    "leases": Told(
+        "who is the one desk, and the one notifier", "desk, notifier, `signal --local`, "
+        "`run-inference`", "everybody",
+    ),
     "snapshots": Told(
-        "saved folds and views, the last three; can be made anew from the ledger", _DESK,
-        "desk on restart, API",
+        "saved folds and views, the last three, which can be made anew from the ledger; how far "
+        "the notifier came", "desk, notifier", "desk on restart, API, notifier",
     ),
     "proposals": Told(
         "suggested changes that a person decides on", "monitor, reconciliation, assertions", "API",
     ),
     "audit": Told(
-        "who did what through API or command line", "API (whatever changes something), proposals",
+        "who did what through API, Telegram or command line",
+        "API and notifier (whatever changes something), proposals",
         "people",
     ),
     "learned_patterns": Told(

@@ -37,10 +37,17 @@ class Jobs:
 
     def put(self, kind: str, body: Mapping[str, Any], at: int) -> Job:
         """Queue a job at ``at`` (ms) and return it."""
+        return self._insert("queued", kind, body, at)
+
+    def begin(self, kind: str, body: Mapping[str, Any], at: int) -> Job:
+        """Note a job that its caller carries out at once, and return it."""
+        return self._insert("running", kind, body, at)
+
+    def _insert(self, state: str, kind: str, body: Mapping[str, Any], at: int) -> Job:
         with write(self._engine) as connection:
             number = next_id(connection, jobs)
             row = {
-                "id": number, "kind": kind, "state": "queued",
+                "id": number, "kind": kind, "state": state,
                 "body": dict(body), "result": {}, "created_at": at, "updated_at": at,
             }  # fmt: skip
             connection.execute(insert(jobs), row)

@@ -161,10 +161,20 @@ def run_inference(
     Example: conclave run-inference --json
     """
     from serving.inference import infer
+    from serving.job_notes import noted
 
     settings = settings_from(profile, config, sets)
-    for found in infer(settings, profile or "strict", list(settings.data.symbols)):
+    symbols = list(settings.data.symbols)
+    with noted(settings, "run-inference", {"symbols": ", ".join(symbols)}) as figures:
+        signals = infer(settings, profile or "strict", symbols)
+        figures |= {found["symbol"]: _in_short(found) for found in signals}
+    for found in signals:
         _show(found, json)
+
+
+def _in_short(found: dict[str, Any]) -> str:
+    chance = "–" if found["prob_up"] is None else f"{found['prob_up']:.3f}"
+    return f"{found['decision']} P(up) {chance}"
 
 
 def why(

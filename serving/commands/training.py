@@ -166,14 +166,20 @@ def _given(texts: list[str] | None, steps: int | None) -> dict[str, str]:
 
 
 def _run(order: Order, settings: Settings, *, json: bool) -> None:
+    from serving.job_notes import noted
     from serving.training import train
 
     def warn(text: str) -> None:
         err.print(text, style="yellow", markup=False)
 
     try:
-        with followed(order.spec.name, quiet=json) as watch:
+        with (
+            noted(settings, f"train {order.words}", {"data": order.files[0].name}) as figures,
+            followed(order.spec.name, quiet=json) as watch,
+        ):
             trained = train(order, settings, SystemClock(), git_commit(), watch, warn)
+            figures |= {"version": trained.card.version, **trained.outcome.scores}
+            figures |= {"promoted": trained.outcome.promoted}
     except KeyboardInterrupt:
         warn("Interrupted. The same command goes on from the last checkpoint.")
         raise

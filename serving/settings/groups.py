@@ -387,29 +387,6 @@ class AssertionSettings(Group):
     )
 
 
-class NotifySettings(Group):
-    """Who is told."""
-
-    telegram_bot_token: SecretStr | None = Field(
-        None, description="the bot's token; secret; messages come with a later version"
-    )
-    telegram_chat_id: str | None = Field(
-        None, description="the chat that is written to; messages come with a later version"
-    )
-
-    @field_validator("telegram_chat_id", mode="before")
-    @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @field_validator("telegram_chat_id")
-    @classmethod
-    def _chat(cls, value: str | None) -> str | None:
-        if value is None or value.removeprefix("-").isdecimal() or value.startswith("@"):
-            return value
-        raise ValueError("must be a number or start with @")
-
-
 class ServingSettings(Group):
     """Processes, ports and limits."""
 

@@ -23,10 +23,10 @@ from serving.settings.groups import (
     FeatureSettings,
     JournalSettings,
     ModelSettings,
-    NotifySettings,
     ServingSettings,
 )
 from serving.settings.names import KEYS, did_you_mean_flag, from_flag
+from serving.settings.notify import NotifySettings
 from serving.settings.problems import raise_for
 from serving.settings.risk import RiskSettings
 

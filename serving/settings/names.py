@@ -20,9 +20,9 @@ from serving.settings.groups import (
     FeatureSettings,
     JournalSettings,
     ModelSettings,
-    NotifySettings,
     ServingSettings,
 )
+from serving.settings.notify import NotifySettings
 from serving.settings.risk import RiskSettings
 
 PREFIX = "CONCLAVE_"

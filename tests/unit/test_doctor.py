@@ -182,14 +182,14 @@ def test_doctor_when_telegram_is_half_configured_then_it_fails_without_the_token
     assert "s3cr3t" not in as_text(findings) + json.dumps(as_json(findings))
 
 
-def test_doctor_when_telegram_is_configured_then_it_says_that_messages_come_later(
+def test_doctor_when_telegram_is_configured_then_it_names_the_chat_and_no_token(
     tmp_path: Path,
 ) -> None:
     s = settings(tmp_path, TELEGRAM_BOT_TOKEN="1:s3cr3t", TELEGRAM_CHAT_ID="-100")
 
     finding = find(diagnose(s, clock=SystemClock()), "telegram")
 
-    assert (finding.ok, finding.detail) == (None, "configured; messages come with a later version")
+    assert (finding.ok, finding.detail) == (True, "configured, writes to -100")
 
 
 def test_findings_when_shown_then_failures_stand_out_with_their_hints() -> None:

@@ -173,6 +173,28 @@ def test_source_of_when_the_name_is_unknown_then_the_right_one_is_suggested() ->
         ({"EXCHANGE": "Binance!"}, "EXCHANGE (environment)", "match pattern"),
         ({"DATABASE_URL": "mysql://x/y"}, "DATABASE_URL (environment)", "must start with sqlite"),
         ({"TELEGRAM_CHAT_ID": "me"}, "TELEGRAM_CHAT_ID (environment)", "must be a number or"),
+        ({"CONCLAVE_TELEGRAM_CHATS": "42"}, "notify.telegram_chats (environment)", "ID:operator"),
+        (
+            {"CONCLAVE_TELEGRAM_CHATS": "42:boss"},
+            "notify.telegram_chats (environment)",
+            "'42:boss'",
+        ),
+        (
+            {"CONCLAVE_TELEGRAM_CHATS": "7:viewer,7:operator"},
+            "notify.telegram_chats (environment)",
+            "each chat once",
+        ),
+        (
+            {"CONCLAVE_TELEGRAM_API": "http://example.org"},
+            "notify.telegram_api (environment)",
+            "must be https",
+        ),
+        (
+            {"CONCLAVE_TELL_FILL": "loud"},
+            "notify.tell_fill (environment)",
+            "'on', 'silent' or 'off'",
+        ),
+        ({"CONCLAVE_DAILY_HOUR": "24"}, "notify.daily_hour (environment)", "must be ≤ 23"),
         ({"CONCLAVE_AGENTS": "kronos"}, "models.agents (environment)", "'kronos' is no agent"),
         ({"CONCLAVE_AGENTS": "risk,risk"}, "models.agents (environment)", "each agent once"),
         ({"CONCLAVE_INTERVAL_RULE": ".7"}, "decision.interval_rule (environment)", "must be one"),

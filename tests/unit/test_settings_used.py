@@ -10,7 +10,7 @@ import pytest
 
 from domain.errors import SettingError
 from serving.settings import load_settings
-from serving.settings.names import GROUPS, KEYS, Key
+from serving.settings.names import GROUPS, KEYS
 
 SERVING = Path(__file__).resolve().parents[2] / "serving"  # rooms below never see Settings
 
@@ -27,8 +27,6 @@ DERIVED = {
 WAITING = {
     "execution.live_mode": "refused when on, as no live executor exists",
     "execution.paper_mode": "refused when off, for the same reason",
-    "notify.telegram_bot_token": "no messages yet: the description and the doctor say so",
-    "notify.telegram_chat_id": "no messages yet: the description and the doctor say so",
     "data.samples": "tests read it, from the environment; the doctor counts the files",
 }
 
@@ -118,15 +116,6 @@ def test_settings_when_they_wait_for_their_reader_then_it_has_not_come_yet() -> 
     arrived = reads_anywhere() & set(WAITING)
 
     assert not arrived, f"take off the list and reword: {', '.join(sorted(arrived))}"
-
-
-@pytest.mark.parametrize("name", [name for name in WAITING if name.startswith("notify.")])
-def test_settings_when_messages_are_not_sent_yet_then_the_description_says_so(name: str) -> None:
-    key = Key(*name.split("."))
-
-    described = GROUPS[key.group].model_fields[key.field].description
-    assert described is not None
-    assert "later version" in described
 
 
 @pytest.mark.parametrize(

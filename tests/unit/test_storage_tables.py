@@ -178,6 +178,47 @@ def test_outbox_when_delivery_fails_then_it_is_tried_again_until_it_is_given_up(
         SqlOutbox(engine, "demo-7").mark_sent(first.id)
 
 
+def test_outbox_when_many_are_put_then_they_keep_their_order_and_known_keys_are_left_out(
+    engine: Engine,
+) -> None:
+    outbox = SqlOutbox(engine, "binance")
+    assert outbox.extend([("a", FILL), ("b", FILL), ("a", FILL)]) == 2
+    assert outbox.extend([("b", FILL), ("c", FILL)]) == 1
+    assert [item.key for item in outbox.pending()] == ["a", "b", "c"]
+    assert outbox.extend([]) == 0
+
+
+def test_outbox_when_an_item_is_handed_over_then_its_mark_stays_until_the_end_is_noted(
+    engine: Engine,
+) -> None:
+    outbox = SqlOutbox(engine, "binance")
+    outbox.extend([("a", FILL), ("b", FILL), ("c", FILL)])
+    first, second, third = outbox.pending()
+    outbox.mark_sending(first.id)
+    assert [item.state for item in outbox.pending()] == ["sending", "pending", "pending"]
+    for _ in range(20):
+        outbox.put_back(first.id, "503")  # passes, however often
+    outbox.put_back(second.id, "timeout", unsure=True)
+    outbox.give_up(third.id, "blocked")
+    told = [(item.key, item.state, item.attempts, item.error) for item in outbox.pending()]
+    assert told == [("a", "pending", 20, "503"), ("b", "sending", 1, "timeout")]
+    assert [(item.key, item.error) for item in outbox.given_up()] == [("c", "blocked")]
+    assert outbox.counts() == {"pending": 1, "sending": 1, "failed": 1}
+
+
+def test_outbox_when_pruned_then_the_newest_sent_items_and_all_others_stay(
+    engine: Engine,
+) -> None:
+    outbox = SqlOutbox(engine, "binance")
+    outbox.extend([(str(n), FILL) for n in range(10)])
+    for item in outbox.pending()[1:]:
+        outbox.mark_sent(item.id)
+    assert outbox.prune(3) == 6
+    assert outbox.counts() == {"pending": 1, "sent": 3}
+    assert outbox.prune(3) == 0
+    assert outbox.extend([("9", FILL)]) == 0  # still known
+
+
 def test_inbox_when_a_request_is_answered_then_the_answer_waits_for_who_asked(
     engine: Engine,
 ) -> None:

@@ -178,8 +178,9 @@ class Acting:
 
 
 def _author(asked: Asked) -> str:
-    kept = "".join(c for c in asked.name if c.isalnum() or c in " ._-").strip()[:28]
-    return f"{kept} (Telegram)".replace("(", "").replace(")", "").strip()
+    """Name the author of a reflection with what its rules allow; never the drafts' author."""
+    kept = "".join(c for c in asked.name if c.isalnum() or c in " ._-").strip()[:26]
+    return f"{kept or 'somebody'} by Telegram"
 
 
 _ACTS: Mapping[str, Callable[[Acting, Pending, str, Asked], Awaitable[str]]] = {

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.manifests import Object, LOADER, named, ray_cluster
+from tests.manifests import LOADER, Object, named, ray_cluster
 
 FOLDER = os.environ.get("KUBERAY_CRDS")  # folder of ray.io_*.yaml; unset: schemas are not checked
 NAME_MOST = 47

@@ -6,12 +6,14 @@ import hmac
 import os
 import re
 import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from domain.errors import ConclaveError, SettingError
 from serving.scopes import ALL, READING, asks_signal, scope_of
+from serving.settings.model import is_loopback
 from serving.tokens import Known, hash_of
 
 TOKEN_FILE = "api_token"  # noqa: S105 - a file name
@@ -84,6 +86,34 @@ class Principal:
 
 ANYBODY = Principal("anonymous", token=False)
 OWNER = "api"  # whoever has the token of VAR_DIR, or API_TOKEN
+
+
+class ForeignHost(ConclaveError):
+    """A request that means another machine's name: a page elsewhere may have sent it."""
+
+    code, exit_code = "forbidden", 2
+
+
+def demand_own_host(header: bytes, allowed: Collection[str]) -> None:
+    """Let requests pass that name this machine, or nobody.
+
+    What is free on loopback must not be read by a page whose name was pointed at loopback.
+
+    Parameters
+    ----------
+    header : the value of ``Host``, as sent. ``allowed`` : further names, in lower case.
+
+    Raises
+    ------
+    ForeignHost : for any other name.
+    """
+    name = header.decode("latin-1").strip().lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    if name and not is_loopback(name) and name not in allowed:
+        raise ForeignHost(
+            "Host", "must be this machine's name, as the API listens on loopback", name[:80],
+            "Use localhost, or add the name of your proxy to serving.allowed_hosts.",
+        )  # fmt: skip
 
 
 class Door:

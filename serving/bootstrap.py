@@ -182,6 +182,7 @@ def _surface(plan: RunPlan, settings: Settings, engine: Engine, symbols: Sequenc
             {"read": serving.rate_reads, "signal": serving.rate_signals,
              "write": serving.rate_writes},
             serving.max_ongoing_requests, serving.patience_s,
+            frozenset(name.lower() for name in serving.allowed_hosts),
         ),
     )  # fmt: skip
 

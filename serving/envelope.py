@@ -16,7 +16,7 @@ import structlog
 from fastapi import Request
 
 from domain.errors import ConclaveError
-from serving.auth import PROBES, Door, Forbidden, Principal, Unauthorized
+from serving.auth import PROBES, Door, Forbidden, Principal, Unauthorized, demand_own_host
 from serving.limits import Kind, Limiter
 from serving.logs import log_context
 from serving.refusals import SECURITY, on_conclave_error
@@ -68,6 +68,7 @@ class Guard:
     most_at_once : requests, streams aside; a kill and the probes always pass.
     body_seconds : patience with a body.
     proxied : whether a proxy in front of this process adds the request id that it was given.
+    hosts : names beside loopback's own that are answered to; None answers to any.
     """
 
     door: Door
@@ -76,6 +77,7 @@ class Guard:
     most_at_once: int = 156
     body_seconds: float = 10.0
     proxied: bool = False
+    hosts: frozenset[str] | None = None
 
 
 class Envelope:
@@ -108,6 +110,8 @@ class Envelope:
 
     def _admit(self, exchange: _Exchange) -> Principal:
         guard, method, path = self._guard, exchange.method, exchange.path
+        if guard.hosts is not None and path not in PROBES:
+            demand_own_host(exchange.headers.get(b"host", b""), guard.hosts)
         try:
             who = guard.door.demand(method, path, exchange.headers.get(b"authorization", b""))
         except Unauthorized:
@@ -119,8 +123,9 @@ class Envelope:
         exchange.who = who
         if path in PROBES or path == KILL:
             return who
-        if not path.startswith(INTERNAL):
-            guard.limiter.take(_kind(method, path), who.name if who.token else exchange.client)
+        if path.startswith(INTERNAL):  # overload must not make decisions weaker
+            return who
+        guard.limiter.take(_kind(method, path), who.name if who.token else exchange.client)
         if self._at_once > guard.most_at_once and not exchange.streams:
             raise Overloaded(
                 "the API", f"works on {guard.most_at_once} requests at once, no more",
@@ -176,6 +181,7 @@ class _Exchange:
         body = {"status": status, "request_id": self.id}
         action = f"{self.method} {self.path[:200]}"
         work = asyncio.create_task(asyncio.to_thread(self._guard.audit, who.name, action, body))
+        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         done, _ = await asyncio.wait({work}, timeout=AUDIT_SECONDS)
         failure = next(iter(done)).exception() if done else None
         if failure is not None or not done:

@@ -93,11 +93,12 @@ def list_positions(service: Service) -> Any:
 def list_orders(service: Service, limit: Limit = 100, cursor: Cursor = None) -> Any:
     """List orders, newest first, each with its fills."""
     page = service.reader.orders(limit=limit, before_seq=seq(cursor))
-    items = []
-    for _, order in page.items:
-        fills = service.reader.fills(order_id=order.id).items
-        body = {**plain(order), "created_at": iso(order.created_at)}
-        items.append({**body, "fills": [fill_of(fill) for _, fill in fills]})
+    fills = service.reader.fills_of(order.id for _, order in page.items)
+    items = [
+        {**plain(order), "created_at": iso(order.created_at),
+         "fills": [fill_of(fill) for fill in fills[order.id]]}
+        for _, order in page.items
+    ]  # fmt: skip
     return listing(items, page.next)
 
 

@@ -30,11 +30,13 @@ class Limits:
     rates : requests a second for one caller; 0 is no limit.
     at_once : requests that are worked on, streams included; the rest is told to come again.
     patience_s : for a body.
+    hosts : names beside loopback's own that a loopback API answers to.
     """
 
     rates: Mapping[Kind, float]
     at_once: int = MOST_AT_ONCE
     patience_s: float = 10.0
+    hosts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +65,5 @@ class Surface:
             max(1, self.limits.at_once - MOST_STREAMS),
             self.limits.patience_s,
             proxied,
+            self.limits.hosts if loopback else None,
         )

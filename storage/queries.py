@@ -24,6 +24,7 @@ from storage.schema import (
     decisions,
     equity_marks,
     events,
+    fills,
     metadata,
     postings,
     reflections,
@@ -204,6 +205,20 @@ class Reader:
     def fills(self, *, limit: int = 100, before_seq: int | None = None, **where: Any) -> Page[Fill]:
         """Return fills; ``where`` takes account, symbol, order_id, intent, …"""
         return self.page(Fill, limit=limit, before_seq=before_seq, **where)
+
+    def fills_of(self, order_ids: Iterable[str]) -> dict[str, list[Fill]]:
+        """Return the fills of orders, by order, newest first."""
+        wanted = sorted(set(order_ids))
+        told: dict[str, list[Fill]] = {one: [] for one in wanted}
+        kind = kinds.kind_of(Fill)
+        with read(self._engine) as connection:
+            for i in range(0, len(wanted), _LOOKUP):
+                some = fills.c.order_id.in_(wanted[i : i + _LOOKUP])
+                query = filtered(kind, self._world, {}).where(some).order_by(fills.c.seq.desc())
+                for row in connection.execute(query).mappings():
+                    found = kind.decode(row, row["seq"])
+                    told[found.order_id].append(found)
+        return told
 
     def refusals(
         self, *, limit: int = 100, before_seq: int | None = None, **where: Any

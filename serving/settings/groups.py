@@ -428,6 +428,9 @@ class ServingSettings(Group):
         20.0, description="asks for a signal a second for one caller; 0 = any"
     )
     rate_writes: NotNegative = Field(20.0, description="changes a second for one caller; 0 = any")
+    allowed_hosts: Names = Field(
+        (), description="names beside localhost that a loopback API answers to: a proxy's"
+    )
     patience_s: float = Field(
         10.0, gt=0, le=300, description="patience with a request's head, and with its body, seconds"
     )

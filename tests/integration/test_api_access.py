@@ -194,3 +194,34 @@ def test_audit_when_something_changes_then_a_row_tells_who_and_what_and_how_it_e
             assert {row["by"] for row in events} == {"anna", "api"}
 
     run(scene)
+
+
+@pytest.mark.parametrize(
+    ("host", "passes"),
+    [("localhost:8000", True), ("LOCALHOST", True), ("127.0.0.1:8000", True), ("127.9.9.9", True),
+     ("[::1]:8000", True), ("desk.example.com", True), ("evil.example.com:8000", False),
+     ("localhost.evil.example.com", False), ("192.0.2.1", False), ("[2001:db8::1]", False)],
+)  # fmt: skip
+def test_host_when_it_is_another_machines_then_a_loopback_api_tells_nothing(
+    tmp_path: Path, host: str, passes: bool
+) -> None:
+    settings = settings_in(
+        tmp_path, overrides={"serving.allowed_hosts": "desk.example.com,other.example.com"}
+    )
+
+    async def scene() -> None:
+        headers = {"Host": host}
+        async with asking(api_of(PLAN, settings), tmp_path) as world:
+            for method, path in (("GET", "/v1/symbols"), ("GET", "/"), ("POST", "/v1/risk/kill")):
+                reply = await world.ask(method, path, {"why": 5}, headers=headers)
+                if passes:
+                    assert reply.status_code in (200, 422)
+                else:
+                    refused(reply, 403, "forbidden")
+            probe = await world.ask("GET", "/health/live", headers=headers)
+            assert probe.status_code == 200
+        async with asking(api_of(BEYOND, settings), tmp_path) as world:
+            reply = await world.ask("GET", "/v1/symbols", headers=headers)
+            assert reply.status_code == 200  # there the token decides
+
+    run(scene)

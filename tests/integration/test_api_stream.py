@@ -143,7 +143,7 @@ def test_stream_when_its_reader_hangs_up_then_its_place_is_free_and_a_stop_does_
 
         async def opened() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
             head = await reader.readuntil(b"\r\n\r\n")
             return (reader, writer) if b" 200 " in head else (await refused(reader, head), writer)
 
@@ -192,7 +192,7 @@ def test_stream_when_its_reader_takes_nothing_then_memory_stays_bounded_and_it_i
         while not server.started:
             await asyncio.sleep(0.01)
         with socket.create_connection(("127.0.0.1", port)) as lazy:
-            lazy.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 0\r\n\r\n")
+            lazy.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n")
             most, seen = 0, 0
             until = asyncio.get_running_loop().time() + 20
             while asyncio.get_running_loop().time() < until:

@@ -113,6 +113,10 @@ def test_trading_lists_when_read_then_the_newest_is_first(reader: Reader) -> Non
     assert found[1] == trade
     order_id = of(Order, 2)[0].id
     assert [fill for _, fill in reader.fills(order_id=order_id).items] == of(Fill, 2)
+    many = [of(Order, step)[0].id for step in range(STEPS)]
+    assert reader.fills_of([*many, many[0], "unknown"]) == {
+        **{one: of(Fill, step) for step, one in enumerate(many)}, "unknown": [],
+    }  # fmt: skip
 
 
 def test_latest_mode_and_equity_when_read_then_the_newest_of_the_account(reader: Reader) -> None:

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.manifests import Object, _Loader, named, ray_cluster
+from tests.manifests import LOADER, Object, named, ray_cluster
 
 FOLDER = os.environ.get("KUBERAY_CRDS")  # folder of ray.io_*.yaml; unset: schemas are not checked
 NAME_MOST = 47
@@ -28,7 +28,7 @@ def validator(kind: str) -> jsonschema.Draft202012Validator:
     if not FOLDER:
         pytest.skip("KUBERAY_CRDS is not set: no folder of KubeRay's CRD schemas")
     path = Path(FOLDER) / f"ray.io_{kind.lower()}s.yaml"
-    body = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    body = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     version = next(v for v in body["spec"]["versions"] if v["name"] == "v1")
     schema = version["schema"]["openAPIV3Schema"]
     _close(schema)

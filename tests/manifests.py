@@ -22,9 +22,9 @@ SECRETS = K8S / "secrets"
 Object = dict[str, Any]
 
 try:
-    _Loader: Any = yaml.CSafeLoader
+    LOADER: Any = yaml.CSafeLoader
 except AttributeError:  # PyYAML without its C part
-    _Loader = yaml.SafeLoader
+    LOADER = yaml.SafeLoader
 
 
 class Pod(NamedTuple):
@@ -48,7 +48,7 @@ class Pod(NamedTuple):
 
 
 def documents(text: str) -> list[Object]:
-    return [body for body in yaml.load_all(text, _Loader) if body]
+    return [body for body in yaml.load_all(text, LOADER) if body]
 
 
 def kubectl() -> str | None:

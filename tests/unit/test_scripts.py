@@ -366,7 +366,7 @@ def test_pipeline_when_it_runs_on_the_simulated_market_then_it_ends_with_a_decis
     done = script("run_pipeline_local.sh", *words, env=env, timeout=800)
 
     assert done.returncode == 0, done.stderr
-    assert re.search(r"BTC/USDT +(LONG|SHORT|NO_TRADE)", done.stdout) or "decision" in done.stdout
+    assert re.search(r"^(LONG|SHORT|NO_TRADE) BTC/USDT 5m as of 2024-02-10", done.stdout, re.M)
     assert list((tmp_path / "var" / "models" / "baseline" / "trend").glob("*/card.json"))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from domain.times import parse_iso
 from tests.acceptance.running import Running, conclave
+from tests.promql import expressions, metric_names
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -124,6 +125,43 @@ def test_metrics_when_scraped_then_weights_and_rows_are_there(system: Running) -
 
     assert 'conclave_weight{agent="technical",symbol="BTC/USDT"}' in text
     assert 'conclave_ledger_rows_total{table="decisions"}' in text
+
+
+def test_rules_and_boards_when_the_system_is_scraped_then_what_they_read_is_told(
+    system: Running,
+) -> None:
+    """Counters without a count yet are told by name only: their type line counts."""
+    wanted = set().union(*map(metric_names, expressions().values()))
+
+    def told() -> set[str]:
+        with served(system) as client:
+            client.get("/no/such/route")  # an error for Ray to count
+            texts = [client.get("/metrics").text]
+        texts += [httpx.get(f"http://127.0.0.1:{port}/metrics").text for port in ray_ports(system)]
+        lines = [line for text in texts for line in text.splitlines()]
+        return {name for line in lines for name in names_of(line)}
+
+    def complete() -> bool:
+        return not {name for name in wanted - told() if name.startswith(("conclave_", "ray_"))}
+
+    system.until(60, complete, f"all of {sorted(wanted)}")
+
+
+def ray_ports(system: Running) -> set[int]:
+    """The ports on which Ray's nodes tell their figures."""
+    words = [word for process in system.processes() for word in process.cmdline()]
+    found = {word.split("=")[1] for word in words if word.startswith("--metrics-export-port=")}
+    return {int(port) for port in found}
+
+
+def names_of(line: str) -> set[str]:
+    """The metric of a line, and the series that a type line promises."""
+    if line.startswith("# TYPE "):
+        _, _, name, kind = line.split()[:4]
+        endings = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("_total",)}
+        stem = name.removesuffix("_total")
+        return {name, *(stem + ending for ending in endings.get(kind, ()))}
+    return set() if line.startswith("#") else {line.split("{")[0].split(" ")[0]}
 
 
 def test_status_when_running_then_cli_reads_it(system: Running) -> None:

@@ -59,14 +59,14 @@ def test_compose_when_it_is_up_then_these_services_run() -> None:
 
 
 def test_cluster_when_it_is_deployed_then_as_on_kubernetes() -> None:
-    here = yaml.safe_load((ROOT / "docker" / "serve.yml").read_text())
+    here = yaml.safe_load((ROOT / "configs" / "serve.yml").read_text())
 
     assert here == serve_config(rendered("k3s-single"))
 
 
 def test_cluster_when_processes_are_apart_then_they_find_one_another() -> None:
     told = services("compose.yaml")
-    (app,) = yaml.safe_load((ROOT / "docker" / "serve.yml").read_text())["applications"]
+    (app,) = yaml.safe_load((ROOT / "configs" / "serve.yml").read_text())["applications"]
     wanted = sum(one["ray_actor_options"]["num_cpus"] for one in app["deployments"])
 
     assert told["head"]["environment"]["RAY_REDIS_ADDRESS"] == "redis:6379"

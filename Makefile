@@ -3,8 +3,9 @@
 #   make test     set up and pass the tests
 PY := .venv/bin/python
 ARGS ?=
-# tests run in so many processes; those of the running system alone, because it keeps deadlines
-JOBS ?= 2
+# tests run in so many processes (many of them wait); those of the running system alone, because it
+# keeps deadlines
+JOBS ?= 3
 PYTEST := $(PY) -m pytest -q
 SPREAD := -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
 QUICK := not slow and not soak and not browser and not postgres

@@ -148,7 +148,9 @@ def council_service(
 
 def reading_service(plan: RunPlan, settings: Settings) -> CouncilService:
     """Wire the same without agents and bars: it reads, and asks the desk."""
-    return _service(plan, settings, {}, {}, feed_of(plan, settings).symbols)
+    replayed = plan.source == "replay"  # its symbols are those of its files
+    symbols = feed_of(plan, settings).symbols if replayed else settings.data.symbols
+    return _service(plan, settings, {}, {}, symbols)
 
 
 def _service(

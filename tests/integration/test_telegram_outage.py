@@ -84,6 +84,7 @@ async def until_empty(relay: Relay, seconds: float = 60.0) -> None:
     await relay.line.close()
 
 
+@pytest.mark.slow
 def test_relay_when_500_events_meet_an_outage_then_each_arrives_once_in_order(
     engine: Engine,
 ) -> None:

@@ -104,6 +104,7 @@ def test_notifier_when_killed_before_the_answer_then_that_message_alone_comes_ag
     assert sum("at work" in text for text in api.texts()) == 1  # the same run starts once
 
 
+@pytest.mark.slow
 def test_notifier_when_killed_between_messages_then_nothing_is_lost_or_out_of_order(
     scene: Scene, api: BotApi
 ) -> None:
@@ -151,6 +152,7 @@ def test_notifier_when_a_second_one_is_started_then_only_one_of_them_sends(
     assert scene.numbers() == list(range(30))
 
 
+@pytest.mark.slow
 def test_notifier_when_it_starts_again_then_no_command_is_answered_twice_and_none_is_lost(
     scene: Scene, api: BotApi
 ) -> None:
@@ -189,6 +191,7 @@ def test_notifier_when_the_settings_are_refused_then_it_ends_as_a_usage_error(
     assert api.calls == []
 
 
+@pytest.mark.slow
 def test_supervisor_when_the_notifier_dies_then_it_is_restarted_and_the_desk_goes_on(
     scene: Scene, api: BotApi
 ) -> None:

@@ -25,6 +25,7 @@ def created(var_dir: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_up_when_it_serves_a_day_of_work_then_jobs_run_tokens_turn_and_symbols_wait_for_the_restart(
     tmp_path: Path,
 ) -> None:

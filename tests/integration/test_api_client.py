@@ -163,6 +163,7 @@ def test_client_when_told_to_come_again_then_repeatable_calls_do_after_so_long_a
     refusing(tmp_path, {"serving.rate_reads": "1"}, asked)
 
 
+@pytest.mark.slow
 def test_stream_when_the_server_is_stopped_and_started_then_the_reader_misses_no_event(
     tmp_path: Path,
 ) -> None:

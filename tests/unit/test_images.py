@@ -168,6 +168,7 @@ def test_image_when_an_entry_point_starts_from_its_files_then_it_is_there(
     assert f"conclave {' '.join(words)}" in done.stdout
 
 
+@pytest.mark.slow
 def test_image_when_everything_is_imported_from_its_files_then_nothing_is_missing(
     laid_out: Path,
 ) -> None:

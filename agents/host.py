@@ -103,7 +103,11 @@ class HandleAgent:
 
         try:
             small = list(states) if self.needs is None else [trim(s, self.needs) for s in states]
-            opinions: list[Opinion] = await self._handle.opine.remote(small)
+            answer = self._handle.opine.remote(small)
+            opinions: list[Opinion] = await answer
+        except asyncio.CancelledError:
+            answer.cancel()  # or the replica would still compute what nobody waits for
+            raise
         except (
             serve_exceptions.BackPressureError,
             exceptions.PendingCallsLimitExceeded,

@@ -173,3 +173,67 @@ def test_cluster_when_a_node_is_killed_under_load_then_no_signal_is_lost(
 
     nodes.ask("add")
     until(lambda: nodes.ask("places") == {"council": 2, "baseline": 2, "risk": 2}, 120)
+
+
+LINE = """
+import asyncio
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import ray
+from ray import serve
+
+from agents.host import HandleAgent
+from serving.replica import AgentReplica
+
+
+class Slow:
+    def __init__(self):
+        self.passes = []
+
+    def opine(self, states):
+        self.passes.append(list(states))
+        time.sleep(1.0)
+        return list(states)
+
+
+class Replica(AgentReplica):
+    def __init__(self):
+        self._agent, self._thread = Slow(), ThreadPoolExecutor(1)
+
+    async def passes(self):
+        return self._agent.passes
+
+
+async def scene(handle):
+    agent = HandleAgent("slow", handle)
+    first = asyncio.ensure_future(agent.opine(["first"]))
+    await asyncio.sleep(0.3)
+    late = [asyncio.ensure_future(agent.opine([f"late {i}"])) for i in range(4)]
+    kept = [asyncio.ensure_future(agent.opine([f"kept {i}"])) for i in range(3)]
+    await asyncio.sleep(0.3)
+    for one in late:
+        one.cancel()
+    await asyncio.gather(first, *kept)
+    await asyncio.sleep(1.5)
+    return await handle.passes.remote()
+
+
+ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=1)
+deployment = serve.deployment(Replica).options(max_ongoing_requests=64, user_config=None)
+print(">", asyncio.run(scene(serve.run(deployment.bind()))))
+serve.shutdown()
+ray.shutdown()
+"""
+
+
+def test_replica_when_questions_wait_then_they_go_together_and_what_is_late_is_not_computed(
+    env: dict[str, str],
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LINE], env=env, cwd=ROOT, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("> ")] or [done.stderr]
+    assert line == "> [['first'], ['kept 0', 'kept 1', 'kept 2']]"

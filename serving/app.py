@@ -18,8 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from agents.host import AgentHost, Gathered, HandleAgent, threaded
 from serving.api import create_api
-from serving.bootstrap import council_service, live_agents, settings_of
-from serving.commands.common import settings_from
+from serving.bootstrap import council_service, live_agents, settings_of, settings_wished
 from serving.logs import start_logging
 from serving.plan import RunPlan, known
 from serving.planning import Wish, resolve
@@ -146,5 +145,5 @@ def build(args: BuildArgs | Mapping[str, Any]) -> Application:
 def _planned(wanted: BuildArgs) -> RunPlan:
     """Plan a run that other machines take part in: each reads its settings from its environment."""
     wish = Wish(wanted.source, tuple(map(Path, wanted.data)), profile=wanted.profile)
-    resolved = resolve(wish, partial(settings_from))
+    resolved = resolve(wish, partial(settings_wished, wish))
     return resolved.plan((resolved.settings.serving.api_port, 0))

@@ -47,6 +47,7 @@ from serving.monitoring import Monitor
 from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
 from serving.pacing import Pacer
 from serving.plan import RunPlan
+from serving.planning import Wish
 from serving.promotion import Refresher, following
 from serving.recovering import sound_storage
 from serving.reports import SignalReports
@@ -97,6 +98,17 @@ def settings_of(plan: RunPlan) -> Settings:
         profile=plan.profile,
         config_files=[Path(name) for name in plan.config_files],
         overrides=dict(plan.overrides),
+        dotenv=DOTENV,
+    )
+
+
+def settings_wished(wish: Wish, profile: str | None) -> Settings:
+    """Load settings as the environment, files and the flags of a wish give them."""
+    return load_settings(
+        env=environment(),
+        profile=profile,
+        config_files=wish.config_files,
+        overrides=dict(wish.overrides),
         dotenv=DOTENV,
     )
 

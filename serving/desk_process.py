@@ -42,10 +42,10 @@ def run_alone(wish: Wish) -> int:
     ------
     ConclaveError : whatever keeps it from starting or going on.
     """
+    from serving.bootstrap import settings_wished
     from serving.logs import start_logging
-    from serving.running import settings_with
 
-    resolved = resolve(wish, partial(settings_with, wish))
+    resolved = resolve(wish, partial(settings_wished, wish))
     settings = resolved.settings
     start_logging(settings, "desk", console=True)
     port = settings.serving.api_port

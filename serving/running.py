@@ -24,8 +24,9 @@ from serving.bootstrap import (
     build_desk,
     council_service,
     live_agents,
+    settings_wished,
 )
-from serving.commands.common import err, out, settings_from
+from serving.commands.common import err, out
 from serving.control import LEASE_TTL_MS
 from serving.logs import start_logging
 from serving.plan import RunPlan
@@ -50,7 +51,7 @@ PATIENCE_SECONDS = 20.0  # for a run that was killed to let go of its ports
 
 def start(wish: Wish) -> int:
     """Run the system until it is done or asked to leave; return the exit code."""
-    resolved = resolve(wish, partial(settings_with, wish))
+    resolved = resolve(wish, partial(settings_wished, wish))
     settings, why = resolved.settings, resolved.why
     if wish.local or not settings.serving.ray:
         resolved = replace(resolved, wish=replace(resolved.wish, local=True))
@@ -86,19 +87,13 @@ def start(wish: Wish) -> int:
     return code
 
 
-def settings_with(wish: Wish, profile: str | None) -> Settings:
-    """Load settings as the environment, files and the flags of a wish give them."""
-    sets = [f"{name}={value}" for name, value in wish.overrides]
-    return settings_from(profile, wish.config_files, sets)
-
-
 def _following(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
     """Follow what is watched; a replay follows its files."""
     if resolved.kind == "replay" or symbols == resolved.settings.data.symbols:
         return resolved
     told = ("SYMBOLS", ",".join(symbols))
     wish = replace(resolved.wish, overrides=(*resolved.wish.overrides, told))
-    return replace(resolved, wish=wish, settings=settings_with(wish, wish.profile))
+    return replace(resolved, wish=wish, settings=settings_wished(wish, wish.profile))
 
 
 def _refuse_second(lease: Lease) -> None:

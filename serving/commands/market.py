@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,6 +61,28 @@ Speed = Annotated[
 ]
 
 
+def _wish(
+    source: SourceName | None,
+    data: list[Path] | None,
+    funding: Path | None,
+    timerange: str | None,
+    speed: str | None,
+    profile: str | None,
+    config: list[Path] | None,
+    sets: list[str] | None,
+) -> Wish:
+    return Wish(
+        source=None if source is None else source.value,
+        data=tuple(data or ()),
+        funding=funding,
+        timerange=timerange,
+        speed=speed,
+        profile=profile,
+        config_files=tuple(config or ()),
+        overrides=tuple(pairs(sets).items()),
+    )
+
+
 def up(
     source: MarketSource = None,
     data: Bars = None,
@@ -76,18 +99,10 @@ def up(
 
     Examples: conclave up · conclave up --source replay --data FILE --timerange 20250101-20250201
     """
-    wish = Wish(
-        source=None if source is None else source.value,
-        data=tuple(data or ()),
-        funding=funding,
-        timerange=timerange,
-        speed=speed,
-        profile=profile,
-        config_files=tuple(config or ()),
-        overrides=tuple(pairs(sets).items()),
-        local=local,
-        fresh=fresh,
-    )
+    wish = replace(
+        _wish(source, data, funding, timerange, speed, profile, config, sets),
+        local=local, fresh=fresh,
+    )  # fmt: skip
     with leaving_at_once():
         from serving.running import start
 
@@ -110,16 +125,7 @@ def desk(
     the log folder, and ends on SIGTERM. Without an answer from there, agents in its own process
     stand in. Example: SERVE_URL=http://conclave-serve-svc:8000 conclave desk --source demo
     """
-    wish = Wish(
-        source=None if source is None else source.value,
-        data=tuple(data or ()),
-        funding=funding,
-        timerange=timerange,
-        speed=speed,
-        profile=profile,
-        config_files=tuple(config or ()),
-        overrides=tuple(pairs(sets).items()),
-    )
+    wish = _wish(source, data, funding, timerange, speed, profile, config, sets)
     with leaving_at_once():
         from serving.desk_process import run_alone
 

@@ -52,10 +52,12 @@ from storage.queries import Reader
 log = structlog.get_logger("desk")
 
 WARM_UP_BATCH = 512  # bars opined on at a time
+BREATH_SECONDS = 0.02  # between two of them, for whoever else is in this process
 HOUSEKEEPING_SECONDS = 0.02
 TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
 COUNT_SECONDS = 5.0  # and what was counted
-SNAPSHOT_EVERY = 500  # decisions between two saved folds
+SNAPSHOT_EVERY = 500  # decisions between two saved folds, at least,
+SNAPSHOT_BARS = 50  # and bars of each symbol: a fold is as large as there are symbols
 AGENTS_SECONDS = 90.0  # how long an unpaced replay waits for Serve
 TOLD_AGAIN = 500  # newest ledger rows whose events are written again after a restart
 
@@ -119,6 +121,7 @@ class Desk:
     confirmation: Confirmation = field(default_factory=Confirmation)
     _told: float = 0.0
     _counted: float = 0.0
+    _unsaved: int = 0  # decisions that the saved fold lacks
     _moved: float = field(default_factory=time.monotonic)
 
     def idle(self) -> float:
@@ -183,30 +186,33 @@ class Desk:
             await self._decide(states)
 
     async def _warm_up(self) -> None:
-        for frame in self.history:
-            memory = self.memories[frame.symbol]
-            done_to = self.loop.decided_up_to(frame.symbol)
-            fresh = frame.between(done_to, None)  # a bar closing at done_to opened before it
-            if not len(fresh):
-                continue
-            log.info("warm_up", symbol=frame.symbol, bars=len(fresh))
+        new = [self._undecided(frame) for frame in self.history]
+        bars, done = sum(map(len, new)), 0
+        for fresh in filter(len, new):
+            memory = self.memories[fresh.symbol]
+            log.info("warm_up", symbol=fresh.symbol, bars=len(fresh))
             self.progress.phase = "warming up"
             for first in range(0, len(fresh), WARM_UP_BATCH):
                 part = fresh.slice(first, first + WARM_UP_BATCH)
                 memory.append(part)  # piece by piece: a live memory keeps no more than it needs
                 needs = self.needs()
                 batch = list(memory.states(int(part.ts[0]), None, needs.bars, needs.feature_rows))
-                self.loop.warm_up(_spoken(self.agents, batch))
-                self._watch([frame.symbol])
+                self._unsaved += self.loop.warm_up(_spoken(self.agents, batch))
+                self._watch([fresh.symbol])
                 self.market_clock.reach(batch[-1].as_of)
-                self.progress.done = (first + len(part)) / len(fresh)
+                done += len(part)
+                self.progress.done = done / bars
                 self.progress.as_of = iso(batch[-1].as_of)
                 self._house()
-                await asyncio.sleep(0)
+                await asyncio.sleep(BREATH_SECONDS)
                 if self.leave.is_set():
                     return
-            self.fold.save()
+            self._save_fold()
         self.progress.done = None
+
+    def _undecided(self, frame: BarFrame) -> BarFrame:
+        # A bar that closes where decisions end opened before.
+        return frame.between(self.loop.decided_up_to(frame.symbol), None)
 
     # Bar by bar
 
@@ -272,6 +278,8 @@ class Desk:
         for state, (opinions, absent), more in zip(states, heard, answers, strict=True):
             decision = self.loop.decide(state, [*opinions, *more], absent, now)
             self._announce(decision)
+            await asyncio.sleep(0)  # a kill must not wait for the last of many symbols
+        self._save_fold()
         self.teller.tell()
         self._watch([state.symbol for state in states])
         if states:
@@ -303,9 +311,14 @@ class Desk:
 
     def _announce(self, decision: Decision) -> None:
         self.progress.decided += 1
+        self._unsaved += 1
         self.progress.as_of = iso(decision.as_of)
         self.reports.write(decision)
-        if self.progress.decided % SNAPSHOT_EVERY == 0:
+
+    def _save_fold(self) -> None:
+        enough = max(SNAPSHOT_EVERY, SNAPSHOT_BARS * len(self.memories))
+        if self._unsaved >= enough:
+            self._unsaved = 0
             self.fold.save()
 
     # What it tells, and what it is told

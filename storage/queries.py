@@ -16,6 +16,7 @@ from domain.operations import ExternalTrade, Reflection
 from domain.opinion import Opinion, Outcome
 from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Posting, Refusal
 from storage import kinds
+from storage.counting import RowCounts
 from storage.engine import read
 from storage.ledger import SqlLedger, filtered
 from storage.schema import (
@@ -23,7 +24,6 @@ from storage.schema import (
     chain,
     decisions,
     equity_marks,
-    events,
     fills,
     metadata,
     postings,
@@ -94,6 +94,7 @@ class Reader:
         self._engine = engine
         self._world = world
         self._ledger = SqlLedger(engine, world)
+        self._counts = RowCounts(engine, world)
 
     def page(
         self, of: type[R], *, limit: int = 100, before_seq: int | None = None, **where: Any
@@ -259,16 +260,7 @@ class Reader:
 
     def counts(self) -> dict[str, int]:
         """Return this world's rows per table of the ledger, and its events."""
-        query = (
-            select(chain.c.kind, func.count())
-            .where(chain.c.world == self._world)
-            .group_by(chain.c.kind)
-        )
-        told = select(func.count()).select_from(events).where(events.c.world == self._world)
-        with read(self._engine) as connection:
-            found = {row[0]: row[1] for row in connection.execute(query)}
-            result = {kind.table.name: found.get(kind.name, 0) for kind in kinds.ALL}
-            return {**result, "events": connection.execute(told).scalar_one()}
+        return self._counts.now()
 
     def last_bars(self) -> dict[tuple[str, str], int]:
         """Return the open (ms) of the newest bar per (symbol, timeframe)."""

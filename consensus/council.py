@@ -232,8 +232,7 @@ class Council:
         """
         return [
             {"symbol": symbol, "timeframe": key[1], "horizon_bars": key[2]} | row
-            for key, track in sorted(self._tracks.items())
-            if key[0] == symbol
+            for key, track in sorted(item for item in self._tracks.items() if item[0][0] == symbol)
             for row in weights_rows(track.head, track.awake(), self.settings)
         ]
 

@@ -275,10 +275,14 @@ class Desk:
         ]
         answers = await self._debate(states, heard)
         now = self.market_clock.now()
-        for state, (opinions, absent), more in zip(states, heard, answers, strict=True):
-            decision = self.loop.decide(state, [*opinions, *more], absent, now)
-            self._announce(decision)
-            await asyncio.sleep(0)  # a kill must not wait for the last of many symbols
+        decided: list[Decision] = []
+        try:
+            for state, (opinions, absent), more in zip(states, heard, answers, strict=True):
+                decided.append(self.loop.decide(state, [*opinions, *more], absent, now))
+                self._note(decided[-1])
+                await asyncio.sleep(0)  # a kill must not wait for the last of many symbols
+        finally:
+            self.reports.write(decided)
         self._save_fold()
         self.teller.tell()
         self._watch([state.symbol for state in states])
@@ -309,11 +313,10 @@ class Desk:
             for symbol in symbols:
                 self.monitor.look(self.memories[symbol])
 
-    def _announce(self, decision: Decision) -> None:
+    def _note(self, decision: Decision) -> None:
         self.progress.decided += 1
         self._unsaved += 1
         self.progress.as_of = iso(decision.as_of)
-        self.reports.write(decision)
 
     def _save_fold(self) -> None:
         enough = max(SNAPSHOT_EVERY, SNAPSHOT_BARS * len(self.memories))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -24,15 +25,17 @@ class SignalReports:
     _day: str = ""
     _file: TextIO | None = field(default=None)
 
-    def write(self, decision: Decision) -> None:
-        """Append to the day's history and replace ``latest.json``."""
-        line = canonical_json(signal_of(decision).model_dump()) + "\n"
+    def write(self, decisions: Sequence[Decision]) -> None:
+        """Append the decisions of one instant to the day's history; ``latest.json`` is the last."""
+        if not decisions:
+            return
+        lines = [canonical_json(signal_of(decision).model_dump()) + "\n" for decision in decisions]
         try:
-            history = self._history(iso(decision.as_of)[:10])
-            history.write(line)
+            history = self._history(iso(decisions[-1].as_of)[:10])
+            history.writelines(lines)
             history.flush()
             temporary = self.folder / "latest.tmp"
-            temporary.write_text(line, encoding="utf-8")
+            temporary.write_text(lines[-1], encoding="utf-8")
             temporary.replace(self.folder / "latest.json")
         except OSError as error:
             self._file = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from domain.decision import Decision
 from domain.errors import UsageError
 from domain.market import Bar, BarFrame
 from domain.opinion import Opinion, Outcome
-from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Refusal
+from domain.trading import ClosedTrade, EquityMark, Event, Fill, ModeChange, Order, Refusal
 from storage.checks import examples
 from storage.engine import open_database, sqlite_url
 from storage.events import EventLog
@@ -191,3 +192,36 @@ def test_page_when_a_key_was_replaced_by_another_world_then_it_is_not_seen(engin
     changed = replace(of(Bar, 0)[0], close=2.0)
     SqlLedger(engine, "late").append([changed])
     assert [bar for _, bar in Reader(engine, "late").page(Bar).items] == [changed]
+
+
+def test_counts_when_asked_again_then_what_is_new_is_added(tmp_path: Path) -> None:
+    engine = open_database(sqlite_url(tmp_path / "ledger.db"))
+    upgrade(engine)
+    reader, other = Reader(engine, "binance"), SqlLedger(engine, "demo-7")
+    assert set(reader.counts().values()) == {0}
+    for step in range(3):
+        SqlLedger(engine, "binance").append(examples(step))
+        other.append(examples(step))
+        EventLog(engine, "binance").append(Event("note", step, {"n": step}))
+        assert reader.counts() == Reader(engine, "binance").counts()
+    assert reader.counts()["decisions"] == 3 * len(of(Decision, 0))
+    assert reader.counts()["events"] == 3
+
+
+def test_counts_when_another_ledger_is_in_its_place_then_they_start_again(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    engine = open_database(sqlite_url(path))
+    upgrade(engine)
+    reader = Reader(engine, "binance")
+    for step in range(3):
+        SqlLedger(engine, "binance").append(examples(step))
+    assert reader.counts()["decisions"] == 3
+    fresh = open_database(sqlite_url(tmp_path / "restored.db"))
+    upgrade(fresh)
+    for step in range(7, 12):
+        SqlLedger(fresh, "binance").append(examples(step))
+    fresh.dispose()
+    (tmp_path / "restored.db").replace(path)
+    for name in ("ledger.db-wal", "ledger.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    assert reader.counts()["decisions"] == 5

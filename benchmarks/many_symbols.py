@@ -8,14 +8,11 @@ stored. CPU and memory are those of every process of the run, over bars after th
 from __future__ import annotations
 
 import argparse
-import re
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
-import psutil
-
+from benchmarks.desk_figures import memory_of, told_by
 from benchmarks.live import Live, live_system
 from benchmarks.scores import show
 from benchmarks.serving import ALL, FAST, LIGHT
@@ -28,7 +25,6 @@ HEAD = (
 INSTANTS, SETTLING = 12, 3
 PERIOD_S = {10: 5.0, 50: 8.0, 200: 15.0}  # between two closes
 WARM_UP_DAYS = 1
-_SAMPLE = re.compile(r"^(conclave_\w+?)(?:\{(.*)\})? (\S+)$")
 
 
 class Way(NamedTuple):
@@ -44,15 +40,6 @@ WAYS = (
     Way("one process, light agents", LIGHT, (f"IN_PROCESS={LIGHT}",), ("--local",)),
     Way("Serve, all seven agents", ALL, ("IN_PROCESS=climatology,technical", *FAST)),
 )
-
-
-class Told(NamedTuple):
-    """What the desk has told: decisions, their seconds, and the same by bucket; degraded ones."""
-
-    count: float
-    seconds: float
-    below: dict[float, float]
-    degraded: float
 
 
 def main() -> None:
@@ -83,18 +70,11 @@ def measured(way: Way, symbols: int) -> tuple[str, ...]:
         wait_for(system, SETTLING * symbols, period)
         before, cpu = told_by(system), system.cpu()
         wait_for(system, int(before.count) + INSTANTS * symbols, period)
-        after, used = told_by(system), system.cpu_since(cpu)
-        memory = sum(proportional(process) for process in system.processes())
-    n = after.count - before.count
-    mean = 1e3 * (after.seconds - before.seconds) / n
-    worst = min(
-        (edge for edge, count in after.below.items() if count - before.below[edge] >= n),
-        default=float("inf"),
-    )
-    whole = 1.0 - (after.degraded - before.degraded) / n
+        told, used, memory = told_by(system).since(before), system.cpu_since(cpu), memory_of(system)
     return (
-        f"{mean:.0f} / {1e3 * worst:.0f}", f"{mean / symbols:.1f}", f"{whole:.0%}",
-        f"{1e3 * used / n:.0f}", f"{memory / 2**20:.0f}",
+        f"{told.mean_ms():.0f} / {1e3 * told.within(1.0):.0f}", f"{told.mean_ms() / symbols:.1f}",
+        f"{1.0 - told.degraded / told.count:.0%}", f"{1e3 * used / told.count:.0f}",
+        f"{memory:.0f}",
     )  # fmt: skip
 
 
@@ -105,36 +85,6 @@ def wait_for(system: Live, decisions: int, period: float) -> None:
         if time.monotonic() > until:
             raise SystemExit(f"{decisions} decisions are too many for this machine")
         time.sleep(0.5)
-
-
-def told_by(system: Live) -> Told:
-    """Read the desk's figures."""
-    reply = httpx.get(f"{system.url}/metrics", timeout=30)
-    reply.raise_for_status()
-    count = seconds = degraded = 0.0
-    below: dict[float, float] = {}
-    for line in reply.text.splitlines():
-        found = _SAMPLE.match(line)
-        if found is None:
-            continue
-        name, labels, value = found[1], found[2] or "", float(found[3])
-        if name == "conclave_decision_seconds_count":
-            count = value
-        elif name == "conclave_decision_seconds_sum":
-            seconds = value
-        elif name == "conclave_decision_seconds_bucket":
-            below[float(labels.removeprefix('le="').rstrip('"'))] = value
-        elif name == "conclave_decision_degraded_total":
-            degraded += value
-    return Told(count, seconds, below, degraded)
-
-
-def proportional(process: psutil.Process) -> int:
-    """Return the bytes of memory a process uses, shared ones divided among those who share."""
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.Error:
-        return 0
 
 
 if __name__ == "__main__":

@@ -96,12 +96,17 @@ class Control:
 
     def serve(
         self, handlers: Mapping[str, Handler], slow: Mapping[str, SlowHandler] = _NONE
-    ) -> None:
+    ) -> int:
         """Carry out what waits in the inbox, oldest first, and answer; ``slow`` ones beside it.
 
         A request that breaks the desk is answered before the desk falls, or it would fall again
         over the same request whenever it is restarted.
+
+        Returns
+        -------
+        How many were answered.
         """
+        answered = 0
         for number in [number for number, task in self._tasks.items() if task.done()]:
             self._tasks.pop(number).result()
         for request in self.inbox.pending():
@@ -116,6 +121,8 @@ class Control:
                 if handler is None:
                     raise UsageError("request", "is of a kind this desk knows", request.kind)
                 self.inbox.answer(request.id, handler(request.body))
+            answered += 1
+        return answered
 
     async def _answer_later(self, request: Request, handler: SlowHandler) -> None:
         with self._refusing(request):

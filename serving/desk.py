@@ -7,6 +7,7 @@ through Serve, and thinks with the light agents in its own process when Serve do
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ log = structlog.get_logger("desk")
 WARM_UP_BATCH = 512  # bars opined on at a time
 BREATH_SECONDS = 0.02  # between two of them, for whoever else is in this process
 HOUSEKEEPING_SECONDS = 0.02
+ASKED_SECONDS = 0.005  # the same, while somebody keeps asking
+ASKING_SECONDS = 0.2  # and for how long after the last request that is so
 TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
 COUNT_SECONDS = 5.0  # and what was counted
 SNAPSHOT_EVERY = 500  # decisions between two saved folds, at least,
@@ -121,6 +124,7 @@ class Desk:
     confirmation: Confirmation = field(default_factory=Confirmation)
     _told: float = 0.0
     _counted: float = 0.0
+    _asked: float = -math.inf
     _unsaved: int = 0  # decisions that the saved fold lacks
     _moved: float = field(default_factory=time.monotonic)
 
@@ -349,7 +353,8 @@ class Desk:
         try:
             while not self.leave.is_set():
                 self._house()
-                await asyncio.sleep(HOUSEKEEPING_SECONDS)
+                asked = self._moved - self._asked < ASKING_SECONDS
+                await asyncio.sleep(ASKED_SECONDS if asked else HOUSEKEEPING_SECONDS)
         finally:
             self.leave.set()  # a desk that hears nothing must not go on
 
@@ -363,7 +368,7 @@ class Desk:
             self._obey_file()
             raise
         self._obey_file()
-        self.control.serve(
+        answered = self.control.serve(
             {
                 "kill": self._kill,
                 "arm": self._arm,
@@ -378,6 +383,8 @@ class Desk:
             },
             {"assertions": self._assert},
         )
+        if answered:
+            self._asked = self._moved
         self.upkeep.look(self.progress)
 
     def _obey_file(self) -> None:

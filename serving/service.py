@@ -382,7 +382,8 @@ class CouncilService:
         if memory is None:
             known = ", ".join(sorted(self.memories))
             raise NotFound("symbol", "is not followed", symbol, f"Followed: {known}.")
-        follow(self.reader, symbol, memory)
+        if as_of is None or as_of > (memory.last_as_of or 0):
+            follow(self.reader, symbol, memory)
         state = memory.state(as_of, self.needs.bars, self.needs.feature_rows)
         if state is None or (as_of is not None and state.as_of != as_of):
             when = "yet" if as_of is None else f"at {iso(as_of)}"

@@ -18,6 +18,8 @@ from domain.ports import Agent, AsyncAgent, Needs
 
 log = logging.getLogger(__name__)
 
+PART = 64  # most states in one question: of many, those that were in time are not lost
+
 
 class Overloaded(ServiceUnreachable):
     """An agent's queue is full."""
@@ -32,11 +34,19 @@ class Gathered:
     Attributes
     ----------
     opinions : one mapping agent → opinion per state, in the order of the states.
-    absent : agent → ``deadline``, ``failed``, ``unreachable``, ``overloaded`` or ``invalid``.
+    absent : agent → ``deadline``, ``failed``, ``unreachable``, ``overloaded`` or ``invalid``: why
+        it is missing in one state or more.
     """
 
     opinions: tuple[Mapping[str, Opinion], ...]
     absent: Mapping[str, str] = field(default_factory=dict)
+
+    def each(self) -> list[tuple[Mapping[str, Opinion], dict[str, str]]]:
+        """Return for each state what was said, and who is missing there and why."""
+        return [
+            (row, {name: why for name, why in self.absent.items() if name not in row})
+            for row in self.opinions
+        ]
 
 
 class LocalAgent:
@@ -153,24 +163,27 @@ async def gather(
     states : what to opine on.
     deadline_s : wall-clock seconds from now; late calls are cancelled.
     """
-    calls = {
-        name: asyncio.ensure_future(agent.opine(states)) for name, agent in sorted(agents.items())
-    }
+    parts = [(i, states[i : i + PART]) for i in range(0, len(states), PART)]
+    calls = [
+        (name, first, part, asyncio.ensure_future(agent.opine(part)))
+        for first, part in parts
+        for name, agent in sorted(agents.items())
+    ]
     if not calls:
         return Gathered(tuple({} for _ in states))
     try:
-        await asyncio.wait(calls.values(), timeout=deadline_s)
+        await asyncio.wait([call for *_, call in calls], timeout=deadline_s)
     finally:
-        for call in calls.values():
+        for *_, call in calls:
             call.cancel()  # what is done already stays as it is
     absent: dict[str, str] = {}
     rows: list[dict[str, Opinion]] = [{} for _ in states]
-    for name, call in calls.items():
-        why = _reason(name, call, states)
+    for name, first, part, call in calls:
+        why = _reason(name, call, part)
         if why is not None:
-            absent[name] = why
+            absent.setdefault(name, why)
             continue
-        for row, opinion in zip(rows, call.result(), strict=True):
+        for row, opinion in zip(rows[first : first + len(part)], call.result(), strict=True):
             row[name] = opinion
     return Gathered(tuple(rows), absent)
 

@@ -90,11 +90,11 @@ def _counting() -> Callable[[Gathered], None]:
     )
 
     def count(gathered: Gathered) -> None:
-        for row in gathered.opinions:
+        for row, absent in gathered.each():
             for agent in row:
                 opinions.inc(1, {"agent": agent, "result": "heard"})
-        for agent, why in gathered.absent.items():
-            opinions.inc(len(gathered.opinions), {"agent": agent, "result": why})
+            for agent, why in absent.items():
+                opinions.inc(1, {"agent": agent, "result": why})
 
     return count
 

@@ -274,8 +274,8 @@ class Desk:
         gathered = await self.opinions.ask(states)
         self.progress.via = self.opinions.via
         heard = [
-            out_of_sample(self.agents, state, row.values(), gathered.absent)
-            for state, row in zip(states, gathered.opinions, strict=True)
+            out_of_sample(self.agents, state, row.values(), absent)
+            for state, (row, absent) in zip(states, gathered.each(), strict=True)
         ]
         answers = await self._debate(states, heard)
         now = self.market_clock.now()

@@ -53,6 +53,11 @@ class InProcessOpinions:
         return True
 
 
+def _way(states: int) -> float:
+    """Return the seconds that bars and opinions may take there and back beside the thinking."""
+    return 1.0 + 0.01 * states
+
+
 @dataclass(slots=True)
 class ServeOpinions:
     """Agents behind Serve, with the light ones here as what remains when Serve is gone."""
@@ -67,7 +72,7 @@ class ServeOpinions:
         body = {"items": [{"symbol": state.symbol, "as_of": state.as_of} for state in states]}
         try:
             reply = await self.client.post(
-                "/internal/opinions", json=body, timeout=self.deadline_s + 1.0
+                "/internal/opinions", json=body, timeout=self.deadline_s + _way(len(states))
             )
             reply.raise_for_status()
             answer = reply.json()

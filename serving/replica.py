@@ -11,6 +11,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
+from agents.host import PART
 from domain.cards import AgentCard
 from domain.market import MarketState
 from domain.opinion import Opinion
@@ -22,7 +23,7 @@ from serving.promotion import RELOAD_SECONDS, Refresher
 
 log = structlog.get_logger("replica")
 
-BATCH_STATES = 512  # most states in one forward pass
+BATCH_STATES = 2 * PART  # most states in one forward pass: beyond it nothing is gained
 
 Question = Sequence[MarketState]
 Answer = list[Opinion] | Exception

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agents.climatology import Climatology, ClimatologyConfig
-from agents.host import HandleAgent, LocalAgent, Overloaded, describe, gather
+from agents.host import PART, HandleAgent, LocalAgent, Overloaded, describe, gather
 from domain.cards import AgentCard
 from domain.errors import ServiceUnreachable
 from domain.ports import Needs
@@ -114,6 +114,26 @@ def test_gather_when_answers_do_not_fit_the_states_then_invalid(light, wrong):
     agent, states = light
     bad = Answers("bad", lambda s: wrong(agent.opine(s)))
     assert asyncio.run(gather({"bad": bad}, states, 5.0)).absent == {"bad": "invalid"}
+
+
+def test_gather_when_some_of_many_states_are_late_then_the_others_keep_their_answers(light):
+    agent, states = light
+    many = [*states] * PART
+
+    class Tiring(Answers):
+        async def opine(self, part):
+            asked.append(len(part))
+            self.delay = 0.0 if len(asked) == 1 else 30.0
+            return await super().opine(part)
+
+    asked = []
+    tiring = Tiring("slow", agent.opine)
+    got = asyncio.run(gather({"slow": tiring, "b": Answers("b", agent.opine)}, many, 1.0))
+    assert asked == [PART] * 3
+    assert got.absent == {"slow": "deadline"}
+    assert [row["slow"] for row in got.opinions[:PART]] == agent.opine(many[:PART])
+    assert [absent for _, absent in got.each()] == [{}] * PART + [got.absent] * 2 * PART
+    assert all("b" in row for row in got.opinions)
 
 
 def test_gather_when_nobody_is_asked_then_empty_rows(light):

@@ -224,13 +224,16 @@ def job_worker(settings: Settings, leaving: Callable[[], bool]) -> Worker:
         "VAR_DIR": data.var_dir, "DATA_DIR_RAW": data.raw_dir, "MODELS_DIR": data.models_dir,
         "DATA_DIR_PROCESSED": data.processed_dir, "LOGS_DIR": data.logs_dir,
     }  # fmt: skip
+    shared = {"MODELS_URL": data.models_url, "CONCLAVE_MODELS_ENDPOINT": data.models_endpoint}
+    store = {name: told for name, told in shared.items() if told is not None}
+    store["CONCLAVE_MODELS_REGION"] = data.models_region
     return Worker(
         Jobs(engine),
         Lease(engine, JOBS_LEASE, _owner(), LEASE_TTL_MS, clock),
         clock,
         data.raw_dir,
         data.var_dir.absolute() / "jobs",
-        {**environment(), **{name: str(path.absolute()) for name, path in places.items()}},
+        {**environment(), **store, **{name: str(path.absolute()) for name, path in places.items()}},
         leaving,
     )
 

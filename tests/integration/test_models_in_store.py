@@ -137,8 +137,12 @@ def test_models_when_the_store_is_down_then_promote_changes_nothing_and_list_sho
     told = json.loads(cli("models", "list", "--json", *on(root, nobody))[1])
     assert version in [row["version"] for row in told["items"]]
     assert nobody.url in told["problems"][0]
+    checks = json.loads(cli("doctor", "--json", *on(root, nobody))[1])["findings"]
+    models = next(check for check in checks if check["name"] == "models")
+    assert not models["ok"]
+    assert nobody.url in models["detail"]
     for secret in (KEY, SECRET):
-        assert secret not in err + json.dumps(told)
+        assert secret not in err + json.dumps([told, checks])
 
 
 def test_train_when_the_store_is_down_then_the_model_is_kept_and_promote_takes_it_there_later(

@@ -6,7 +6,7 @@
 
 ``<agent>`` may have parts, e.g. ``baseline/trend``. ``<root>`` is ``MODELS_DIR``; what ships lies
 in ``agents/weights`` under the same layout and is used where ``MODELS_DIR`` has nothing promoted,
-or nothing that can be used.
+or nothing that can be used. :mod:`agents.mirror` keeps ``MODELS_DIR`` as an object store has it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ SHIPPED = Path(__file__).parent / "weights"
 SUFFIXES = (".json", ".onnx", ".safetensors")  # nothing that runs code when it is read
 POINTER = "promoted.json"
 _VERSION = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z._]{1,40}")
+Publish = Callable[[str, bytes], object]  # name of a model and its pointer, to other machines
 _KINDS = {"str": str, "int": int, "tuple[str, ...]": list}  # of a card's fields; the rest are maps
 
 
@@ -156,13 +158,9 @@ def load(folder: Path) -> Artifact:
     ModelError : if the card is unreadable, a file's bytes are not those of the card, a file is
         pickled, or its feature columns mean something else today.
     """
-    card = _read_card(folder / "card.json")
+    card = read_card(folder / "card.json")
     contents = {}
     for name, expected in card.files.items():
-        if Path(name).name != name or Path(name).suffix not in SUFFIXES:
-            raise ModelError(
-                f"{folder.name}: {name}", "files are plain .json, .onnx or .safetensors", name
-            )
         path = folder / name
         if not path.is_file():
             raise ModelError(f"{folder.name}: {name}", "is named in the card but missing")
@@ -200,10 +198,14 @@ def promoted(root: Path, name: str) -> str | None:
     return _pointer(root, name).version
 
 
-def promote(root: Path, name: str, version: str) -> None:
+def promote(root: Path, name: str, version: str, publish: Publish | None = None) -> None:
     """Put a version into use once it has been verified; the one before is remembered.
 
     The pointer is written even if it named that version already: whoever follows it looks again.
+
+    Parameters
+    ----------
+    publish : told first; if it raises, nothing changed here either.
 
     Raises
     ------
@@ -219,28 +221,44 @@ def promote(root: Path, name: str, version: str) -> None:
     except ModelError:  # what it named is lost; this mends it
         before = _Pointer()
     past = before.history if before.version == version else (*before.history, before.version)
-    _write_json(root / name / POINTER, {"version": version, "history": past})
+    _point(root, name, _Pointer(version, past), publish)
 
 
-def rollback(root: Path, name: str) -> str | None:
+def rollback(root: Path, name: str, publish: Publish | None = None) -> str | None:
     """Return to the newest earlier version that still verifies; None means what ships.
+
+    Parameters
+    ----------
+    publish : told first; if it raises, nothing changed here either.
 
     Raises
     ------
     ModelError : if nothing was promoted, or the pointer is unreadable.
     """
-    path = root / name / POINTER
-    if not path.is_file():
+    before = _pointer(root, name)
+    if before.version is None:
         raise ModelError(name, "has no promoted version to leave", None, "What ships is in use.")
-    history = list(_pointer(root, name).history)
+    history = list(before.history)
     version = history.pop() if history else None
     while version is not None and not _verifies(root / name / version):
         version = history.pop() if history else None
-    if version is None:
-        path.unlink()
-    else:
-        _write_json(path, {"version": version, "history": history})
+    _point(root, name, _Pointer(version, tuple(history if version is not None else ())), publish)
     return version
+
+
+def set_pointer(root: Path, name: str, body: bytes) -> bool:
+    """Take over a pointer as another machine wrote it; return whether it differs from ours.
+
+    Raises
+    ------
+    ModelError : if it is none.
+    """
+    path = root / name / POINTER
+    _parsed_pointer(body, path.as_posix(), name)
+    if path.is_file() and path.read_bytes() == body:
+        return False
+    _write(path, body)
+    return True
 
 
 def pointers_stamp(root: Path, agent: str) -> tuple[tuple[str, int, int, int], ...]:
@@ -268,6 +286,8 @@ class FolderStore:
     only : name → the one version under ``root`` that will do.
     passed : (name, version) → why a version under ``root`` is not to be tried.
     spares : whether versions that were never promoted may stand in where nothing else fits.
+    fetch : brings a version (name, version) that does not lie under ``root`` yet, or raises
+        ModelError.
     opened : name → what :meth:`open` gave last.
     """
 
@@ -277,6 +297,7 @@ class FolderStore:
     only: Mapping[str, str] = field(default_factory=dict)
     passed: Mapping[tuple[str, str], str] = field(default_factory=dict)
     spares: bool = False
+    fetch: Callable[[str, str], object] | None = None
     opened: dict[str, ModelInUse] = field(default_factory=dict, compare=False)
 
     def current(self, agent: str) -> str | None:
@@ -340,6 +361,8 @@ class FolderStore:
         told = self.passed.get((agent, folder.name)) if place == TRAINED else None
         if told is not None:
             raise ModelError(told)  # tried before
+        if place == TRAINED and self.fetch is not None:
+            self.fetch(agent, folder.name)
         artifact = load(folder)
         if self.admits is not None and (place == TRAINED or self.spares):
             self.admits(agent, artifact.card)
@@ -358,16 +381,33 @@ def _pointer(root: Path, name: str) -> _Pointer:
     path = root / name / POINTER
     if not path.is_file():
         return _Pointer()
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise ModelError(str(path), f"must be readable: {error}") from error
+    return _parsed_pointer(body, str(path), name)
+
+
+def _parsed_pointer(text: bytes, where: str, name: str) -> _Pointer:
     mend = f"Write it anew: conclave models promote {name} VERSION"
-    body = _read_json(path, mend)
-    version, history = body.get("version"), body.get("history", [])
+    body = _parsed(text, where, mend)
+    version, history = body.get("version", ""), body.get("history", [])
     past = history if isinstance(history, list) else [history]
-    if not all(_is_version(one) for one in (version, *(one for one in past if one is not None))):
-        raise ModelError(str(path), "must name a version, <UTC time>-<commit>", version, mend)
+    if not all(one is None or is_version(one) for one in (version, *past)):
+        raise ModelError(where, "must name a version, <UTC time>-<commit>", version, mend)
     return _Pointer(version, tuple(past))
 
 
-def _is_version(name: object) -> bool:
+def _point(root: Path, name: str, pointer: _Pointer, publish: Publish | None) -> None:
+    told = {"version": pointer.version, "history": pointer.history}
+    body = (canonical_json(told) + "\n").encode()
+    if publish is not None:
+        publish(name, body)
+    _write(root / name / POINTER, body)
+
+
+def is_version(name: object) -> bool:
+    """Return whether it reads ``<UTC time>-<commit>``."""
     return isinstance(name, str) and _VERSION.fullmatch(name) is not None
 
 
@@ -397,7 +437,13 @@ def _unusable(agent: str, refusals: Sequence[ModelError]) -> ModelError:
     return ModelError(agent, f"has no version that can be used: {told}", hint=refusals[0].hint)
 
 
-def _read_card(path: Path) -> Card:
+def read_card(path: Path) -> Card:
+    """Read a card alone; the files it names may be missing.
+
+    Raises
+    ------
+    ModelError : if it is no card, or names files that must not lie beside one.
+    """
     body = _read_json(path)
     unknown = set(body) - set(Card.__dataclass_fields__)
     if unknown:
@@ -406,27 +452,44 @@ def _read_card(path: Path) -> Card:
         kind = _KINDS.get(str(Card.__dataclass_fields__[key].type), dict)
         if not isinstance(value, kind):
             raise ModelError(f"{path}: {key}", f"must be a JSON {kind.__name__}", value)
+    for name in body.get("files", ()):
+        if Path(name).name != name or Path(name).suffix not in SUFFIXES:
+            told = "files are plain .json, .onnx or .safetensors"
+            raise ModelError(f"{path.parent.name}: {name}", told, name)
     try:
         return Card(**{**body, "columns": tuple(body.get("columns", ()))})
     except TypeError as error:
         raise ModelError(str(path), f"is no model card: {error}") from error
 
 
-def _read_json(path: Path, hint: str = "") -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(str(path), f"must be readable JSON: {error}", hint=hint) from error
+        text = path.read_bytes()
+    except OSError as error:
+        raise ModelError(str(path), f"must be readable JSON: {error}") from error
+    return _parsed(text, str(path))
+
+
+def _parsed(text: bytes, where: str, hint: str = "") -> dict[str, Any]:
+    try:
+        body = json.loads(text.decode("utf-8"))
+    except ValueError as error:
+        raise ModelError(where, f"must be readable JSON: {error}", hint=hint) from error
     if not isinstance(body, dict):
-        raise ModelError(str(path), "must hold a JSON object", hint=hint)
+        raise ModelError(where, "must hold a JSON object", hint=hint)
     return body
 
 
 def _write_json(path: Path, body: Mapping[str, Any]) -> None:
+    _write(path, (canonical_json(body) + "\n").encode())
+
+
+def _write(path: Path, body: bytes) -> None:
+    """Write a file as a whole; several processes may write the same one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".tmp")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(canonical_json(body) + "\n")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    with part.open("wb") as file:
+        file.write(body)
         file.flush()
         os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
     part.replace(path)

@@ -56,6 +56,7 @@ class Reloading:
     ----------
     load : builds and checks the agent from what is promoted now; ModelError if nothing will do.
     stamp : what changes when another version is promoted; cheap.
+    notice : what people should know of where models come from; empty if all is well.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Reloading:
         horizon_bars: int,
         load: Callable[[], Loaded],
         stamp: Callable[[], Hashable],
+        notice: Callable[[], str] = str,
     ) -> None:
         self.name = name
-        self._load, self._stamp = load, stamp
+        self._load, self._stamp, self._notice = load, stamp, notice
         self._seen = stamp()  # before loading: what changes meanwhile is looked at again
         try:
             found = load()
@@ -98,7 +100,8 @@ class Reloading:
         """What it says of itself."""
         now = self._now
         own = card_of(now.agent)
-        return replace(own, models=now.models or own.models, problem=now.problem or own.problem)
+        problem = now.problem or own.problem or self._notice()
+        return replace(own, models=now.models or own.models, problem=problem)
 
     def opine(self, states: Sequence[MarketState]) -> list[Opinion]:
         """Return one opinion per state, all from one version."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Apply everything in its order: namespace, missing Secrets, the overlay, monitoring; then wait.
-#   scripts/k8s_apply_all.sh --overlay k3s-single|k3s-multi [--registry HOST] [--tag TAG]
+#   scripts/k8s_apply_all.sh --overlay k3s-single|k3s-multi|k3s-store [--registry HOST] [--tag TAG]
 #   --dry-run   change nothing: print what would be applied, with the names of the Secrets only
 #   --no-wait   do not wait until everything is ready
 # Secrets that exist are left alone. Missing ones are made with random values; TELEGRAM_BOT_TOKEN

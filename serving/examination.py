@@ -13,6 +13,7 @@ from data.memory import LIVE_BARS
 from domain.errors import ModelError, ServiceUnreachable
 from domain.market import BarFrame
 from serving.doctor import Finding, diagnose
+from serving.model_store import mirror_of
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.processes import alive
 from serving.promotion import Past, load_named
@@ -66,9 +67,13 @@ def _timescale(engine: Engine) -> str:
 
 def _models(settings: Settings) -> str:
     versions, problems = [], []
+    mirror = mirror_of(settings)
     for name in settings.models.agents:
+        if mirror is not None:
+            mirror.follow(name)
+            problems += [f"{name}: {told}" for told in [mirror.problem(name)] if told]
         try:
-            found = load_named(name, settings, past=_past(settings))
+            found = load_named(name, settings, past=_past(settings), mirror=mirror)
         except ModelError as error:
             problems.append(f"{name} has no model: {error}")
             continue

@@ -7,7 +7,7 @@ was refused in one place is not used in another.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import sqrt
@@ -16,6 +16,7 @@ from typing import Protocol, Self, runtime_checkable
 from agents.artifacts import Card, FolderStore, load, pointers_stamp
 from agents.chronos import ChronosConfig
 from agents.inspection import require_fit, require_sense, require_skill
+from agents.mirror import Mirror
 from agents.registry import Loaded, build_agent, load_agent
 from agents.reloading import Reloading
 from data.memory import MarketMemory
@@ -23,6 +24,7 @@ from domain.errors import ModelError
 from domain.market import BarFrame, MarketState
 from domain.ports import Agent, Needs
 from domain.times import timeframe_ms
+from serving.model_store import mirror_of
 from serving.settings import Settings
 from sim.worlds import RANDOM_WALK, GeneratedWorld
 
@@ -71,21 +73,29 @@ Past = Callable[[], Sequence[BarFrame]]  # the newest bars of every symbol there
 
 
 def load_named(
-    name: str, settings: Settings, timeframe: str | None = None, past: Past | None = None
-) -> Loaded:
+    name: str, settings: Settings, timeframe: str | None = None, past: Past | None = None,
+    mirror: Mirror | None = None,
+) -> Loaded:  # fmt: skip
     """Build an agent with the promoted models, or the best that can stand in for them.
 
     Parameters
     ----------
     timeframe : of the bars it is asked about; None = the one of the settings.
     past : bars that an agent which examines itself is examined on.
+    mirror : of the store that was looked at; None = look there now, if there is one.
 
     Raises
     ------
     ModelError : if not even what ships can be used.
     """
     timeframe = timeframe or settings.data.timeframe
-    store = FolderStore(settings.data.models_dir, admits=admission(settings, timeframe))
+    if mirror is None and (mirror := mirror_of(settings)) is not None:
+        mirror.follow(name)
+    store = FolderStore(
+        settings.data.models_dir,
+        admits=admission(settings, timeframe),
+        fetch=None if mirror is None else mirror.fetch,
+    )
     check = partial(_require_sense, settings, timeframe)
     horizon, chronos = settings.data.pred_horizon_steps, chronos_config(settings, timeframe)
     found = load_agent(name, store, horizon, check, chronos)
@@ -121,15 +131,23 @@ def following(
     names: Iterable[str], settings: Settings, past: Past | None = None
 ) -> dict[str, Reloading]:
     """Build agents that can move to what is promoted later; one without a model keeps silent."""
-    return {
-        name: Reloading(
-            name,
-            settings.data.pred_horizon_steps,
-            partial(load_named, name, settings, past=past),
-            partial(pointers_stamp, settings.data.models_dir, name),
-        )
-        for name in names
-    }
+    mirror = mirror_of(settings)
+    return {name: _following(name, settings, past, mirror) for name in names}
+
+
+def _following(
+    name: str, settings: Settings, past: Past | None, mirror: Mirror | None
+) -> Reloading:
+    horizon, root = settings.data.pred_horizon_steps, settings.data.models_dir
+    build = partial(load_named, name, settings, past=past, mirror=mirror)
+    if mirror is None:
+        return Reloading(name, horizon, build, partial(pointers_stamp, root, name))
+
+    def stamp() -> Hashable:
+        mirror.follow(name)
+        return pointers_stamp(root, name)
+
+    return Reloading(name, horizon, build, stamp, partial(mirror.problem, name))
 
 
 def require_sound(settings: Settings, name: str, version: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from agents.artifacts import SHIPPED, Card, FolderStore, load, promote, promoted, versions
 from agents.inspection import judged_by, scores
+from agents.mirror import Mirror
 from domain.cards import SHIPPED as SHIPS
 from domain.cards import TRAINED, ModelInUse
 from domain.errors import ModelError, NotFound
@@ -139,6 +140,7 @@ def after_training(
     promote_better: bool,
     sound: Callable[[str, str], object],
     shipped: Path = SHIPPED,
+    store: Mirror | None = None,
 ) -> Outcome:
     """Promote a new version if that is wanted, it is better than the one in use, and sound.
 
@@ -148,6 +150,7 @@ def after_training(
     Parameters
     ----------
     sound : raises ModelError for a version (name, version) that must not be promoted.
+    store : whom a promotion is told first.
     """
     mine = scores(card)
     if not promote_better:
@@ -160,7 +163,7 @@ def after_training(
         sound(name, card.version)
     except ModelError as error:
         return Outcome(False, f"Not promoted: {error.message}.", mine)
-    promote(models_dir, name, card.version)
+    promote(models_dir, name, card.version, None if store is None else store.publish)
     told = "no model was in use" if before is None else f"better than {before.version}"
     return Outcome(True, f"Promoted (AUTO_PROMOTE): {told}.", mine)
 

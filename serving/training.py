@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from agents.artifacts import Card
+from agents.mirror import Mirror
 from agents.training.dataset import Source, require_rows
 from agents.training.kinds import ModelSpec
 from agents.training.watch import Watch
 from domain.canonical import short_hash
-from domain.errors import DataRefused, UsageError
+from domain.errors import DataRefused, ModelError, UsageError
 from domain.market import BarFrame
 from domain.ports import Clock
 from domain.times import iso, parse_iso
 from serving import trials
 from serving.market_files import BarsFile, load_bars
+from serving.model_store import mirror_of
 from serving.promotion import require_sound
 from serving.registry import Outcome, after_training
 from serving.settings import Settings
@@ -85,7 +87,8 @@ def train(
     ------
     DataRefused : if the bars must not or cannot be trained on.
     UsageError : if they do not go together, or there is nothing to search.
-    ModelError : if a checkpoint cannot be read, or the loss is no longer finite.
+    ModelError : if a checkpoint cannot be read, the loss is no longer finite, or the store of
+        MODELS_URL does not answer; the version then lies in MODELS_DIR.
     """
     end_ms = parse_iso(order.end)
     read = [load_bars(path, clock) for path in order.files]
@@ -112,11 +115,23 @@ def train(
     notes = None if found is None else found.notes()
     card = spec.train(bars, root, source, replace(watch, checkpoint=checkpoint), notes)
     checkpoint.unlink(missing_ok=True)  # what it was for is done
+    store = mirror_of(settings)
+    if store is not None:
+        _to_store(store, spec.name, card.version)
     outcome = after_training(
         root, spec.name, card, promote_better=settings.models.auto_promote,
-        sound=partial(require_sound, settings),
+        sound=partial(require_sound, settings), store=store,
     )  # fmt: skip
     return Trained(spec.name, card, outcome, found, log)
+
+
+def _to_store(store: Mirror, name: str, version: str) -> None:
+    try:
+        store.bring(f"{name}/")  # what is promoted there is what it is compared with
+        store.push(name, version)
+    except ModelError as error:
+        told = f"It lies in MODELS_DIR. Take it there: conclave models promote {name} {version}"
+        raise ModelError(f"{name} {version}", error.message, hint=told) from error
 
 
 def _chosen(order: Order, files: Sequence[BarsFile], end_ms: int, warn: Warn) -> list[BarsFile]:

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 K8S = ROOT / "k8s"
-OVERLAYS = ("k3s-single", "k3s-multi")
+OVERLAYS = ("k3s-single", "k3s-multi", "k3s-store")
 SECRETS = K8S / "secrets"
 Object = dict[str, Any]
 

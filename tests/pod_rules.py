@@ -19,16 +19,23 @@ DIRECTORIES = {
 }  # fmt: skip
 # Which Secrets each component may see: whoever runs submitted jobs sees none to trade with.
 MAY_SEE = {
-    "serve": {"conclave-api", "conclave-database"},
-    "desk": {"conclave-api", "conclave-database", "conclave-telegram", "conclave-trading"},
-    "inference": {"conclave-database"},
+    "serve": {"conclave-api", "conclave-database", "conclave-objects"},
+    "desk": {
+        "conclave-api",
+        "conclave-database",
+        "conclave-objects",
+        "conclave-telegram",
+        "conclave-trading",
+    },
+    "inference": {"conclave-database", "conclave-objects"},
     "database": {"conclave-database"},
     "redis": {"conclave-redis"},
-    "train": set(),
+    "train": {"conclave-objects"},
     "submit": set(),
     "retrain": set(),
 }
-OPTIONAL = {"conclave-trading"}  # made by whoever trades; no template, for no setting reads it yet
+# No template: made by whoever trades, or has a store; no setting of ours reads them.
+OPTIONAL = {"conclave-objects", "conclave-trading"}
 
 
 def pod_problems(objects: list[Object]) -> Iterator[str]:

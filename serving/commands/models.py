@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from domain.errors import ModelError, NotFound
-from serving.commands.common import Config, Json, Set, out, print_json, settings_from
+from serving.commands.common import Config, Json, Set, err, out, print_json, settings_from
+
+if TYPE_CHECKING:
+    from agents.mirror import Mirror
+    from serving.settings import Settings
 
 app = typer.Typer(help="List, promote and roll back trained models.", no_args_is_help=True)
 
@@ -20,6 +24,7 @@ Name = Annotated[str, typer.Argument(help="e.g. baseline/trend", show_default=Fa
 def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     """List every version, shipped or trained here, and mark those in use.
 
+    With MODELS_URL what the store has is brought here first.
     Example: conclave models list --json
     """
     from domain.cards import SHIPPED
@@ -27,10 +32,14 @@ def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     from serving.registry import listing
 
     settings = settings_from(None, config, sets)
+    problems = _brought(settings)
     rows = listing(settings.data.models_dir, admits=admission(settings))
     if json:
-        print_json({"items": [row.as_json() for row in rows]})
+        body = {"items": [row.as_json() for row in rows]}
+        print_json(body if settings.data.models_url is None else {**body, "problems": problems})
         return
+    for line in problems:
+        out.print(line, style="yellow", markup=False)
     table = Table(
         "model", "version", "", "market", "seen until", box=None, pad_edge=False,
         collapse_padding=True,
@@ -72,6 +81,7 @@ def promote(
 
     settings = settings_from(None, config, sets)
     root = settings.data.models_dir
+    store = _looked_into(settings, name)
     require_name(root, name)
     known = artifacts.versions(root, name)
     if not known:
@@ -84,7 +94,9 @@ def promote(
         raise NotFound(name, "can only promote a version trained here", chosen, told)
     skill = require_sound(settings, name, chosen)
     before = _promoted(root, name)
-    artifacts.promote(root, name, chosen)
+    if store is not None:
+        store.push(name, chosen)
+    artifacts.promote(root, name, chosen, None if store is None else store.publish)
     if json:
         print_json({"name": name, "version": chosen, "before": before, "skill": skill})
     else:
@@ -101,14 +113,38 @@ def rollback(name: Name, json: Json = False, config: Config = None, sets: Set = 
     from agents import artifacts
     from serving.registry import require_name
 
-    root = settings_from(None, config, sets).data.models_dir
+    settings = settings_from(None, config, sets)
+    root = settings.data.models_dir
+    store = _looked_into(settings, name)
     require_name(root, name)
     before = _promoted(root, name)
-    now = artifacts.rollback(root, name)
+    now = artifacts.rollback(root, name, None if store is None else store.publish)
     if json:
         print_json({"name": name, "version": now, "before": before})
     else:
         out.print(f"[green]{name}[/] {now or 'what ships'} is in use; before: {before}")
+
+
+def _brought(settings: Settings) -> list[str]:
+    """Bring what the store has; return why some of it, or all, is not here."""
+    from agents.mirror import Unreachable
+    from serving.model_store import mirror_of
+
+    store = mirror_of(settings)
+    try:
+        return [] if store is None else store.bring()
+    except Unreachable as error:
+        return [f"{error.message}; this is what lies in MODELS_DIR."]
+
+
+def _looked_into(settings: Settings, name: str) -> Mirror | None:
+    """The store, if there is one, once what it knows of a model is here; it must answer."""
+    from serving.model_store import mirror_of
+
+    store = mirror_of(settings)
+    for refused in [] if store is None else store.bring(f"{name}/"):
+        err.print(refused, style="yellow", markup=False)
+    return store
 
 
 def _promoted(root: Path, name: str) -> str | None:

@@ -119,6 +119,19 @@ class DataSettings(Group):
         default_factory=lambda got: _under(got, "models"),
         description="folder of trained models; default VAR_DIR/models",
     )
+    models_url: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[0-9A-Za-z._-]+)*/?$",
+        description="object store that machines share models through, s3://BUCKET/PATH; "
+        "MODELS_DIR is then this machine's copy of it",
+    )
+    models_endpoint: str | None = Field(
+        None, pattern=r"^https?://[^\s@?#/]+/?$",
+        description="address of an S3-compatible server, http(s)://HOST:PORT; unset: AWS",
+    )  # fmt: skip
+    models_region: str = Field(
+        "us-east-1", pattern=r"^[a-z0-9-]+$", description="region of the bucket"
+    )
     logs_dir: Folder = Field(
         default_factory=lambda got: _under(got, "logs"),
         description="folder of log files; default VAR_DIR/logs",

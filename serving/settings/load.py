@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -127,8 +128,9 @@ def _problem(entry: dict[str, Any], merged: Layer) -> SettingError:
         rule = rule.replace(words, sign)
     if given is None:
         return SettingError(shown(key), rule)
-    value = HIDDEN if is_secret(key) else given.value
-    hint = "" if is_secret(key) else _close_value(value, entry)
+    hide = is_secret(key) or _names_somebody(given.value)
+    value = HIDDEN if hide else given.value
+    hint = "" if hide else _close_value(value, entry)
     return SettingError(f"{shown(key)} ({given.source})", rule, value, hint)
 
 
@@ -138,6 +140,11 @@ _SIGNS = (
     ("greater than", ">"),
     ("less than", "<"),
 )
+
+
+def _names_somebody(value: Any) -> bool:
+    """Whether it is an address with a name or a password in it."""
+    return "@" in urlsplit(value).netloc if isinstance(value, str) else False
 
 
 def _close_value(value: Any, entry: dict[str, Any]) -> str:

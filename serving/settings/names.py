@@ -77,6 +77,7 @@ FLAT: Mapping[str, Key] = MappingProxyType(
         "DATA_DIR_RAW": Key("data", "raw_dir"),
         "DATA_DIR_PROCESSED": Key("data", "processed_dir"),
         "MODELS_DIR": Key("data", "models_dir"),
+        "MODELS_URL": Key("data", "models_url"),
         "LOGS_DIR": Key("data", "logs_dir"),
         "DATABASE_URL": Key("serving", "database_url"),
         "API_HOST": Key("serving", "api_host"),

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from domain.times import iso
 from domain.trading import Event
 from serving.plan import RunPlan, load_plan
 from serving.supervisor import Supervisor
@@ -122,6 +124,53 @@ def test_notifier_when_killed_between_messages_then_nothing_is_lost_or_out_of_or
     assert scene.numbers() == sorted(scene.numbers())
     assert len(scene.numbers()) == 80 + repeats
     assert repeats <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_notifier_when_killed_in_an_outage_of_30_market_minutes_then_500_events_come_once_in_order(
+    tmp_path: Path,
+) -> None:
+    """The market runs at ×100: its clock is the events' own time, the notifier's is the wall's."""
+    api, speed, apart_ms = BotApi(), 100.0, 4_000
+    events = [
+        Event("risk", START + n * apart_ms, {"kind": "external", "why": f"number {n:04d}"})
+        for n in range(500)
+    ]
+    with ExitStack() as up:
+        down = up.enter_context(ExitStack())
+        down.enter_context(serve(api))
+        rate = {"CONCLAVE_NOTIFY__TELEGRAM_PER_SECOND": "30"}
+        scene = Scene(tmp_path, api, **rate, CONCLAVE_NOTIFY__TELEGRAM_RETRY_MAX_S="2")
+        up.callback(lambda: [process.kill() for process in scene.started])
+        notifier = scene.notifier()
+        api.until(lambda: any("at work" in text for text in api.texts()), 60, "start")
+        scene.log.extend(events[:20])
+        api.until(lambda: len(scene.numbers()) == 20, 60, "what came before")
+        down.close()  # nobody listens any more
+        began = time.monotonic()
+        for n, event in enumerate(events[20:480]):
+            time.sleep(max(0.0, began + n * apart_ms / 1000 / speed - time.monotonic()))
+            scene.log.append(event)
+            if n == 230:  # in the middle
+                notifier.send_signal(signal.SIGKILL)
+                notifier.wait(10)
+                notifier = scene.notifier()
+        assert len(scene.numbers()) == 20
+        outage_ms = events[480].at - events[19].at
+        assert outage_ms >= 30 * 60_000
+        assert time.monotonic() - began >= 30 * 60 / speed
+        assert notifier.poll() is None  # the second one is at work
+        up.enter_context(serve(api, api.port))
+        scene.log.extend(events[480:])
+        api.until(lambda: len(scene.numbers()) >= 500, 150, "what waited")
+        time.sleep(1.0)  # a repeat would come now
+        told = [text for text in api.texts() if "number " in text]
+        assert scene.numbers() == list(range(500))
+        assert not any("Sent again" in text for text in told)
+        assert all(iso(one.at)[11:16] in text for one, text in zip(events, told, strict=True))
+        assert iso(events[20].at)[11:16] == "00:01"
+        assert iso(events[479].at)[11:16] == "00:31"
 
 
 def test_notifier_when_told_to_leave_then_it_says_goodbye_and_delivers_what_waits(

@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 
 from serving.cli import run
+from serving.settings import load_settings
 from serving.settings.names import from_environment
 from tests.cluster_rules import (
     COMING,
@@ -34,6 +35,7 @@ from tests.manifests import (
     one,
     pods,
     ray_cluster,
+    references,
     rendered,
     secret_templates,
     selects,
@@ -85,7 +87,8 @@ def test_overlay_when_settings_yaml_changes_then_the_objects_follow(
 ) -> None:
     """Kustomize is told another storage class, other schedules and another host."""
     subprocess.run(["cp", "-r", str(K8S), str(tmp_path / "k8s")], check=True)
-    settings = tmp_path / "k8s" / "overlays" / overlay / "settings.yaml"
+    layer = "k3s-multi" if overlay == "k3s-store" else overlay  # it is that one, and a store
+    settings = tmp_path / "k8s" / "overlays" / layer / "settings.yaml"
     text = settings.read_text()
     for before, after in (
         ("storageClass: local-path", "storageClass: longhorn"),
@@ -235,3 +238,31 @@ def test_multi_when_models_travel_in_the_image_then_serving_pods_look_there() ->
     assert env["MODELS_DIR"] == "/opt/models"
     assert "/opt/models" in (ROOT / "docker" / "Dockerfile.infer").read_text()
     assert not any("persistentVolumeClaim" in volume for volume in worker["volumes"])
+
+
+def test_store_when_compared_with_multi_then_who_reads_models_has_key_way_and_copy() -> None:
+    multi = {named(body): body for body in rendered("k3s-multi")}
+    store = {named(body): body for body in rendered("k3s-store")}
+    with_key = {
+        pod.where
+        for pod in pods(list(store.values()))
+        if ("Secret", "conclave-objects") in references(pod.spec)
+    }
+    config = store["ConfigMap/conclave-config"]["data"]
+    settings = load_settings(env=config, profile=None).data
+    service = store["RayService/conclave"]
+    worker = ray_cluster(service)["workerGroupSpecs"][0]["template"]["spec"]
+    box = worker["containers"][0]
+    mounts = {mount["mountPath"]: mount for mount in box["volumeMounts"]}
+
+    assert set(store) - set(multi) == {"NetworkPolicy/objects"}
+    assert settings.models_url == "s3://conclave/models"
+    assert settings.models_endpoint is not None
+    assert {where.split()[0] for where in with_key} == {
+        "RayService/conclave", "Deployment/conclave-desk", "CronJob/run-inference",
+        "RayJob/train-trend", "RayJob/train-return", "RayJob/train-risk", "RayJob/train-chronos",
+        "RayJob/train-gate",
+    }  # fmt: skip
+    assert "MODELS_DIR" not in {entry["name"] for entry in box["env"]}
+    assert not mounts["/mnt/models"].get("readOnly")
+    assert {"name": "models", "emptyDir": {"sizeLimit": "2Gi"}} in worker["volumes"]

@@ -1,0 +1,241 @@
+"""Several Ray nodes on this machine, each a tree of processes of its own that can be lost whole.
+
+The application runs on two workers beside a head without CPUs; the desk runs apart. Given a Redis
+the head keeps there what it must know, so that it may be lost and started again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.live import processes_of
+
+ROOT = Path(__file__).resolve().parents[1]
+LIGHT = "climatology,technical,baseline,risk"
+WHOLE = {"council": 2, "baseline": 2, "risk": 2}
+PATIENCE_SECONDS = 240.0
+STOP_SECONDS = 30.0
+
+DRIVER = """
+import json
+import sys
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.context import _get_global_client
+from serving.app import BuildArgs, build
+
+ray.init(address=sys.argv[1], namespace="conclave", log_to_driver=False)
+place = {"host": "127.0.0.1", "port": int(sys.argv[2])}  # every proxy listens there
+serve.start(proxy_location="EveryNode", http_options=HTTPOptions(**place))
+args = BuildArgs(source="demo", remote=["baseline", "risk"], agent_cpus=0.1, replicas=2)
+serve.run(build(args), name="conclave", route_prefix="/")
+print("> {}", flush=True)
+
+
+def places():
+    details = _get_global_client().get_serve_details()
+    return {
+        name: len({each["node_id"] for each in one["replicas"] if each["state"] == "RUNNING"})
+        for name, one in details["applications"]["conclave"]["deployments"].items()
+    }
+
+
+for line in sys.stdin:
+    print("> " + json.dumps(places()), flush=True)
+"""
+
+
+@dataclass(slots=True)
+class Nodes:
+    """A head and workers with the application on them, and a desk.
+
+    Attributes
+    ----------
+    folder : VAR_DIR of all of them.
+    port : of the API, on every node.
+    redis : port of the Redis in which the head keeps its tables, None without one.
+    """
+
+    folder: Path
+    port: int
+    redis: int | None = None
+    speed: str = "60"
+    head: subprocess.Popen[bytes] | None = None
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _gcs: int = field(default_factory=lambda: free_port())
+    _driver: subprocess.Popen[str] | None = None
+    _desk: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of every process here."""
+        more = {} if self.redis is None else {"RAY_REDIS_ADDRESS": f"127.0.0.1:{self.redis}"}
+        return {
+            **os.environ, "VAR_DIR": str(self.folder), "SOURCE": "demo", "API_TOKEN": "a" * 32,
+            "CONCLAVE_MODELS__AGENTS": LIGHT, "RAY_USAGE_STATS_ENABLED": "0",
+            "CONCLAVE_WARM_UP_DAYS": "7", "CONCLAVE_RATE_SIGNALS": "0", "SERVE_URL": self.url,
+            "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy_replies.middlewares",
+            **more,
+        }  # fmt: skip
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes of this run, whoever started them."""
+        return processes_of(self.folder)
+
+    def start_head(self) -> None:
+        """Start the head, or start it again where it was."""
+        flags = ("--head", f"--port={self._gcs}", "--num-cpus=0", "--include-dashboard=false")
+        self.head = self._ray(*flags, "--ray-client-server-port=0")
+
+    def start_worker(self) -> None:
+        """Add a node."""
+        self.workers.append(self._ray(f"--address=127.0.0.1:{self._gcs}", "--num-cpus=2"))
+
+    def lose_head(self) -> None:
+        """Kill −9 everything on the head's node."""
+        assert self.head is not None
+        lose(self.head)
+
+    def lose_worker(self) -> None:
+        """Kill −9 everything on the newest worker's node."""
+        lose(self.workers.pop())
+
+    def deploy(self) -> None:
+        """Put the application on the nodes, and start the desk."""
+        with self._log("driver").open("ab") as sink:
+            self._driver = subprocess.Popen(
+                [sys.executable, "-c", DRIVER, f"127.0.0.1:{self._gcs}", str(self.port)],
+                env=self.env, cwd=ROOT, text=True, stderr=sink,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        self._heard()
+        desk = [sys.executable, "-m", "serving.cli", "desk", "--speed", self.speed]
+        with self._log("desk").open("ab") as sink:
+            self._desk = subprocess.Popen(desk, env=self.env, cwd=ROOT, stdout=sink, stderr=sink)
+
+    def places(self) -> dict[str, int]:
+        """Return on how many nodes each deployment has a running replica."""
+        assert self._driver is not None
+        assert self._driver.stdin is not None
+        self._driver.stdin.write("places\n")
+        self._driver.stdin.flush()
+        return self._heard()
+
+    def ready(self) -> Nodes:
+        """Wait until everything is in place and the desk hears the agents through Serve."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not self._served() or self.places() != WHOLE:
+            if time.monotonic() > end or (self._desk is not None and self._desk.poll() is not None):
+                raise SystemExit(f"no cluster within {PATIENCE_SECONDS:.0f} s; see {self.folder}")
+            time.sleep(0.5)
+        return self
+
+    def stop(self) -> int | None:
+        """End everything, the desk first; return the desk's exit code."""
+        code = None
+        if self._desk is not None:
+            self._desk.send_signal(signal.SIGTERM)
+            code = self._desk.wait(STOP_SECONDS)
+        for process in (self._driver, *self.workers, self.head):
+            if process is not None:
+                lose(process)
+        return code
+
+    def _served(self) -> bool:
+        with suppress(httpx.HTTPError, ValueError, KeyError):
+            desk = httpx.get(f"{self.url}/v1/system/health", timeout=5.0).json()["desk"]
+            return bool(desk["via"] == "serve" and desk["phase"] == "live")
+        return False
+
+    def _heard(self) -> dict[str, int]:
+        assert self._driver is not None
+        assert self._driver.stdout is not None
+        for line in self._driver.stdout:
+            if line.startswith("> "):  # Ray prints there too
+                return dict(json.loads(line[2:]))
+        raise SystemExit(f"the application is gone; see {self._log('driver')}")
+
+    def _ray(self, *flags: str) -> subprocess.Popen[bytes]:
+        common = ("--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000",
+                  "--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0",
+                  "--disable-usage-stats", "--block")  # fmt: skip
+        with self._log("nodes").open("ab") as sink:
+            return subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *flags, *common],
+                env=self.env, cwd=ROOT, stdout=sink, stderr=sink, start_new_session=True,
+            )  # fmt: skip
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.out"
+
+
+def lose(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Kill −9 a process that has not ended, and everything that it started."""
+    if process.poll() is not None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        tree = psutil.Process(process.pid).children(recursive=True)
+        for one in (psutil.Process(process.pid), *tree):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait(STOP_SECONDS)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[int]:
+    """Run a Redis of one's own; yields its port."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    process = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+
+
+def has_redis() -> bool:
+    """Whether this machine can run a Redis."""
+    return shutil.which("redis-server") is not None
+
+
+@contextmanager
+def three_nodes(folder: Path, *, redis: bool = False, speed: str = "60") -> Iterator[Nodes]:
+    """Start a head, two workers, the application and a desk; ends with the context."""
+    with ExitStack() as stack:
+        port = stack.enter_context(redis_server(folder)) if redis else None
+        nodes = Nodes(folder, free_port(), port, speed)
+        stack.callback(nodes.stop)
+        nodes.start_head()
+        for _ in range(2):
+            nodes.start_worker()
+        nodes.deploy()
+        yield nodes.ready()

@@ -200,7 +200,7 @@ class Watch:
         """Whether ``status`` says ok and the agents answer the desk through Serve."""
         try:
             body: dict[str, Any] = self._client.get("/v1/system/health").json()
-            return body["status"] == "ok" and body["desk"]["via"] == "serve"
+            return bool(body["status"] == "ok" and body["desk"]["via"] == "serve")
         except (httpx.HTTPError, ValueError, KeyError):
             return False
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIGHT = "climatology,technical,baseline,risk"
 WHOLE = {"council": 2, "baseline": 2, "risk": 2}
 PATIENCE_SECONDS = 240.0
-STOP_SECONDS = 30.0
+START_SECONDS, STOP_SECONDS = 90.0, 30.0
 
 DRIVER = """
 import json
@@ -78,7 +79,10 @@ class Nodes:
     speed: str = "60"
     head: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    # Short, as sockets' paths must be; not Ray's own, in which the machine's cluster is noted.
+    _ray_folder: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="ray"))
     _gcs: int = field(default_factory=lambda: free_port())
+    _started: int = 0
     _driver: subprocess.Popen[str] | None = None
     _desk: subprocess.Popen[bytes] | None = None
 
@@ -95,6 +99,7 @@ class Nodes:
             **os.environ, "VAR_DIR": str(self.folder), "SOURCE": "demo", "API_TOKEN": "a" * 32,
             "CONCLAVE_MODELS__AGENTS": LIGHT, "RAY_USAGE_STATS_ENABLED": "0",
             "CONCLAVE_WARM_UP_DAYS": "7", "CONCLAVE_RATE_SIGNALS": "0", "SERVE_URL": self.url,
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32,
             "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy_replies.middlewares",
             **more,
@@ -106,8 +111,9 @@ class Nodes:
 
     def start_head(self) -> None:
         """Start the head, or start it again where it was."""
-        flags = ("--head", f"--port={self._gcs}", "--num-cpus=0", "--include-dashboard=false")
-        self.head = self._ray(*flags, "--ray-client-server-port=0")
+        flags = ("--head", f"--port={self._gcs}", "--num-cpus=0", "--include-dashboard=false",
+                 f"--temp-dir={self._ray_folder}")  # fmt: skip
+        self.head = self._ray(*flags, f"--ray-client-server-port={free_port()}")
 
     def start_worker(self) -> None:
         """Add a node."""
@@ -161,6 +167,7 @@ class Nodes:
         for process in (self._driver, *self.workers, self.head):
             if process is not None:
                 lose(process)
+        shutil.rmtree(self._ray_folder, ignore_errors=True)
         return code
 
     def _served(self) -> bool:
@@ -181,11 +188,21 @@ class Nodes:
         common = ("--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000",
                   "--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0",
                   "--disable-usage-stats", "--block")  # fmt: skip
-        with self._log("nodes").open("ab") as sink:
-            return subprocess.Popen(
+        self._started += 1
+        log = self._log(f"node-{self._started}")
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
                 [sys.executable, "-m", "ray.scripts.scripts", "start", *flags, *common],
                 env=self.env, cwd=ROOT, stdout=sink, stderr=sink, start_new_session=True,
             )  # fmt: skip
+        # One by one: nodes that start together on one machine take each other's sockets.
+        until = time.monotonic() + START_SECONDS
+        while "Ray runtime started" not in log.read_text():
+            if process.poll() is not None or time.monotonic() > until:
+                lose(process)
+                raise SystemExit(f"a node did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.2)
+        return process
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.out"

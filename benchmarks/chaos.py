@@ -27,7 +27,7 @@ from benchmarks.faults import CLUSTER_FAULTS, Fault, faults, proxy_faults
 from benchmarks.live import System, live_system
 from benchmarks.load import Load, Question
 from benchmarks.nodes import has_redis, three_nodes
-from benchmarks.scores import show
+from benchmarks.scores import write
 from benchmarks.serving import ALL, FAST, OUT, PLAIN, STEP, SYMBOL, closes
 from storage.engine import open_database, sqlite_url
 from storage.queries import Reader
@@ -36,7 +36,7 @@ from storage.verify import verify_chain
 HEADING, TOOL = "When something breaks", "benchmarks.chaos"
 SPEED = "120"  # a five-minute bar in 2.5 s
 WHOLE = 3  # bar decisions in a row
-CALM_SECONDS = 240.0
+CALM_SECONDS = 240.0  # patience with one fault
 HEAD = (
     "fault", "asked", "answered", "told to come back", "other errors", "connection lost",
     "failed for good", "answers without somebody", "decisions without somebody", "status not ok, s",
@@ -82,7 +82,7 @@ class Row:
 
 
 def main() -> None:
-    """Do every fault in turn, print and write the table."""
+    """Do every fault in turn; print each row, and write it into the table."""
     parser = argparse.ArgumentParser(prog=TOOL, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--faults", nargs="*", help="only these")
     parser.add_argument("--speed", default=SPEED, help="market seconds per second")
@@ -98,15 +98,27 @@ def main() -> None:
     if unknown := set(told.faults or ()) - set(known):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     rows: list[Row] = []
+    order = [fault.name for group, _ in groups for fault in group]
     for group, opened in groups:
         chosen = [fault for fault in group if not told.faults or fault.key in told.faults]
-        if chosen:
-            rows.extend(suffered(chosen, opened(), quiet=told.json))
+        for row in suffered(chosen, opened(), quiet=told.json) if chosen else ():
+            rows.append(row)
+            if not told.json:
+                keep(told.out, order, row)
     if told.json:
         print(json.dumps({"faults": [asdict(row) for row in rows]}))
-        return
-    table = [HEAD, ("---",) * len(HEAD), *(row.cells() for row in rows)]
-    show(told.out, HEADING, TOOL, [f"| {' | '.join(cells)} |" for cells in table])
+
+
+def keep(path: Path, order: Sequence[str], row: Row) -> None:
+    """Put a row into the document's table; those of other faults stay as they were measured."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, _, rest = text.partition(f"<!-- by python -m {TOOL} -->")
+    lines = [line for line in rest.partition("<!-- end -->")[0].splitlines() if line]
+    known = {line.split(" | ")[0].removeprefix("| "): line for line in lines[2:]}
+    known[row.fault] = f"| {' | '.join(row.cells())} |"
+    head = [f"| {' | '.join(cells)} |" for cells in (HEAD, ("---",) * len(HEAD))]
+    table = [*head, *(known[name] for name in order if name in known)]
+    write(path, HEADING, TOOL, ["", *table, ""])
 
 
 def one_machine(speed: str, mode: Sequence[str]) -> AbstractContextManager[System]:
@@ -140,6 +152,8 @@ def suffered(
                 if not quiet:
                     print(f"  {' | '.join(row.cells())}  {row.kinds}", flush=True)
                 yield row
+        if missing := lost([as_of for as_of, _ in watch.decided(0)]):
+            raise SystemExit(f"{missing} bars between the faults were lost, or decided twice")
         report = verify_chain(watch.engine)
         if not report.ok:
             raise SystemExit(f"the ledger does not verify: {report.problem}")

@@ -111,6 +111,8 @@ class Nodes:
 
     def start_head(self) -> None:
         """Start the head, or start it again where it was."""
+        # Noted there by a head that was killed: Ray would take it for one that runs.
+        Path(self._ray_folder, "ray_current_cluster").unlink(missing_ok=True)
         flags = ("--head", f"--port={self._gcs}", "--num-cpus=0", "--include-dashboard=false",
                  f"--temp-dir={self._ray_folder}")  # fmt: skip
         self.head = self._ray(*flags, f"--ray-client-server-port={free_port()}")

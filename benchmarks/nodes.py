@@ -6,7 +6,6 @@ the head keeps there what it must know, so that it may be lost and started again
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -32,13 +31,11 @@ PATIENCE_SECONDS = 240.0
 START_SECONDS, STOP_SECONDS = 90.0, 30.0
 
 DRIVER = """
-import json
 import sys
 
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
-from ray.serve.context import _get_global_client
 from serving.app import BuildArgs, build
 
 ray.init(address=sys.argv[1], namespace="conclave", log_to_driver=False)
@@ -46,19 +43,6 @@ place = {"host": "127.0.0.1", "port": int(sys.argv[2])}  # every proxy listens t
 serve.start(proxy_location="EveryNode", http_options=HTTPOptions(**place))
 args = BuildArgs(source="demo", remote=["baseline", "risk"], agent_cpus=0.1, replicas=2)
 serve.run(build(args), name="conclave", route_prefix="/")
-print("> {}", flush=True)
-
-
-def places():
-    details = _get_global_client().get_serve_details()
-    return {
-        name: len({each["node_id"] for each in one["replicas"] if each["state"] == "RUNNING"})
-        for name, one in details["applications"]["conclave"]["deployments"].items()
-    }
-
-
-for line in sys.stdin:
-    print("> " + json.dumps(places()), flush=True)
 """
 
 
@@ -83,7 +67,6 @@ class Nodes:
     _ray_folder: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="ray"))
     _gcs: int = field(default_factory=lambda: free_port())
     _started: int = 0
-    _driver: subprocess.Popen[str] | None = None
     _desk: subprocess.Popen[bytes] | None = None
 
     @property
@@ -132,24 +115,27 @@ class Nodes:
 
     def deploy(self) -> None:
         """Put the application on the nodes, and start the desk."""
+        driver = [sys.executable, "-c", DRIVER, f"127.0.0.1:{self._gcs}", str(self.port)]
         with self._log("driver").open("ab") as sink:
-            self._driver = subprocess.Popen(
-                [sys.executable, "-c", DRIVER, f"127.0.0.1:{self._gcs}", str(self.port)],
-                env=self.env, cwd=ROOT, text=True, stderr=sink,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            done = subprocess.run(
+                driver, env=self.env, cwd=ROOT, stdout=sink, stderr=sink,
+                timeout=PATIENCE_SECONDS, check=False,
             )  # fmt: skip
-        self._heard()
+        if done.returncode:
+            raise SystemExit(f"the application did not start; see {self._log('driver')}")
         desk = [sys.executable, "-m", "serving.cli", "desk", "--speed", self.speed]
         with self._log("desk").open("ab") as sink:
             self._desk = subprocess.Popen(desk, env=self.env, cwd=ROOT, stdout=sink, stderr=sink)
 
     def places(self) -> dict[str, int]:
         """Return on how many nodes each deployment has a running replica."""
-        assert self._driver is not None
-        assert self._driver.stdin is not None
-        self._driver.stdin.write("places\n")
-        self._driver.stdin.flush()
-        return self._heard()
+        found: dict[str, set[int]] = {name: set() for name in WHOLE}
+        for process in self.processes():
+            with suppress(psutil.Error):
+                name = " ".join(process.cmdline()).rpartition("ServeReplica:conclave:")[2]
+                if name.partition(".")[0] in found:  # a call that is under way stands behind it
+                    found[name.partition(".")[0]].add(process.ppid())  # the raylet of its node
+        return {name: len(raylets) for name, raylets in found.items()}
 
     def ready(self) -> Nodes:
         """Wait until everything is in place and the desk hears the agents through Serve."""
@@ -166,7 +152,7 @@ class Nodes:
         if self._desk is not None:
             self._desk.send_signal(signal.SIGTERM)
             code = self._desk.wait(STOP_SECONDS)
-        for process in (self._driver, *self.workers, self.head):
+        for process in (*self.workers, self.head):
             if process is not None:
                 lose(process)
         shutil.rmtree(self._ray_folder, ignore_errors=True)
@@ -177,14 +163,6 @@ class Nodes:
             desk = httpx.get(f"{self.url}/v1/system/health", timeout=5.0).json()["desk"]
             return bool(desk["via"] == "serve" and desk["phase"] == "live")
         return False
-
-    def _heard(self) -> dict[str, int]:
-        assert self._driver is not None
-        assert self._driver.stdout is not None
-        for line in self._driver.stdout:
-            if line.startswith("> "):  # Ray prints there too
-                return dict(json.loads(line[2:]))
-        raise SystemExit(f"the application is gone; see {self._log('driver')}")
 
     def _ray(self, *flags: str) -> subprocess.Popen[bytes]:
         common = ("--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000",
@@ -210,7 +188,7 @@ class Nodes:
         return self.folder / f"{name}.out"
 
 
-def lose(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def lose(process: subprocess.Popen[bytes]) -> None:
     """Kill −9 a process that has not ended, and everything that it started."""
     if process.poll() is not None:
         return

@@ -132,9 +132,10 @@ class Nodes:
         found: dict[str, set[int]] = {name: set() for name in WHOLE}
         for process in self.processes():
             with suppress(psutil.Error):
-                name = " ".join(process.cmdline()).rpartition("ServeReplica:conclave:")[2]
-                if name.partition(".")[0] in found:  # a call that is under way stands behind it
-                    found[name.partition(".")[0]].add(process.ppid())  # the raylet of its node
+                words = " ".join(process.cmdline()).rpartition("ServeReplica:conclave:")[2]
+                name = words.partition(".")[0].strip()  # behind it a call under way, or padding
+                if name in found:
+                    found[name].add(process.ppid())  # the raylet of its node
         return {name: len(raylets) for name, raylets in found.items()}
 
     def ready(self) -> Nodes:

@@ -13,11 +13,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import psutil
 
 PATIENCE_SECONDS = 300.0
+
+
+class System(Protocol):
+    """A running system: its files, its address, its processes."""
+
+    @property
+    def folder(self) -> Path:
+        """VAR_DIR."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        ...
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes of this run, whoever started them."""
+        ...
 
 
 @dataclass(slots=True)
@@ -38,14 +57,7 @@ class Live:
 
     def processes(self) -> list[psutil.Process]:
         """Return the processes of this run, whoever started them."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("VAR_DIR") == str(self.folder):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return processes_of(self.folder)
 
     def cpu(self) -> dict[int, float]:
         """Return the CPU seconds of every process so far, by pid."""
@@ -107,6 +119,18 @@ def _wait(system: Live, process: subprocess.Popen[bytes], began: float) -> None:
             pass
         time.sleep(0.1)
     raise SystemExit(f"not live after {PATIENCE_SECONDS:.0f} s")
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Return the processes that have this VAR_DIR."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("VAR_DIR") == str(folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
 
 def cpu_of(process: psutil.Process) -> float:

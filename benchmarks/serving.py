@@ -21,7 +21,7 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 
-from benchmarks.live import Live, live_system
+from benchmarks.live import Live, System, live_system
 from benchmarks.scores import show
 from domain.times import iso, parse_iso
 
@@ -101,7 +101,7 @@ def measured(mode: Mode, signals: int) -> tuple[Figures, Figures]:
     return one, eight
 
 
-def closes(system: Live) -> list[int]:
+def closes(system: System) -> list[int]:
     """Return the closes of the last bars, oldest first."""
     with httpx.Client(base_url=system.url, timeout=30) as client:
         reply = client.post("/v1/signals", json={"symbol": SYMBOL})

@@ -134,7 +134,8 @@ def build(args: BuildArgs | Mapping[str, Any]) -> Application:
     council = serve.deployment(CouncilIngress).options(
         name=COUNCIL,
         max_ongoing_requests=settings.serving.max_ongoing_requests,
-        health_check_period_s=5,
+        health_check_period_s=2,
+        health_check_timeout_s=10,  # three in a row: a council that hangs is the whole API
         graceful_shutdown_timeout_s=2,
         **where,
     )

@@ -89,6 +89,7 @@ from storage.snapshots import SqlSnapshots
 from storage.symbols import Symbols
 
 DESK_LEASE = "desk"
+ASKING_MS = 2_000  # how long the API waits for the database before it tells its caller to come back
 DOTENV = Path(".env")
 
 
@@ -114,9 +115,9 @@ def settings_wished(wish: Wish, profile: str | None) -> Settings:
     )
 
 
-def open_storage(settings: Settings) -> Engine:
-    """Open the database and bring its schema up to date."""
-    engine = open_database(settings.database_url())
+def open_storage(settings: Settings, *, busy_ms: int = 10_000) -> Engine:
+    """Open the database and bring its schema up to date; ``busy_ms`` as in ``open_database``."""
+    engine = open_database(settings.database_url(), busy_ms=busy_ms)
     upgrade(engine)
     return engine
 
@@ -173,7 +174,7 @@ def _service(
     memories: dict[str, MarketMemory],
     symbols: Sequence[str],
 ) -> CouncilService:
-    engine = open_storage(settings)
+    engine = open_storage(settings, busy_ms=ASKING_MS)
     clock = SystemClock()
     return CouncilService(
         plan=plan,

@@ -16,6 +16,7 @@ from rich.markup import escape
 from domain.errors import ServiceUnreachable
 from domain.trading import Event
 from notifications.progress import Cursor
+from serving import proxy_replies
 from serving.auth import token_of
 from serving.beside import Beside
 from serving.bootstrap import (
@@ -46,6 +47,8 @@ from storage.symbols import Symbols
 
 log = structlog.get_logger("up")
 
+PROXY_CHECK_SECONDS = "2"  # Serve replaces a proxy after three: with its own 10 nobody is heard
+HEAD_SECONDS = "10"  # a head that is gone does not come back here: end, and be started anew
 PATIENCE_SECONDS = 20.0  # for a run that was killed to let go of its ports
 
 
@@ -72,19 +75,34 @@ def start(wish: Wish) -> int:
         Cursor(SqlSnapshots(engine, plan.world)).begin(screen.events.last_id())
     if plan.local:
         return asyncio.run(_local(plan, settings, screen))
-    env = {**environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
-           "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": api_token(settings)}  # fmt: skip
-    if settings.serving.throughput_optimized:
-        env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
-    if settings.serving.ha_proxy:
-        env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     supervisor = Supervisor(
-        plan, path, settings.data.logs_dir, env, screen.say, notifies=settings.notify.wanted
+        plan,
+        path,
+        settings.data.logs_dir,
+        _beside_ray(settings),
+        screen.say,
+        notifies=settings.notify.wanted,
     )
     supervisor.install_signals()
     code = supervisor.run(screen.tick)
     screen.close()
     return code
+
+
+def _beside_ray(settings: Settings) -> dict[str, str]:
+    """Return the environment of Ray's processes, and of what is started beside them."""
+    env = {
+        **environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1",
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": api_token(settings),
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": PROXY_CHECK_SECONDS,
+        "RAY_gcs_rpc_server_reconnect_timeout_s": HEAD_SECONDS,
+        proxy_replies.VARIABLE: proxy_replies.HERE,
+    }  # fmt: skip
+    if settings.serving.throughput_optimized:
+        env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
+    if settings.serving.ha_proxy:
+        env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    return env
 
 
 def _following(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:

@@ -200,10 +200,11 @@ class CouncilService:
             out when the desk is back).
         ConclaveError : what the desk refused, as it said it.
         """
-        return await self._answer(self._ask(kind, body), seconds)
+        return await self._answer(await self._ask(kind, body), seconds)
 
-    def _ask(self, kind: str, body: Mapping[str, Any]) -> int:
-        return self.inbox.put(kind, body, at=self.clock.now())
+    async def _ask(self, kind: str, body: Mapping[str, Any]) -> int:
+        # In a thread: while somebody else holds the database, all others must still be answered.
+        return await asyncio.to_thread(self.inbox.put, kind, body, at=self.clock.now())
 
     async def _answer(self, number: int, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
         result = await self.answers.wait(number, seconds)
@@ -222,7 +223,8 @@ class CouncilService:
         SettingError : if the file cannot be written either.
         """
         try:
-            number = self._ask("kill", {"by": by, "why": order.why, "flatten": order.flatten})
+            body = {"by": by, "why": order.why, "flatten": order.flatten}
+            number = await self._ask("kill", body)
         except ServiceUnreachable:
             path = write_kill(self.kill_file.parent, order)
             return {"mode": RiskMode.KILLED.value, "changed": True, "file": str(path)}

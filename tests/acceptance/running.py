@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks.live import processes_of
 from tests.command_line import COUNCIL_OF_FOUR
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,11 @@ class Running:
     process: subprocess.Popen[bytes]
     var_dir: Path
     output: Path
+
+    @property
+    def folder(self) -> Path:
+        """VAR_DIR, as whoever breaks it asks for it."""
+        return self.var_dir
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -80,7 +86,7 @@ class Running:
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this run, Ray's workers included."""
-        return [p for p in psutil.process_iter() if _belongs(p, str(self.var_dir))]
+        return processes_of(self.var_dir)
 
     def replicas(self, deployment: str) -> list[psutil.Process]:
         """The replica processes of a deployment."""
@@ -119,10 +125,3 @@ def conclave(
         capture_output=True, text=True, timeout=seconds, cwd=ROOT,
         env={**os.environ, **LIGHT_COUNCIL, "VAR_DIR": str(var_dir)},
     )  # fmt: skip
-
-
-def _belongs(process: psutil.Process, var_dir: str) -> bool:
-    try:
-        return process.environ().get("VAR_DIR") == var_dir
-    except psutil.Error:
-        return False

@@ -45,7 +45,7 @@ class AgentUserConfig(BaseModel):
 
 
 class AgentReplica:
-    """One forecaster; questions that arrive while it thinks are answered together in its next pass.
+    """One forecaster; questions that arrive while it thinks are answered together after that.
 
     Parameters
     ----------

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from ast import literal_eval
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 
@@ -128,4 +130,7 @@ def test_replica_when_questions_wait_then_they_go_together_and_what_is_late_is_n
         timeout=120, check=False,
     )  # fmt: skip
     [line] = [line for line in done.stdout.splitlines() if line.startswith("> ")] or [done.stderr]
-    assert line == "> [['first'], ['kept 0', 'kept 1', 'kept 2']]"
+    first, *others = literal_eval(line.removeprefix("> "))
+    assert first == ["first"]
+    assert sorted(chain.from_iterable(others)) == ["kept 0", "kept 1", "kept 2"]
+    assert len(others) < 3  # what Serve had gathered before the others came is a pass of its own

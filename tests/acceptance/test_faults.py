@@ -14,7 +14,7 @@ from benchmarks.serving import SYMBOL, closes
 from storage.verify import verify_chain
 from tests.acceptance.running import Running
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,6 @@ def test_serve_when_a_part_of_it_is_killed_under_load_then_it_is_replaced_and_no
     assert row.recovery_s < 45
 
 
-@pytest.mark.slow
 def test_agent_when_it_hangs_under_load_then_others_answer_and_it_is_replaced(
     system: Running, watch: Watch
 ) -> None:
@@ -76,7 +75,6 @@ def test_agent_when_it_hangs_under_load_then_others_answer_and_it_is_replaced(
     assert row.recovery_s < 90
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [5.0, 30.0])
 def test_database_when_locked_while_bars_close_then_they_are_decided_after_and_callers_come_back(
     system: Running, watch: Watch, seconds: float

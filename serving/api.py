@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from domain.errors import ConclaveError
+from serving.api_docs import add_docs
 from serving.envelope import Envelope
 from serving.refusals import on_conclave_error, on_crash, on_http_error, on_validation_error
 from serving.routes import router
@@ -49,10 +50,13 @@ def create_api(service: CouncilService) -> FastAPI:
         lifespan=greeting,
         version="1",
         description=_ABOUT + scopes,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
         redirect_slashes=False,  # the address would be made from the caller's Host header
     )
     app.state.service = service
     app.include_router(router)
+    add_docs(app)
     app.add_exception_handler(ConclaveError, on_conclave_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -77,7 +77,7 @@ from sim.opinions import widest
 from sim.worlds import DemoSource
 from storage.accounts import ensure_account
 from storage.audit import Audit
-from storage.engine import open_database
+from storage.engine import database_file, open_database
 from storage.events import EventLog
 from storage.inbox import Inbox
 from storage.jobs import Jobs
@@ -90,6 +90,7 @@ from storage.symbols import Symbols
 
 DESK_LEASE = "desk"
 ASKING_MS = 2_000  # how long the API waits for the database before it tells its caller to come back
+QUICK_MS = 25  # and for how long it lets nobody else be answered meanwhile
 DOTENV = Path(".env")
 
 
@@ -180,6 +181,7 @@ def _service(
         plan=plan,
         reader=Reader(engine, plan.world),
         inbox=Inbox(engine, plan.world),
+        quick=_quick_inbox(settings, plan.world),
         desk=Lease(engine, DESK_LEASE, "api", LEASE_TTL_MS, clock),
         snapshots=SqlSnapshots(engine, plan.world),
         proposals=Proposals(engine),
@@ -195,6 +197,12 @@ def _service(
         kill_file=settings.data.var_dir / KILL_FILE,
         surface=_surface(plan, settings, engine, symbols),
     )
+
+
+def _quick_inbox(settings: Settings, world: str) -> Inbox | None:
+    if database_file(settings.database_url()) is None:
+        return None  # a server is waited for elsewhere
+    return Inbox(open_database(settings.database_url(), busy_ms=QUICK_MS), world)
 
 
 def _surface(plan: RunPlan, settings: Settings, engine: Engine, symbols: Sequence[str]) -> Surface:

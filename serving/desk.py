@@ -55,7 +55,7 @@ log = structlog.get_logger("desk")
 WARM_UP_BATCH = 512  # bars opined on at a time
 BREATH_SECONDS = 0.02  # between two of them, for whoever else is in this process
 HOUSEKEEPING_SECONDS = 0.02
-ASKED_SECONDS = 0.005  # the same, while somebody keeps asking
+ASKED_SECONDS = 0.005  # the same, while somebody keeps asking and is quickly answered
 ASKING_SECONDS = 0.2  # and for how long after the last request that is so
 TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
 COUNT_SECONDS = 5.0  # and what was counted
@@ -353,10 +353,16 @@ class Desk:
         try:
             while not self.leave.is_set():
                 self._house()
-                asked = self._moved - self._asked < ASKING_SECONDS
-                await asyncio.sleep(ASKED_SECONDS if asked else HOUSEKEEPING_SECONDS)
+                await asyncio.sleep(self._rest())
         finally:
             self.leave.set()  # a desk that hears nothing must not go on
+
+    def _rest(self) -> float:
+        """Return how long to let be: no shorter than the answers took, so that more go together."""
+        if self._moved - self._asked >= ASKING_SECONDS:
+            return HOUSEKEEPING_SECONDS
+        took = time.monotonic() - self._moved
+        return min(max(took, ASKED_SECONDS), HOUSEKEEPING_SECONDS)
 
     def _house(self) -> None:
         self._moved = time.monotonic()

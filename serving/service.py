@@ -39,6 +39,7 @@ from storage.queries import Reader
 from storage.snapshots import SqlSnapshots
 
 ANSWER_SECONDS = 3.0  # how long an API call waits for the desk
+LOCKED_SECONDS = 1.0  # for how long a database that was locked is taken to be
 CARD_SECONDS = 2.0  # for how long an agent's word about itself is taken
 DESCRIBE_SECONDS = 0.5  # patience with it
 DRIFT = "drift"  # proposals and events of serving.monitoring
@@ -63,6 +64,7 @@ class CouncilService:
     Parameters
     ----------
     agents : hosted agents.
+    quick : the inbox by way of a connection that hardly waits for others; None: there is none.
     remote : those that have a deployment of their own.
     desk : the lease that a running desk holds.
     surface : what the API has beside the council.
@@ -86,10 +88,12 @@ class CouncilService:
     clock: Clock
     kill_file: Path
     surface: Surface
+    quick: Inbox | None = None
     heard: Callable[[Gathered], None] = _nothing
     answers: Answers = field(init=False)
     cards: dict[str, AgentCard] = field(default_factory=dict)
     _met_at: float = -math.inf
+    _locked_until: float = -math.inf
     _meeting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -203,7 +207,13 @@ class CouncilService:
         return await self._answer(await self._ask(kind, body), seconds)
 
     async def _ask(self, kind: str, body: Mapping[str, Any]) -> int:
-        # In a thread: while somebody else holds the database, all others must still be answered.
+        # Here, as a thread would wait for this one at each step; but while somebody else holds the
+        # database, all others must still be answered.
+        if self.quick is not None and time.monotonic() >= self._locked_until:
+            try:
+                return self.quick.put(kind, body, at=self.clock.now())
+            except ServiceUnreachable:
+                self._locked_until = time.monotonic() + LOCKED_SECONDS
         return await asyncio.to_thread(self.inbox.put, kind, body, at=self.clock.now())
 
     async def _answer(self, number: int, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:

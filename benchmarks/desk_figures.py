@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -33,10 +34,12 @@ class Told(NamedTuple):
         """Return the mean milliseconds from an instant's bars to a decision stored."""
         return 1e3 * self.seconds / self.count
 
-    def within(self, share: float) -> float:
-        """Return the smallest edge, seconds, that so large a share did not exceed."""
+    def within_ms(self, share: float) -> str:
+        """Return the smallest edge in ms that so large a share did not exceed, in words."""
         wanted = share * self.count
-        return min((edge for edge, count in self.below.items() if count >= wanted))
+        edges = sorted(edge for edge in self.below if math.isfinite(edge))
+        found = next((edge for edge in edges if self.below[edge] >= wanted), None)
+        return f"over {1e3 * edges[-1]:.0f}" if found is None else f"{1e3 * found:.0f}"
 
 
 def told_by(system: Live) -> Told:

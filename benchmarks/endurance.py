@@ -65,7 +65,7 @@ def lived(system: Live, minutes: float) -> tuple[str, ...]:
 def cells(told: Told) -> tuple[str, ...]:
     """Return mean, 99 % and all in ms, and the share of decisions that nobody missed."""
     return (
-        f"{told.mean_ms():.0f}", f"{1e3 * told.within(0.99):.0f}", f"{1e3 * told.within(1.0):.0f}",
+        f"{told.mean_ms():.0f}", told.within_ms(0.99), told.within_ms(1.0),
         f"{1.0 - told.degraded / told.count:.1%}",
     )  # fmt: skip
 

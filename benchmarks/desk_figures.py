@@ -17,7 +17,7 @@ _SAMPLE = re.compile(r"^(conclave_\w+?)(?:\{(.*)\})? (\S+)$")
 class Told(NamedTuple):
     """Decisions on bars, their seconds, how many took no longer than each edge; degraded ones."""
 
-    count: float
+    decisions: float
     seconds: float
     below: dict[float, float]
     degraded: float
@@ -26,17 +26,17 @@ class Told(NamedTuple):
         """Return what came after ``before``."""
         below = {edge: count - before.below.get(edge, 0.0) for edge, count in self.below.items()}
         return Told(
-            self.count - before.count, self.seconds - before.seconds, below,
+            self.decisions - before.decisions, self.seconds - before.seconds, below,
             self.degraded - before.degraded,
         )  # fmt: skip
 
     def mean_ms(self) -> float:
         """Return the mean milliseconds from an instant's bars to a decision stored."""
-        return 1e3 * self.seconds / self.count
+        return 1e3 * self.seconds / self.decisions
 
     def within_ms(self, share: float) -> str:
         """Return the smallest edge in ms that so large a share did not exceed, in words."""
-        wanted = share * self.count
+        wanted = share * self.decisions
         edges = sorted(edge for edge in self.below if math.isfinite(edge))
         found = next((edge for edge in edges if self.below[edge] >= wanted), None)
         return f"over {1e3 * edges[-1]:.0f}" if found is None else f"{1e3 * found:.0f}"

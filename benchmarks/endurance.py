@@ -56,8 +56,8 @@ def lived(system: Live, minutes: float) -> tuple[str, ...]:
     verify = [sys.executable, "-m", "serving.cli", "ledger", "verify"]
     checked = subprocess.run(verify, env={**os.environ, "VAR_DIR": str(system.folder)}, check=False)
     return (
-        f"{gone:.0f}", f"{told.count:.0f}", str(orders_of(system) - orders),
-        *cells(told), f"{1e3 * used / told.count:.0f}",
+        f"{gone:.0f}", f"{told.decisions:.0f}", str(orders_of(system) - orders),
+        *cells(told), f"{1e3 * used / told.decisions:.0f}",
         f"{memory:.0f}, {memory_of(system):.0f}", "BROKEN" if checked.returncode else "sound",
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ def cells(told: Told) -> tuple[str, ...]:
     """Return mean, 99 % and all in ms, and the share of decisions that nobody missed."""
     return (
         f"{told.mean_ms():.0f}", told.within_ms(0.99), told.within_ms(1.0),
-        f"{1.0 - told.degraded / told.count:.1%}",
+        f"{1.0 - told.degraded / told.decisions:.1%}",
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def wait_for_whole(system: Live, seconds: float = 180.0) -> None:
     while time.monotonic() < until:
         time.sleep(10 * BAR_SECONDS + 5.0)
         now = told_by(system)
-        if now.count > before.count and now.degraded == before.degraded:
+        if now.decisions > before.decisions and now.degraded == before.degraded:
             return
         before = now
     raise SystemExit(f"not every agent answered within {seconds:.0f} s")

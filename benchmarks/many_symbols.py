@@ -69,11 +69,11 @@ def measured(way: Way, symbols: int) -> tuple[str, ...]:
     with live_system(*flags, settings=settings) as system:
         wait_for(system, SETTLING * symbols, period)
         before, cpu = told_by(system), system.cpu()
-        wait_for(system, int(before.count) + INSTANTS * symbols, period)
+        wait_for(system, int(before.decisions) + INSTANTS * symbols, period)
         told, used, memory = told_by(system).since(before), system.cpu_since(cpu), memory_of(system)
     return (
         f"{told.mean_ms():.0f} / {told.within_ms(1.0)}", f"{told.mean_ms() / symbols:.1f}",
-        f"{1.0 - told.degraded / told.count:.0%}", f"{1e3 * used / told.count:.0f}",
+        f"{1.0 - told.degraded / told.decisions:.0%}", f"{1e3 * used / told.decisions:.0f}",
         f"{memory:.0f}",
     )  # fmt: skip
 
@@ -81,7 +81,7 @@ def measured(way: Way, symbols: int) -> tuple[str, ...]:
 def wait_for(system: Live, decisions: int, period: float) -> None:
     """Return just after the desk has told of so many decisions on bars."""
     until = time.monotonic() + 60.0 + 4.0 * INSTANTS * period
-    while told_by(system).count < decisions:
+    while told_by(system).decisions < decisions:
         if time.monotonic() > until:
             raise SystemExit(f"{decisions} decisions are too many for this machine")
         time.sleep(0.5)

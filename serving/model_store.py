@@ -10,6 +10,11 @@ from agents.mirror import Mirror
 from serving.settings import Settings
 from serving.system import set_defaults
 
+PLAIN_REQUESTS = {
+    # Checksums in trailers are refused by many servers that are not AWS; cards have SHA-256.
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+}
 _CONNECT_S, _TRIES = 2.0, 2  # agents wait for it before their first answer
 
 
@@ -26,11 +31,7 @@ def mirror_of(settings: Settings, monotonic: Callable[[], float] = time.monotoni
     data = settings.data
     if data.models_url is None:
         return None
-    # Checksums in trailers are refused by many servers that are not AWS; cards have SHA-256.
-    set_defaults(
-        AWS_REQUEST_CHECKSUM_CALCULATION="when_required",
-        AWS_RESPONSE_CHECKSUM_VALIDATION="when_required",
-    )
+    set_defaults(**PLAIN_REQUESTS)
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 

@@ -96,6 +96,7 @@ def _beside_ray(settings: Settings) -> dict[str, str]:
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": api_token(settings),
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": PROXY_CHECK_SECONDS,
         "RAY_gcs_rpc_server_reconnect_timeout_s": HEAD_SECONDS,
+        "RAY_worker_niceness": "0",  # agents have deadlines: they must not give way to all else
         proxy_replies.VARIABLE: proxy_replies.HERE,
     }  # fmt: skip
     if settings.serving.throughput_optimized:

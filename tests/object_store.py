@@ -16,6 +16,9 @@ import pytest
 from fsspec.implementations.arrow import ArrowFSWrapper
 from pyarrow.fs import S3FileSystem
 
+from serving.model_store import PLAIN_REQUESTS
+from serving.system import set_defaults
+
 KEY, SECRET = "CONCLAVETESTKEY", "a-secret-of-this-test-9f2c71"
 BUCKET = "desk"
 
@@ -46,6 +49,7 @@ class ObjectStore:
         return sorted(key.removeprefix(f"{place}/") for key in self._client().find(place))
 
     def _client(self) -> ArrowFSWrapper:
+        set_defaults(**PLAIN_REQUESTS)
         client = S3FileSystem(
             access_key=KEY, secret_key=SECRET, region="us-east-1", allow_delayed_open=True,
             endpoint_override=f"http://127.0.0.1:{self.port}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,8 @@ def each_in_order(work: Callable[[T], R], items: Sequence[T], processes: int = 1
 
 
 def _adopt(work: Callable[[Any], Any]) -> None:
+    # A handler that came along with the fork may keep a worker alive that is told to end.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _adopted[:] = [work]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -339,3 +341,16 @@ def test_each_in_order_when_work_is_shared_then_results_come_in_order(processes:
     base = np.arange(10.0)
     made = each_in_order(lambda k: float(base[k] ** 2), range(10), processes)
     assert list(made) == (base**2).tolist()
+
+
+@pytest.mark.timeout(30)
+def test_each_in_order_when_left_early_then_workers_end_whatever_this_process_does_on_sigterm() -> (
+    None
+):
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        made = each_in_order(sleep, [0, 300, 300], 3)
+        assert next(made) is None
+        made.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -9,6 +9,7 @@ JOBS ?= 3
 PYTEST := $(PY) -m pytest -q
 SPREAD := -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
 QUICK := not slow and not soak and not browser and not postgres
+DEMO_BARS := var/data/demo/BTCUSDT-demo-spot-5m.parquet
 PACKAGES := agents consensus data domain execution notifications rl serving sim storage
 export TRIALS_LOG ?= docs/trials.csv
 export PYTHON PIP_ARGS
@@ -25,7 +26,7 @@ define tested
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all check fmt bench clean
+.PHONY: help setup setup-dev run test test-all check fmt bench train-rl clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,6 +55,12 @@ check: setup-dev ## format, lint, types, import contracts
 fmt: setup-dev ## format and fix what can be fixed
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+train-rl: ## train the gate for half a minute on the simulated market (ARGS are `conclave train gate`'s)
+	@sh scripts/setup.sh rl
+	@$(PY) scripts/demo_bars.py $(DEMO_BARS) --days 60
+	@$(PY) -m serving.cli train gate --data $(DEMO_BARS) --profile exercise --recipe configs/gate.yml \
+	  --steps 300000 --end 2100-01-01 $(ARGS)
 
 bench: setup-dev ## measure speed (benchmarks/)
 	@$(PY) -m benchmarks $(ARGS)

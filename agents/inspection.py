@@ -30,11 +30,13 @@ _YARDSTICKS = {
     "risk": ("down_brier", False),
 }
 _RANGE = ("pinball_bps", False)
+_GATE = ("gain", True)  # bps of the stake a bar over no gate
 
 
 def judged_by(name: str) -> tuple[str, bool]:
     """Return the walk-forward score that decides about a model, and whether more is better."""
-    return _YARDSTICKS.get(name.partition("/")[2], _RANGE)
+    kind, _, target = name.partition("/")
+    return _GATE if kind == "gate" else _YARDSTICKS.get(target, _RANGE)
 
 
 def scores(card: Card) -> dict[str, float]:

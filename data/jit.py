@@ -13,7 +13,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., object])
 
 _ROOT = Path(__file__).parent.parent
-_SOURCES = ("consensus", "data", "domain", "execution")
+_SOURCES = ("consensus", "data", "domain", "execution", "rl")
 _CACHE = Path(__file__).parent / "__pycache__"
 
 

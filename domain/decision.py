@@ -143,13 +143,22 @@ class Consensus:
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """What the optional gate said."""
+    """What the optional gate said.
+
+    Attributes
+    ----------
+    action : what follows from it; ``shadow`` and ``off``: nothing does.
+    size_factor : part of the usual size that ``would`` leaves, in [0, 1].
+    confidence : probability that its policy gives to what it says.
+    would : what it says, applied or not; None where it was not asked.
+    """
 
     action: Literal["allow", "shrink", "veto", "override", "off", "shadow"] = "off"
     size_factor: float = 1.0
     confidence: float = 0.0
     reason: str = ""
     input_decision: Action | None = None
+    would: Literal["allow", "shrink", "veto", "override"] | None = None
 
 
 NO_GATE = GateVerdict()

@@ -118,6 +118,10 @@ class Gate(Protocol):
         """Return a verdict."""
         ...
 
+    def observe(self, rows: Sequence[tuple[int, Any]]) -> None:
+        """Fold ledger rows (sequence number, record) in order, as :meth:`Strategy.observe`."""
+        ...
+
 
 class Broker(Protocol):
     """Carries orders out. Every method is idempotent on the order id."""

@@ -46,7 +46,7 @@ from execution.money import dec
 from execution.orders import closing, exit_order, pending_elsewhere
 from execution.plan import Plan, Planner, Situation
 from execution.rows import in_order
-from execution.scribe import Scribe
+from execution.scribe import Row, Scribe
 from execution.sizing import SizingSettings
 
 Asked = tuple[MarketState, Sequence[Opinion], Mapping[str, str]]
@@ -88,7 +88,7 @@ class TradingLoop(Controls):
                 raise UsageError("routes", "must lead to an instrument", symbol)
         sizing = sizing or SizingSettings()
         state = (settings, strategy.name, limits or RiskLimits(), sizing, journal)
-        super().__init__(broker, Scribe(ledger, strategy), instruments, *state)
+        super().__init__(broker, Scribe(ledger, strategy, gate), instruments, *state)
         self._strategy, self._store = strategy, ledger
         self._planner = Planner(
             self._risk, sizing, settings.spread_bps, self._desk, gate,
@@ -378,12 +378,11 @@ class TradingLoop(Controls):
             count += 1
             self._dispatch.follow(record, self._broker.restore((record,)))
             self._enter(record)
-            if seq > strategy_after:
-                lesson.append((seq, record))
+            lesson.append((seq, record))
             if len(lesson) >= 1_000:
-                self._scribe.teach(lesson)
+                self._relate(lesson, strategy_after)
                 lesson = []
-        self._scribe.teach(lesson)
+        self._relate(lesson, strategy_after)
         self._scribe.head = self._store.head()[0]
         records: list[Any] = []
         for refusal in self._dispatch.resumed():
@@ -391,3 +390,7 @@ class TradingLoop(Controls):
         self._reconcile(records, max(self._marked.values(), default=0))
         self._scribe.commit(records)
         return count
+
+    def _relate(self, rows: Sequence[Row], strategy_after: int) -> None:
+        self._scribe.show(rows)
+        self._scribe.teach([row for row in rows if row[0] > strategy_after])

@@ -181,7 +181,7 @@ class Planner:
         symbol = now.instrument.symbol
         stop = decision.stop if review.levels is None else review.levels.stop
         review.stake = None if self._record is None else self._record.stake(decision.symbol)
-        shrunk = decision.gate.action == "shrink"
+        shrunk = decision.gate.action in ("shrink", "override")
         factor = (decision.gate.size_factor if shrunk else 1.0) * self._risk.size_factor
         sized = size(
             self._sizing, now.portfolio.equity, price,

@@ -1,4 +1,4 @@
-"""Writing to the ledger, and telling the strategy what is new on it."""
+"""Writing to the ledger, and telling strategy and gate what is new on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from domain.ports import Ledger, Strategy
+from domain.ports import Gate, Ledger, Strategy
 from domain.trading import ClosedTrade
 from execution.rows import Buffered
 
@@ -15,7 +15,7 @@ Row = tuple[int, Any]
 
 
 class Scribe:
-    """Appends what a step brought, in one piece, and has the strategy observe it.
+    """Appends what a step brought, in one piece, and has strategy and gate observe it.
 
     Attributes
     ----------
@@ -23,9 +23,9 @@ class Scribe:
     head : the newest number that was written or read.
     """
 
-    def __init__(self, ledger: Ledger, strategy: Strategy) -> None:
+    def __init__(self, ledger: Ledger, strategy: Strategy, gate: Gate | None = None) -> None:
         self._ledger: Ledger | Buffered = ledger
-        self._store, self._strategy = ledger, strategy
+        self._store, self._strategy, self._gate = ledger, strategy, gate
         self.witness: Callable[[Any], None] | None = None
         self.head = 0
 
@@ -41,6 +41,12 @@ class Scribe:
                 self.witness(record)
         self.head = max(self.head, *numbers)
         self.teach(rows)
+        self.show(rows)
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Have the gate observe stored rows in order."""
+        if self._gate is not None:
+            self._gate.observe(rows)
 
     def teach(self, rows: Sequence[Row]) -> None:
         """Have the strategy observe stored rows in order, and learn from each closed trade."""

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make .venv ready: one clear line per problem, nothing to do when it is up to date.
-# Usage: scripts/setup.sh [runtime|dev]     PYTHON=python3.12 and PIP_ARGS="…" are passed on.
+# Usage: scripts/setup.sh [runtime|dev|rl]     PYTHON=python3.12 and PIP_ARGS="…" are passed on.
 set -eu
 cd "$(dirname "$0")/.."
 extra=${1:-runtime}
@@ -13,7 +13,7 @@ die() { say "set-up: $*"; exit 2; }
 # A Python of a version that the packages exist for.
 fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
-case $extra in runtime | dev) ;; *) die "knows runtime and dev, not $extra" ;; esac
+case $extra in runtime | dev | rl) ;; *) die "knows runtime, dev and rl, not $extra" ;; esac
 
 fresh() { [ -f "$stamp" ] && [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ]; }
 if fresh && "$venv/bin/python" -c '' 2>/dev/null; then exit 0; fi

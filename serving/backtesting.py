@@ -12,7 +12,7 @@ from domain.decision import Decision
 from domain.errors import DataRefused, UsageError
 from domain.market import Bar, BarFrame, Instrument, MarketState, market_of, symbol_on
 from domain.opinion import Opinion, Outcome
-from domain.ports import Agent, Clock, OpinionSource, Strategy
+from domain.ports import Agent, Clock, Gate, OpinionSource, Strategy
 from domain.times import iso, timeframe_ms
 from execution.fills import CostModel
 from execution.funding import FundingRate
@@ -61,6 +61,7 @@ class Setup:
     horizon_bars : bars ahead that they speak about.
     tapes : where it is kept.
     conventions : by what the figures were made, name → words.
+    gate : None where there is none.
     """
 
     bars: BarsFile
@@ -75,6 +76,7 @@ class Setup:
     funding: FundingRate
     look: Look
     conventions: Mapping[str, str]
+    gate: Gate | None = None
 
 
 def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
@@ -103,6 +105,7 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
         settings.data.pred_horizon_steps, tapes_of(settings), rate,
         _look(settings, request, traded, strategy, agents),
         {**_conventions(settings, bars, executed, market, paid), **_in_sample(agents, traded)},
+        _gate(settings, market, traded.symbol),
     )  # fmt: skip
 
 
@@ -113,7 +116,7 @@ def run(setup: Setup, steps: Steps = quiet) -> BacktestResult:
     nobody starts with the range, as it does in other engines and in a replay.
     """
     total = len(setup.traded)
-    states = unasked_states(setup.traded, setup.rules)
+    states = unasked_states(setup.traded, setup.rules, features=setup.gate is not None)
     opinions: OpinionSource | None = None
     if setup.agents:
         states, opinions = taped(setup, steps("bars asked about"))
@@ -121,7 +124,7 @@ def run(setup: Setup, steps: Steps = quiet) -> BacktestResult:
     return run_backtest(
         setup.traded, setup.strategy, setup.instrument, rules=setup.rules, states=states,
         opinions=opinions, exec_frame=setup.executed.frame, funding=setup.funding,
-        ledger=MoneyLedger(), sha256=setup.bars.sha256,
+        gate=setup.gate, ledger=MoneyLedger(), sha256=setup.bars.sha256,
         progress=lambda done: progress(done, total),
     )  # fmt: skip
 
@@ -225,6 +228,14 @@ class MoneyLedger:
     def head(self) -> tuple[int, str]:
         """Return the newest number and the hash of the keys kept."""
         return self._head, self._kept.head()[1]
+
+
+def _gate(settings: Settings, market: Market, symbol: str) -> Gate | None:
+    if settings.decision.gate == "off":
+        return None
+    from serving.gate_models import gate_for  # what only a gate needs
+
+    return gate_for(settings, market, symbol)
 
 
 def _market(settings: Settings, bars: BarsFile, executed: BarsFile, price: float) -> Market:

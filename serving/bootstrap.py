@@ -38,6 +38,7 @@ from serving.debating import debating
 from serving.deciders import build_strategy
 from serving.desk import Desk, Progress
 from serving.folds import Fold
+from serving.gate_models import desk_gate
 from serving.jobs import JOBS_LEASE, Worker
 from serving.journal_desk import JournalRules
 from serving.killing import KILL_FILE
@@ -345,6 +346,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     agents = live_agents(settings, plan=plan if plan.local else None)
     counters = Counters()
     ledger = TimedLedger(engine, plan.world, counters)
+    gate = desk_gate(settings, market, feed.symbols[0])
     loop = TradingLoop(
         strategy,
         PaperBroker(
@@ -368,6 +370,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         limits=risk_limits(settings, feed.source.label),
         sizing=sizing(settings),
         levels=levels(settings),
+        gate=gate,
         journal=settings.journal.reflections,
     )  # fmt: skip
     var_dir = settings.data.var_dir
@@ -397,6 +400,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         refresher=Refresher(agents),
         upkeep=upkeep_of(settings, loop, fold, ledger, list(market.routes), clock, market_clock),
         counters=counters,
+        gate=gate,
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),

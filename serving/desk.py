@@ -27,6 +27,7 @@ from domain.ports import Agent, MarketSource, Needs
 from domain.times import iso
 from domain.trading import RiskMode
 from execution.loop import TradingLoop
+from rl.gate import NoUsableGate, PolicyGate
 from serving.asserting import Asserting
 from serving.control import Confirmation, Control, LeaseLost
 from serving.counters import Counters
@@ -92,6 +93,7 @@ class Desk:
     debating : who may answer once the agents have spoken.
     refresher : lets ``agents`` move to models that are promoted while they are here.
     upkeep : state file, backups, measurements.
+    gate : judges the loop's decisions; told about here.
     counters : what it does, counted and timed for Prometheus.
     """
 
@@ -119,6 +121,7 @@ class Desk:
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
     session: SessionLog | None = None
+    gate: NoUsableGate | PolicyGate | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)
@@ -340,6 +343,7 @@ class Desk:
                 "weights": [row for s in self.memories for row in self.fold.weights(s)],
                 "portfolio": portfolio_of(self.loop.portfolio(self.market_clock.now())),
                 **told_of(self.loop),
+                "gate": None if self.gate is None else self.gate.view(),
             }
         )
         if now - self._counted >= COUNT_SECONDS or force:

@@ -41,13 +41,18 @@ Place = Callable[[str], str]
 class TrainArgs(Strict):
     """Train one model, as ``conclave train`` does."""
 
-    target: Literal["trend", "return", "risk", "volatility", "chronos"]
+    target: Literal["trend", "return", "risk", "volatility", "chronos", "gate"]
     data: FileName
     model: Literal["baseline", "tft"] = Field("baseline", description="of trend, return and risk")
+    strategy: Literal["council", "ema_cross", "mean_reversion"] | None = Field(
+        None, description="that the gate guards; null: the settings'"
+    )
     size: Literal["nano", "micro", "milli", "tiny", "mini"] = Field("micro", description="Chronos")
     also: list[FileName] = Field(default=[], max_length=10, description="of further symbols")
     end: Day | None = Field(None, description="bars that open before it are seen")
-    steps: int | None = Field(None, ge=1, le=1_000_000, description="of the optimiser")
+    steps: int | None = Field(
+        None, ge=1, le=1_000_000, description="of the optimiser; of the gate's environment"
+    )
     seed: Seed = 7
 
     @model_validator(mode="after")
@@ -63,6 +68,8 @@ class TrainArgs(Strict):
             yield from ("--model", self.model)
         if self.target == "chronos":
             yield from ("--size", self.size)
+        if self.target == "gate":
+            yield from _given("--strategy", self.strategy)
         for name in self.also:
             yield from ("--also", place(name))
         yield from _given("--end", self.end)

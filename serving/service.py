@@ -318,6 +318,7 @@ class CouncilService:
             "desk": {k: info.get(k) for k in ("phase", "done", "decided", "via", "as_of", "pid")},
             "drifts": self.proposed(DRIFT),
             "failures": [*self.proposed(RECONCILIATION), *self.proposed(ASSERTION)],
+            "gate": self._told().get("gate"),
             "rows": self.reader.counts(),
         }
 
@@ -331,6 +332,9 @@ class CouncilService:
             problems.append("The desk is not running: nothing is decided or appended.")
         elif holder.info.get("via") == "in_process" and not self.plan.local:
             problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
+        gate = self._told().get("gate")
+        if gate and gate["problem"]:
+            problems.append(f"No usable gate, everything passes: {gate['problem']}")
         return problems + [text for card in self.cards.values() for text in card.problems]
 
     def overview(self) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from agents.inspection import judged_by
 from agents.training.dataset import Source
-from agents.training.kinds import ModelSpec
 from agents.training.settings import Setting, as_setting
+from agents.training.trainable import Trainable
 from domain.canonical import canonical_json, plain, short_hash
 from domain.errors import ModelError
 
@@ -53,7 +53,7 @@ class Study:
     root : folder of the training's studies.
     """
 
-    spec: ModelSpec
+    spec: Trainable
     source: Source
     trials: int
     concurrent: int
@@ -64,8 +64,8 @@ class Study:
         """Hash of the question: bars, end, seed, commit, settings, space, trials."""
         source = self.source
         asked = [
-            self.spec, dict(self.spec.space), source.data_sha256, source.end_ms, source.seed,
-            source.folds, self.trials, source.commit,
+            self.spec.question, dict(self.spec.space), source.data_sha256, source.end_ms,
+            source.seed, source.folds, self.trials, source.commit,
         ]  # fmt: skip
         return short_hash(asked, 12)
 

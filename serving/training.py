@@ -12,7 +12,7 @@ from typing import Any
 from agents.artifacts import Card
 from agents.mirror import Mirror
 from agents.training.dataset import Source, require_rows
-from agents.training.kinds import ModelSpec
+from agents.training.trainable import Trainable
 from agents.training.watch import Watch
 from domain.canonical import short_hash
 from domain.errors import DataRefused, ModelError, UsageError
@@ -50,7 +50,7 @@ class Order:
     fresh : forget what an earlier run of the same training left behind.
     """
 
-    spec: ModelSpec
+    spec: Trainable
     words: str
     files: Sequence[Path]
     end: str
@@ -205,16 +205,16 @@ def _searched(
     return found, f"{trials.count(path).tune} tune trials so far in {path.as_posix()}"
 
 
-def _checkpoint(root: Path, spec: ModelSpec, source: Source) -> Path:
+def _checkpoint(root: Path, spec: Trainable, source: Source) -> Path:
     """Where a training keeps its state: another one for whatever makes another model."""
     made_by = [
-        spec.config, spec.horizon_bars, source.data_sha256, source.end_ms, source.seed,
+        spec.question, source.data_sha256, source.end_ms, source.seed,
         source.commit,
     ]  # fmt: skip
     return root / spec.name / "checkpoints" / f"{short_hash(made_by, 12)}.checkpoint"
 
 
-def _command(order: Order, spec: ModelSpec, files: Sequence[BarsFile]) -> str:
+def _command(order: Order, spec: Trainable, files: Sequence[BarsFile]) -> str:
     """What to type to train this model again, without a search."""
     first, *others = (file.path.name for file in files)
     given = "".join(f" --with {word}" for word in words(spec.differing).split())

@@ -27,9 +27,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from agents.training.dataset import Source
-from agents.training.kinds import ModelSpec
 from agents.training.settings import Setting
 from agents.training.spaces import Between, OneOf
+from agents.training.trainable import Trainable
 from agents.training.watch import Watch
 from domain.errors import DataRefused, ModelError, ServiceUnreachable, SettingError, UsageError
 from domain.market import BarFrame
@@ -118,7 +118,7 @@ def _tuner(study: Study, bars: Sequence[BarFrame], watch: Watch) -> tune.Tuner:
 
 
 def trial(
-    config: Mapping[str, Setting], spec: ModelSpec, bars: Sequence[BarFrame], source: Source,
+    config: Mapping[str, Setting], spec: Trainable, bars: Sequence[BarFrame], source: Source,
     key: str,
 ) -> None:  # fmt: skip
     """Train with the settings of one trial until its score is known; runs in a Ray worker."""

@@ -199,13 +199,15 @@ def plain_states(
 
 
 def unasked_states(
-    frame: BarFrame, rules: BacktestRules, start_ms: int | None = None, end_ms: int | None = None
-) -> Iterable[MarketState]:
+    frame: BarFrame, rules: BacktestRules, start_ms: int | None = None, end_ms: int | None = None,
+    *, features: bool = False,
+) -> Iterable[MarketState]:  # fmt: skip
     """Return the states in [start, end) of a strategy that asks nobody.
 
-    Stops by ATR and regime need features: then those that a replay of these bars would have.
+    Stops by ATR and regime need features, and so does a gate: then those that a replay of these
+    bars would have.
     """
-    if not rules.levels.on:
+    if not (features or rules.levels.on):
         return plain_states(frame, start_ms=start_ms, end_ms=end_ms)
     memory = MarketMemory(frame.symbol, frame.timeframe, keep=None)
     memory.append(frame)

@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Double, Table
 
-from domain.canonical import canonical_json
+from domain.canonical import canonical_json, plain
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import ChainBroken, LedgerError, UsageError
 from domain.market import Bar
@@ -209,7 +209,10 @@ def _sequence(value: Sequence[str]) -> str:
 
 @lru_cache(maxsize=16)
 def _gate(value: GateVerdict) -> str:
-    return canonical_json(value)
+    body = plain(value)
+    if value.would is None:  # rows that are older than the field stay what they are
+        del body["would"]
+    return canonical_json(body)
 
 
 _MAPPINGS = (

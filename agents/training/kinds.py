@@ -103,6 +103,11 @@ class ModelSpec:
         return configured(_usual(self.kind), self.settings)
 
     @property
+    def question(self) -> list[Any]:
+        """Everything that makes it another training, beside the bars."""
+        return [self.name, self.horizon_bars, self.config]
+
+    @property
     def space(self) -> Space:
         """What a search chooses: the training's space without the settings that are given.
 

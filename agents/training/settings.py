@@ -14,7 +14,10 @@ Setting = int | float | str
 Settings = Mapping[str, Setting]
 T = TypeVar("T")
 
-_FRACTIONS = ("dropout", "average", "synthetic", "sparse", "mix", "shrink", "feature_share")
+_FRACTIONS = (
+    "dropout", "average", "synthetic", "sparse", "mix", "shrink", "feature_share", "gamma", "trace",
+    "valid",
+)  # fmt: skip
 _MAY_BE_ZERO = ("warm_up",)
 
 

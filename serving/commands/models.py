@@ -76,6 +76,7 @@ def promote(
     Example: conclave models promote baseline/trend
     """
     from agents import artifacts
+    from serving.gate_models import is_gate
     from serving.promotion import require_sound
     from serving.registry import require_name
 
@@ -101,7 +102,12 @@ def promote(
         print_json({"name": name, "version": chosen, "before": before, "skill": skill})
     else:
         out.print(f"[green]{name}[/] {chosen} is in use; before: {before or 'what ships'}")
-        out.print(f"{skill} A running system moves to it within seconds.", markup=False)
+        moves = (
+            "A desk uses it from its next start."
+            if is_gate(name)
+            else ("A running system moves to it within seconds.")
+        )
+        out.print(f"{skill} {moves}", markup=False)
 
 
 @app.command()

@@ -162,6 +162,8 @@ def _tell_status(body: dict[str, Any]) -> None:
     done = "" if desk["done"] is None else f" {100 * desk['done']:.0f} %"
     out.print(f"desk: {desk['phase']}{done}, as of {desk['as_of']}, opinions via {desk['via']}")
     _tell_risk(body["risk"])
+    if gate := health["gate"]:
+        out.print(gate_line(gate), style="yellow" if gate["problem"] else "", markup=False)
     if account is not None:
         out.print(
             f"equity {float(account['equity']):,.2f} {account['currency']}, "
@@ -182,6 +184,19 @@ def _tell_status(body: dict[str, Any]) -> None:
             f"{signal['reason']}",
             style="dim", markup=False,
         )  # fmt: skip
+
+
+def gate_line(gate: dict[str, Any]) -> str:
+    """Say what the gate has earned, in a line."""
+    if gate["problem"]:
+        return f"gate: none can be used, everything passes: {gate['problem']}"
+    bounds = [gate["lower_bps"], gate["upper_bps"]]
+    low, high = ("…" if bound is None else f"{bound:+.2f}" for bound in bounds)
+    return (
+        f"gate: {gate['state']}, {gate['differed']} of {gate['judged']} decisions judged otherwise "
+        f"({gate['needed']} needed), {gate['mean_difference_bps']:+.2f} bps a bar over no gate "
+        f"[{low}, {high}]"
+    )
 
 
 def _tell_risk(risk: dict[str, Any]) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from domain.errors import UsageError
+from domain.errors import SettingError, UsageError
 from domain.times import iso
 from serving.commands.common import (
     Config,
     DataFile,
     Json,
+    Profile,
     Set,
     err,
     out,
@@ -27,6 +28,7 @@ from serving.system import SystemClock, git_commit
 from serving.trials import TEST_YEAR
 
 if TYPE_CHECKING:
+    from rl.training import GateSpec
     from serving.studies import Found
     from serving.training import Order, Trained
 
@@ -153,6 +155,80 @@ def volatility(
     settings = settings_from(None, config, sets)
     spec = ModelSpec(RISK, settings.data.pred_horizon_steps)
     _run(Order(spec, "volatility", [data, *(also or [])], end, seed), settings, json=json)
+
+
+@app.command()
+def gate(
+    data: DataFile,
+    strategy: Annotated[
+        str | None, typer.Option(help="council, ema_cross or mean_reversion; else the profile's")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="settings of the training, YAML; --with goes over it")
+    ] = None,
+    given: With = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="of the environment, all copies together")
+    ] = None,
+    tune: Tune = None, concurrent: Concurrent = 1,
+    board: Annotated[
+        Path | None, typer.Option(help="write TensorBoard's events into this folder")
+    ] = None,
+    fresh: Fresh = False, end: End = END, seed: Seed = SEED,
+    json: Json = False, profile: Profile = None, config: Config = None, sets: Set = None,
+) -> None:  # fmt: skip
+    """Train the gate by PPO: which sides of a strategy to let pass, shrink or veto.
+
+    It plays on the bars with the costs of EXECUTION_MARKET, by the rules of the paper broker.
+    Needs the extra: pip install -e ".[rl]"
+
+    Example: conclave train gate --data BTCUSDT-binance-spot-5m-2024.parquet --profile exercise
+    """
+    from serving.training import Order
+
+    overrides = [*(sets or []), *([] if strategy is None else [f"execution.strategy={strategy}"])]
+    settings = settings_from(profile, config, overrides)
+    chosen = {**_recipe(recipe), **_given(given, steps)}
+    spec = _gate_spec(settings, chosen, board)
+    words = f"gate --strategy {settings.execution.strategy}"
+    _run(Order(spec, words, [data], end, seed, tune, concurrent, fresh), settings, json=json)
+
+
+def _gate_spec(settings: Settings, chosen: dict[str, str], board: Path | None) -> GateSpec:
+    try:
+        from serving.gating import gate_spec
+
+        return gate_spec(settings, git_commit(), chosen, board)
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            "train gate", f"needs the package {error.name}", None,
+            'Install it: pip install -c constraints.txt -e ".[rl]"',
+        ) from error  # fmt: skip
+
+
+def _recipe(path: Path | None) -> dict[str, str]:
+    """Read nested settings from YAML and return them by dotted name."""
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError("--recipe", f"must be readable YAML: {error}", path.as_posix()) from error
+    if not isinstance(body, dict):
+        raise UsageError("--recipe", "must hold settings by name", path.as_posix())
+    return dict(_flat(body))
+
+
+def _flat(body: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in body.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield prefix + str(name), ",".join(map(str, value))
+        else:
+            yield prefix + str(name), str(value)
 
 
 def _given(texts: list[str] | None, steps: int | None) -> dict[str, str]:

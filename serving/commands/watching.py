@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ def followed(name: str, *, quiet: bool) -> Iterator[Watch]:
 
             yield Watch(_say, tick, _checked)
     else:
-        yield Watch(_say, _tick, _checked)
+        yield Watch(_say, _lines(), _checked)
 
 
 def _bar() -> Progress:
@@ -46,10 +46,17 @@ def _say(text: str) -> None:
     err.print(text, markup=False, style="dim")
 
 
-def _tick(done: int, total: int, told: str) -> None:
-    every = max(10, total // _LINES)
-    if done % every == 0 or done == total:
-        _say(f"{done} of {total}, {told}")
+def _lines() -> Callable[[int, int, str], None]:
+    said = 0
+
+    def tick(done: int, total: int, told: str) -> None:
+        nonlocal said
+        every = max(10, total // _LINES)
+        if done // every != said // every or done == total:
+            _say(f"{done} of {total}, {told}")
+        said = done
+
+    return tick
 
 
 def _checked(step: int, scores: Mapping[str, float]) -> None:

@@ -87,6 +87,24 @@ class OpenQuestion(Reply):
     what: str
 
 
+class GateState(Reply):
+    """What the gate has earned; returns are logarithmic, of a position of the usual size."""
+
+    version: str | None
+    strategy: str = Field(description="whose decisions it judges")
+    state: Literal["applied", "shadow", "unusable"]
+    problem: str = Field(description="why there is none to use; else empty")
+    judged: int = Field(description="decisions it was asked about")
+    differed: int = Field(description="of them not simply allowed")
+    needed: int = Field(description="so many must differ before it can be applied")
+    bars: int = Field(description="bars in which the two books earned something else")
+    gate_log_return: float
+    no_gate_log_return: float
+    mean_difference_bps: float = Field(description="of those bars, gate less no gate")
+    lower_bps: float | None = Field(description="95 % bound of that mean, valid at all times")
+    upper_bps: float | None
+
+
 class HealthView(Reply):
     """Whether the parts work, and what is wrong with those that do not."""
 
@@ -99,6 +117,7 @@ class HealthView(Reply):
     desk: DeskView
     drifts: list[OpenQuestion]
     failures: list[OpenQuestion]
+    gate: GateState | None = Field(description="null: no gate judges")
     rows: dict[str, int]
 
 

@@ -286,6 +286,17 @@ class DecisionSettings(Group):
     interval_rule: float | None = Field(
         None, description="0.8, 0.9 or 0.95: that interval must lie beyond the cost; none = off"
     )
+    gate: Annotated[Literal["off", "earned", "always"], BeforeValidator(_off)] = Field(
+        "off",
+        description="earned: a trained gate judges every side, and is applied while it has proved "
+        "to gain; always: applied from the start; off: none",
+    )
+    gate_override_above: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="confidence above which the gate may turn a side; none = never",
+    )
 
     @field_validator("interval_rule")
     @classmethod

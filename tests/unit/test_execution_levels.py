@@ -132,6 +132,9 @@ def test_loop_when_the_gate_turns_the_side_then_the_levels_turn_with_it():
         def judge(self, decision, state, portfolio):
             return GateVerdict("override")
 
+        def observe(self, rows):
+            """Learn nothing."""
+
     loop = loop_of({0: ("LONG", 49_000.0, None)}, LevelSettings(), gate=Turning())
     seen = state()
     decision = loop.step(seen, [], {}, seen.as_of)

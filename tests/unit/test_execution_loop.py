@@ -376,6 +376,9 @@ class Judge:
     def judge(self, decision, state, portfolio):
         return self.verdict
 
+    def observe(self, rows):
+        """Learn nothing."""
+
 
 @pytest.mark.parametrize(
     ("verdict", "action", "qty"),

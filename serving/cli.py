@@ -68,6 +68,7 @@ def application() -> typer.Typer:
     from serving.commands import (
         backtest,
         data,
+        gating,
         jobs,
         journal,
         judging,
@@ -99,6 +100,7 @@ def application() -> typer.Typer:
     reacting.register(app)
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")
+    app.add_typer(gating.app, name="gate")
     app.add_typer(models.app, name="models")
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(journal.app, name="journal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,6 @@ from serving.system import SystemClock, git_commit
 from serving.trials import TEST_YEAR
 
 if TYPE_CHECKING:
-    from rl.training import GateSpec
     from serving.studies import Found
     from serving.training import Order, Trained
 
@@ -58,6 +58,9 @@ With = Annotated[
         "--with",
         help="a setting of the training as NAME=VALUE, e.g. schedule.rate=0.001; repeatable",
     ),
+]
+Recipe = Annotated[
+    Path | None, typer.Option(help="settings of the training, YAML; --with goes over it")
 ]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="optimiser steps, of a training that has them")
@@ -163,10 +166,7 @@ def gate(
     strategy: Annotated[
         str | None, typer.Option(help="council, ema_cross or mean_reversion; else the profile's")
     ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="settings of the training, YAML; --with goes over it")
-    ] = None,
-    given: With = None,
+    recipe: Recipe = None, given: With = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="of the environment, all copies together")
     ] = None,
@@ -188,22 +188,31 @@ def gate(
 
     overrides = [*(sets or []), *([] if strategy is None else [f"execution.strategy={strategy}"])]
     settings = settings_from(profile, config, overrides)
-    chosen = {**_recipe(recipe), **_given(given, steps)}
-    spec = _gate_spec(settings, chosen, board)
+    with requires_rl("train gate"):
+        from serving.gating import gate_spec
+
+        spec = gate_spec(settings, git_commit(), gate_settings(recipe, given, steps), board)
     words = f"gate --strategy {settings.execution.strategy}"
     _run(Order(spec, words, [data], end, seed, tune, concurrent, fresh), settings, json=json)
 
 
-def _gate_spec(settings: Settings, chosen: dict[str, str], board: Path | None) -> GateSpec:
+@contextmanager
+def requires_rl(command: str) -> Iterator[None]:
+    """Say what to install where a package of the extra is missing."""
     try:
-        from serving.gating import gate_spec
-
-        return gate_spec(settings, git_commit(), chosen, board)
+        yield
     except ModuleNotFoundError as error:
         raise SettingError(
-            "train gate", f"needs the package {error.name}", None,
+            command, f"needs the package {error.name}", None,
             'Install it: pip install -c constraints.txt -e ".[rl]"',
         ) from error  # fmt: skip
+
+
+def gate_settings(
+    recipe: Path | None, given: list[str] | None, steps: int | None = None
+) -> dict[str, str]:
+    """Return the settings of a gate's training by dotted name; ``--with`` goes over the recipe."""
+    return {**_recipe(recipe), **_given(given, steps)}
 
 
 def _recipe(path: Path | None) -> dict[str, str]:

@@ -98,11 +98,11 @@ class GateState(Reply):
     differed: int = Field(description="of them not simply allowed")
     needed: int = Field(description="so many must differ before it can be applied")
     bars: int = Field(description="bars in which the two books earned something else")
-    gate_log_return: float
-    no_gate_log_return: float
+    gate_log_return: float = Field(description="of the book with the gate, after costs, log")
+    no_gate_log_return: float = Field(description="of the book without it")
     mean_difference_bps: float = Field(description="of those bars, gate less no gate")
     lower_bps: float | None = Field(description="95 % bound of that mean, valid at all times")
-    upper_bps: float | None
+    upper_bps: float | None = Field(description="the other bound; both null: beyond the grid")
 
 
 class HealthView(Reply):

@@ -29,6 +29,7 @@ def main() -> int:
     start = parse_iso(START)
     world = GeneratedWorld(DEMO, DEMO_SEED, SYMBOL, TIMEFRAME, start)
     frame = world.bars(start, arguments.days * DAY_MS // timeframe_ms(TIMEFRAME))
+    arguments.file.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({name: getattr(frame, name) for name in COLUMNS}), arguments.file)
     sys.stdout.write(f"{len(frame):,} bars from {START}: {arguments.file}\n")
     return 0

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The whole pipeline on this machine: bars in, features, three models, a decision.
 #   scripts/run_pipeline_local.sh --data BTCUSDT-binance-spot-5m-2025.parquet
-#   scripts/run_pipeline_local.sh --demo            with bars of the simulated market
-#   scripts/run_pipeline_local.sh                   with bars fetched from the exchange
+#   scripts/run_pipeline_local.sh --demo            with bars of the simulated market, in a folder of
+#                                                   its own, VAR_DIR/demo-pipeline
 #   --days N               of the simulated market, default 120
 #   --model baseline|tft   kind of model, default baseline
 #   --symbol BTC/USDT      default BTC/USDT; the timeframe is the setting's
 #   --end DATE             train on bars that open before it; default: on all of them
-#   --promote              put the new models into use
+#   --promote              put the new models into use; without, those in use before decide
 #   --dry-run              print the commands
 # Settings (VAR_DIR, MODELS_DIR, …) come from the environment and .env as always.
 set -euo pipefail
@@ -35,6 +35,7 @@ while [ $# -gt 0 ]; do
 done
 case $model in baseline | tft) ;; *) die "--model is baseline or tft, not $model" ;; esac
 [ -z "$data" ] || [ -z "$demo" ] || die "takes --data or --demo, not both"
+[ -n "$data$demo" ] || die "needs --data FILE or --demo: this version fetches no bars"
 [ -z "$data" ] || [ -e "$data" ] || [ -n "$dry" ] || die "--data: there is no file $data"
 
 conclave=${CONCLAVE:-.venv/bin/conclave}
@@ -49,14 +50,12 @@ step() {
 }
 
 if [ -n "$demo" ]; then
-  data=${TMPDIR:-/tmp}/BTCUSDT-demo-spot-5m.parquet
+  # apart from the bars of a real market, which they would contradict
+  export VAR_DIR="${VAR_DIR:-./var}/demo-pipeline"
+  data=$VAR_DIR/BTCUSDT-demo-spot-5m.parquet
   step "bars: the simulated market" "$python" scripts/demo_bars.py "$data" --days "$days"
 fi
-if [ -n "$data" ]; then
-  step "import" "$conclave" data import "$data"
-else
-  step "fetch" "$conclave" data fetch
-fi
+step "import" "$conclave" data import "$data"
 step "features" "$conclave" data features "$symbol"
 # Where the cleansed bars of the symbol lie; .env may have a say in it.
 bars='BARS'

@@ -330,12 +330,17 @@ class CouncilService:
         problems = []
         if holder is None:
             problems.append("The desk is not running: nothing is decided or appended.")
-        elif holder.info.get("via") == "in_process" and not self.plan.local:
+        elif self._alone(holder):
             problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
         gate = self._told().get("gate")
         if gate and gate["problem"]:
             problems.append(f"No usable gate, everything passes: {gate['problem']}")
         return problems + [text for card in self.cards.values() for text in card.problems]
+
+    def _alone(self, holder: Holder) -> bool:
+        """Whether a live desk thinks by itself though Ray should answer it."""
+        live = holder.info.get("phase") == "live"
+        return live and holder.info.get("via") == "in_process" and not self.plan.local
 
     def overview(self) -> dict[str, Any]:
         """Return what the status page shows."""

@@ -344,8 +344,9 @@ def test_pipeline_when_it_is_dry_then_its_steps_are_in_order() -> None:
         (("--model", "lstm"), "baseline or tft"),
         (("--data", "/no/such.parquet"), "no file"),
         (("--data", "x", "--demo"), "not both"),
+        ((), "needs --data FILE or --demo"),
     ],
-    ids=["model", "file", "both"],
+    ids=["model", "file", "both", "neither"],
 )
 def test_pipeline_when_flags_make_no_sense_then_it_says_which(
     words: tuple[str, ...], told: str
@@ -372,7 +373,9 @@ def test_pipeline_when_it_runs_on_the_simulated_market_then_it_ends_with_a_decis
 
     assert done.returncode == 0, done.stderr
     assert re.search(r"^(LONG|SHORT|NO_TRADE) BTC/USDT 5m as of 2024-02-10", done.stdout, re.M)
-    assert list((tmp_path / "var" / "models" / "baseline" / "trend").glob("*/card.json"))
+    assert list(
+        (tmp_path / "var" / "demo-pipeline" / "models" / "baseline" / "trend").glob("*/card.json")
+    )
 
 
 # systemd

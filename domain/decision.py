@@ -151,6 +151,7 @@ class GateVerdict:
     size_factor : part of the usual size that ``would`` leaves, in [0, 1].
     confidence : probability that its policy gives to what it says.
     would : what it says, applied or not; None where it was not asked.
+    version : of the policy that says it.
     """
 
     action: Literal["allow", "shrink", "veto", "override", "off", "shadow"] = "off"
@@ -159,6 +160,7 @@ class GateVerdict:
     reason: str = ""
     input_decision: Action | None = None
     would: Literal["allow", "shrink", "veto", "override"] | None = None
+    version: str = ""
 
 
 NO_GATE = GateVerdict()

@@ -43,9 +43,17 @@ class Book:
     entry: float = math.nan
     next_part: float = 0.0
 
-    def decide(self, side: float, at: int, horizon_ms: int) -> None:
-        """Take in a side (signed part of the usual size, 0 for none) at the close ``at``."""
+    def decide(self, side: float, at: int, horizon_ms: int, *, spot: bool = False) -> None:
+        """Take in a side (signed part of the usual size, 0 for none) at the close ``at``.
+
+        Parameters
+        ----------
+        spot : whether a short side only closes a long one.
+        """
         held = self.next_part
+        if spot and side < 0.0:
+            self.next_part = 0.0
+            return
         if side == 0.0:
             if held and self.due <= at:
                 self.next_part = 0.0
@@ -85,10 +93,15 @@ class Duel:
     ----------
     horizon_ms : until a position that is not renewed is closed.
     cost : of a round trip, fraction.
+    version : of the policy whose verdicts count; those of others are taken for "allow".
+    spot : whether a short side only closes a long one.
     """
 
-    def __init__(self, horizon_ms: int, cost: float) -> None:
+    def __init__(
+        self, horizon_ms: int, cost: float, version: str = "", *, spot: bool = False
+    ) -> None:
         self._horizon_ms, self._half = horizon_ms, 0.5 * cost
+        self._version, self._spot = version, spot
         self._pairs: dict[str, Pair] = {}
         self._evidence = Evidence(1)
         self.judged = self.differed = self.bars = 0
@@ -105,14 +118,14 @@ class Duel:
             return
         pair, at = self._pair(decision.symbol), decision.as_of
         side, verdict = float(decision.intent.sign), decision.gate
-        pair.none.decide(side, at, self._horizon_ms)
-        if side and verdict.would is not None:
+        pair.none.decide(side, at, self._horizon_ms, spot=self._spot)
+        if side and verdict.would is not None and verdict.version == self._version:
             self.judged += 1
             self.differed += verdict.would != "allow"
             side *= {"allow": 1.0, "shrink": verdict.size_factor, "veto": 0.0}.get(
                 verdict.would, -verdict.size_factor
             )
-        pair.gate.decide(side, at, self._horizon_ms)
+        pair.gate.decide(side, at, self._horizon_ms, spot=self._spot)
 
     def closed(self, bar: Bar) -> None:
         """Fold a bar."""

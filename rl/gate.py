@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.artifacts import Artifact
 from domain.decision import Decision, GateVerdict
-from domain.errors import ConclaveError, ModelError
+from domain.errors import ModelError
 from domain.market import Bar, MarketState
 from domain.times import timeframe_ms
 from domain.trading import Portfolio
@@ -85,21 +85,23 @@ class PolicyGate:
     Parameters
     ----------
     cost : of a round trip, fraction.
+    spot : whether a short side only closes a long one.
     """
 
     def __init__(
-        self, model: Trained, timeframe: str, cost: float, powers: Powers | None = None
-    ) -> None:
-        self.model, self.powers, self._cost = model, powers or Powers(), cost
+        self, model: Trained, timeframe: str, cost: float, powers: Powers | None = None, *,
+        spot: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.powers, self._cost, self._spot = model, powers or Powers(), cost, spot
         self._horizon_ms = model.schema.horizon_bars * timeframe_ms(timeframe)
-        self.duel = Duel(self._horizon_ms, cost)
+        self.duel = Duel(self._horizon_ms, cost, model.version, spot=spot)
 
     def judge(self, decision: Decision, state: MarketState, portfolio: Portfolio) -> GateVerdict:
         """Say what it would do with a side, and whether that is to happen."""
         del portfolio  # it looks at what it would hold itself, applied or not
         try:
             return self._judged(decision, state)
-        except (ConclaveError, ArithmeticError, ValueError, IndexError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, a decision does not wait
             return _let_pass(decision, f"failed: {error}")
 
     def observe(self, rows: Sequence[tuple[int, Any]]) -> None:
@@ -107,7 +109,7 @@ class PolicyGate:
         for _, record in rows:
             if type(record) is Bar:
                 self.duel.closed(record)
-            elif type(record) is Decision:
+            elif type(record) is Decision and record.strategy == self.model.strategy:
                 self.duel.decided(record)
 
     def view(self) -> Mapping[str, Any]:
@@ -135,7 +137,7 @@ class PolicyGate:
         strange = int(model.policy.unknown(seen)[0])
         if strange >= model.policy.strange:
             return _let_pass(decision, f"unknown territory: {strange} columns beyond training")
-        chosen, sure = model.policy.choose(seen, self._mask(decision.intent.sign))
+        chosen, sure = model.policy.choose(seen, self._mask(decision.intent.sign, state.symbol))
         return self._verdict(decision, chosen[0].tolist(), float(sure[0]))
 
     def _own(self, state: MarketState) -> tuple[float, float, float, float]:
@@ -148,11 +150,12 @@ class PolicyGate:
             sigma_of(state, self.model.schema.horizon_bars),
         )  # fmt: skip
 
-    def _mask(self, intent: int) -> Flags:
+    def _mask(self, intent: int, symbol: str) -> Flags:
         turns = self.powers.override_above is not None
+        held = self.duel.book(symbol).part
         mask = np.ones((1, CHOICES), dtype=bool)
         for kind in range(COUNTS[0]):
-            mask[0, kind] = allowed(kind, 0.0, intent, spot=False, guard=True, override=turns)
+            mask[0, kind] = allowed(kind, held, intent, spot=self._spot, guard=True, override=turns)
         return mask
 
     def _verdict(self, decision: Decision, chosen: Sequence[int], sure: float) -> GateVerdict:
@@ -164,7 +167,9 @@ class PolicyGate:
         what = KINDS[kind] if verb != "shrink" else f"{KINDS[kind]} {SIZES[size]:.0%}"
         reason = f"policy {self.model.version}: {what}, p {sure:.3f}"
         applied = verb if self._applied else "shadow"
-        return GateVerdict(applied, part, sure, reason, decision.intent, verb)
+        return GateVerdict(
+            applied, part, sure, reason, decision.intent, verb, self.model.version
+        )  # fmt: skip
 
 
 class NoUsableGate:

@@ -48,9 +48,12 @@ def gate_for(settings: Settings, market: Market, symbol: str) -> PolicyGate | No
     store = FolderStore(settings.data.models_dir)
     artifact = store.open(f"{NAME}/{settings.execution.strategy}")
     _require_fit(settings, artifact)
-    round_trip = market.costs[market.routes[symbol]].round_trip(0.0).round_trip
+    route = market.routes[symbol]
     powers = Powers(settings.decision.gate_override_above, always=wish == "always")
-    return PolicyGate(trained(artifact), settings.data.timeframe, round_trip, powers)
+    return PolicyGate(
+        trained(artifact), settings.data.timeframe, market.costs[route].round_trip(0.0).round_trip,
+        powers, spot=market.instruments[route].market == "spot",
+    )  # fmt: skip
 
 
 def require_gate(settings: Settings, name: str, version: str) -> str:

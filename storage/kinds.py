@@ -210,8 +210,8 @@ def _sequence(value: Sequence[str]) -> str:
 @lru_cache(maxsize=16)
 def _gate(value: GateVerdict) -> str:
     body = plain(value)
-    if value.would is None:  # rows that are older than the field stay what they are
-        del body["would"]
+    if value.would is None:  # rows that are older than these fields stay what they are
+        del body["would"], body["version"]
     return canonical_json(body)
 
 

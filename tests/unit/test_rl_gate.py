@@ -302,6 +302,38 @@ def test_duel_when_there_is_nothing_to_gain_then_false_alarms_are_rare():
     assert sum(ever) <= 5  # 5 % of 40, and three standard errors
 
 
+def test_duel_when_the_policy_is_another_then_it_earns_anew():
+    duel, _ = duel_of(-3e-4)
+    assert duel.applied
+    other = Duel(5 * 300_000, 0.0, "v2")
+    judged = GateVerdict("veto", 0.0, 0.9, "", None, "veto", "v1")
+    for t in range(300):
+        other.decided(decision_at(t * 300_000, Action.LONG, judged))
+        other.closed(Bar("X", "5m", t * 300_000, 100.0 - t / 10, 101.0, 50.0, 99.9 - t / 10, 1.0))
+    assert (other.judged, other.differed, other.bars) == (0, 0, 0)
+    assert other.gained == other.would_have != 0.0
+
+
+@pytest.mark.parametrize(("spot", "part"), [(False, -1.0), (True, 0.0)])
+def test_duel_when_the_market_is_spot_then_a_short_side_only_closes(spot, part):
+    duel = Duel(5 * 300_000, 0.0, spot=spot)
+    for t, action in enumerate((Action.LONG, Action.SHORT, Action.SHORT)):
+        duel.decided(decision_at(t * 300_000, action, GateVerdict()))
+        duel.closed(Bar("X", "5m", t * 300_000, 100.0, 101.0, 99.0, 100.0, 1.0))
+    assert duel.book("X").part == part
+
+
+def test_gate_when_its_policy_breaks_then_the_decision_passes():
+    class Broken:
+        strange = 99
+
+        def unknown(self, seen):
+            raise TypeError("not today")
+
+    verdict, _ = judged(gate(Broken(), Powers(always=True)))
+    assert (verdict.action, verdict.reason) == ("allow", "failed: not today")
+
+
 def test_duel_when_it_allows_everything_then_there_is_nothing_to_tell_apart():
     duel, applied = duel_of(-3e-4, 600, would="allow")
     assert (duel.judged, duel.differed, duel.bars) == (600, 0, 0)

@@ -6,8 +6,9 @@ A random walk of which every environment shows the same columns, one of them the
 next five bars. Steps a CPU-second with random actions, and of PPO (Stable-Baselines3, one thread);
 then what the policy earns on bars that it did not learn from. Ours plays with the full cost model
 (fees, spread, slippage, impact, funding, margin), whole lots, orders at the next open; the others
-charge a fee: gym-trading-env as much as ours costs a side, gym-anytrading none. Each peer runs in
-an environment of its own (``pip install gym-anytrading stable-baselines3``, … ``gym-trading-env``).
+charge a fee: gym-trading-env as much as ours costs a side, gym-anytrading its own. Each peer runs
+in an environment of its own (``pip install gym-anytrading stable-baselines3``, …
+``gym-trading-env``).
 """
 
 from __future__ import annotations

@@ -39,10 +39,10 @@ def anytrading(bars, part, whole=False):
 
     class Seen(ForexEnv):
         def _process_data(self):
-            return self.df["close"].to_numpy()[self.frame_bound[0] :], seen.astype(np.float32)
+            return self.df["close"].to_numpy(np.float32), seen.astype(np.float32)
 
     del whole  # it always plays all there is
-    return Seen(df=frame, window_size=1, frame_bound=(1, len(frame)), trade_fee=0.0)
+    return Seen(df=frame, window_size=1, frame_bound=(1, len(frame)))
 
 
 def trading_env(bars, part, whole=False):

@@ -16,7 +16,7 @@ from rl.course import Course
 from rl.env import Style, action_space, observation_space
 from rl.stepping import begin_all, masks_of, new_accounts, new_copies, step_all
 
-_OVER, _LOST = 1, 2
+_OVER = 1  # the episode's bars, as :func:`rl.stepping.step_all` says
 
 
 class BatchedTradingEnv(VecEnv):  # type: ignore[misc] # SB3 is not followed by mypy

@@ -40,9 +40,8 @@ class Terms:
 
     @property
     def round_trip(self) -> float:
-        """What entering and leaving costs apart from impact, fraction of the notional."""
-        costs = self.costs
-        return (2.0 * costs.taker_bps + costs.spread_bps + 2.0 * costs.slippage_bps) / 1e4
+        """What entering and leaving costs apart from impact and funding, fraction."""
+        return self.costs.round_trip(0.0).round_trip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,8 +170,7 @@ def course_of(
 def _placed(
     frame: BarFrame, decided: Iterable[Decided]
 ) -> Iterator[tuple[int, MarketState, Decision]]:
-    step, at = frame.step_ms, 0
-    opens = frame.ts
+    step, opens = frame.step_ms, frame.ts
     for state, decision in decided:
         opened = state.as_of - step
         at = int(np.searchsorted(opens, opened))

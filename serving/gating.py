@@ -21,7 +21,7 @@ from domain.times import timeframe_ms
 from execution.funding import base_rate, no_funding
 from rl.observation import Schema
 from serving.deciders import build_strategy, question_hash, tapes_of
-from serving.evaluating import panel_for
+from serving.evaluating import REFITS, panel_for
 from serving.refitting import TRAINED, trainers_for
 from serving.rules import Market, council_settings, decision_rules, market_for, sizing, venue
 from serving.settings import Settings
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from rl.course import Course
     from rl.training import GateSpec
 
-REFITS = "refit"
 _ASKS_AGENTS = "council"
 _BARS = 250  # that a strategy which asks nobody may look at
 _GROUPS = ("consensus", "decision", "execution", "risk", "data")

@@ -1,6 +1,7 @@
 """PPO on the batched market: the same after a kill, and nothing learned where there is nothing."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,15 @@ def test_policy_when_it_is_exported_then_it_is_the_network_that_was_trained():
         told = torch.nn.Sequential(*layers[:-1])(torch.tensor(scaled)).numpy()
     assert told.shape == (50, CHOICES)
     assert np.allclose(told, made.logits(seen), atol=1e-5)
+
+
+def test_recipe_when_it_is_read_then_it_holds_what_is_used_without_one():
+    from agents.training.settings import configured
+    from serving.commands.training import gate_settings
+
+    recipe = gate_settings(Path(__file__).parents[2] / "configs" / "gate.yml", None)
+    assert configured(GateConfig(), recipe) == GateConfig()
+    assert configured(GateConfig(), {**recipe, "hidden": "32"}).hidden == (32,)
 
 
 def test_config_when_the_mode_is_unknown_then_it_says_which_there_are():

@@ -9,11 +9,11 @@ from typing import Any
 
 from agents.artifacts import Card, save
 from agents.training.dataset import Source
-from agents.training.settings import Setting, Settings, as_setting, configured, named
-from agents.training.spaces import Between, OneOf, Space
+from agents.training.settings import Setting, Settings, configured, differing, named, values_of
+from agents.training.spaces import Between, OneOf, Space, left_open
 from agents.training.watch import Watch
 from domain.canonical import canonical_json
-from domain.errors import DataRefused, UsageError
+from domain.errors import DataRefused
 from domain.market import BarFrame
 from rl.course import Course
 from rl.gate import NAME
@@ -86,22 +86,17 @@ class GateSpec:
         ------
         UsageError : if nothing is left to choose.
         """
-        open_ = {name: part for name, part in SPACE.items() if name not in self.settings}
-        if not open_:
-            raise UsageError("--tune", f"finds nothing to choose for {self.name}")
-        return open_
+        return left_open(self.name, SPACE, self.settings)
 
     @property
     def usual(self) -> dict[str, Setting]:
         """The training's own values of what a search chooses."""
-        values = dict(named(self.config))
-        return {name: as_setting(values[name]) for name in self.space}
+        return values_of(self.config, self.space)
 
     @property
     def differing(self) -> dict[str, Setting]:
         """The settings that are not the usual ones."""
-        own, mine = dict(named(GateConfig())), dict(named(self.config))
-        return {name: as_setting(mine[name]) for name in self.settings if mine[name] != own[name]}
+        return differing(self.config, GateConfig(), self.settings)
 
     def having(self, settings: Mapping[str, Setting]) -> GateSpec:
         """Return the same training with more settings given."""

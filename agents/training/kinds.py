@@ -16,8 +16,8 @@ from agents.contract import HORIZON_BARS
 from agents.heads import TARGETS
 from agents.training.dataset import Source
 from agents.training.model import Model
-from agents.training.settings import Setting, Settings, as_setting, configured, named
-from agents.training.spaces import SPACES, Space
+from agents.training.settings import Setting, Settings, configured, differing, values_of
+from agents.training.spaces import SPACES, Space, left_open
 from agents.training.watch import Watch
 from domain.errors import UsageError
 from domain.market import BarFrame
@@ -115,22 +115,17 @@ class ModelSpec:
         ------
         UsageError : if nothing is left to choose.
         """
-        open_ = {k: v for k, v in SPACES.get(self.name, {}).items() if k not in self.settings}
-        if not open_:
-            raise UsageError("--tune", f"finds nothing to choose for {self.name}")
-        return open_
+        return left_open(self.name, SPACES.get(self.name, {}), self.settings)
 
     @property
     def usual(self) -> dict[str, Setting]:
         """The training's own values of what a search chooses."""
-        values = dict(named(self.config))
-        return {name: as_setting(values[name]) for name in self.space}
+        return values_of(self.config, self.space)
 
     @property
     def differing(self) -> dict[str, Setting]:
         """The settings that are not the training's own."""
-        own, mine = dict(named(_usual(self.kind))), dict(named(self.config))
-        return {name: as_setting(mine[name]) for name in self.settings if mine[name] != own[name]}
+        return differing(self.config, _usual(self.kind), self.settings)
 
     def having(self, settings: Mapping[str, Setting]) -> ModelSpec:
         """Return the same training with more settings given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -51,6 +51,18 @@ def named(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from named(value, f"{prefix}{field.name}.")
         elif isinstance(value, int | float | str | tuple):
             yield prefix + field.name, value
+
+
+def values_of(config: Any, names: Iterable[str]) -> dict[str, Setting]:
+    """Return a config's values of some settings."""
+    values = dict(named(config))
+    return {name: as_setting(values[name]) for name in names}
+
+
+def differing(config: Any, own: Any, names: Iterable[str]) -> dict[str, Setting]:
+    """Return a config's values of those settings that are not the usual config's."""
+    mine, usual = dict(named(config)), dict(named(own))
+    return {name: as_setting(mine[name]) for name in names if mine[name] != usual[name]}
 
 
 def as_setting(value: Any) -> Setting:

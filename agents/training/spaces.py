@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agents.training.settings import Setting
+from agents.training.settings import Setting, Settings
+from domain.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,20 @@ class OneOf:
 
 
 Space = Mapping[str, Between | OneOf]
+
+
+def left_open(name: str, space: Space, settings: Settings) -> Space:
+    """Return what a search may choose: the space without the settings that are given.
+
+    Raises
+    ------
+    UsageError : if nothing is left to choose.
+    """
+    found = {key: part for key, part in space.items() if key not in settings}
+    if not found:
+        raise UsageError("--tune", f"finds nothing to choose for {name}")
+    return found
+
 
 _RATE, _L2 = Between(0.005, 0.1, log=True), Between(0.1, 100.0, log=True)
 _LEAVES, _ROWS = OneOf((7, 15, 31)), OneOf((250, 500, 1000, 2000, 4000))

@@ -120,7 +120,7 @@ def test_learning_when_the_walk_is_random_then_it_learns_not_to_trade():
     cut = int(on.bars.open_ms[24_000])
     fit, valid = on.between(0, cut), on.between(cut, 2**62)
     config = GateConfig(Schedule(steps=1_500_000, patience=100), mode="free")
-    learned = learn(fit, config, 1, valid=valid)
+    learned = learn(fit, config, 1)  # comparing policies on noise would pick one that trades
     played = play_all(valid, choosing(learned.policy), config.style)
     assert played.kinds[0] / played.kinds.sum() > 0.98
     assert abs(played.per_bar) < 0.02

@@ -1,0 +1,200 @@
+"""From a scenario's name to what held: files, markets, strategy and agents around the stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from domain.errors import ConclaveError, DataRefused, UsageError
+from domain.market import BarFrame, MarketState
+from domain.opinion import Opinion
+from domain.ports import Agent, BookSource, Ledger, Needs, OpinionSource, Strategy
+from domain.times import DAY_MS, timeframe_ms
+from execution.funding import FundingRate
+from execution.loop import TradingLoop
+from serving.deciders import agents_named, build_strategy
+from serving.rules import Market, backtest_rules, market_for
+from serving.settings import CONFIGS_DIR, Settings
+from sim.backtest import NoOpinions, trading_loop
+from sim.opinions import ask, widest
+from sim.progress import Progress, unseen
+from sim.scenarios.judge import audited, report
+from sim.scenarios.play import Cast, play
+from sim.scenarios.spec import Expected, Scenario, composed, read
+from sim.scenarios.stage import Scene, Stage
+from sim.worlds import DEMO_START_MS, DemoMarket, PlantedEdge, RandomWalk, Resampled, World
+
+SCENARIOS_DIR = CONFIGS_DIR / "scenarios"
+_ASKS_AGENTS, _FAILED = "council", "error"
+_BARS = 250  # that a strategy which asks nobody may look at
+_SUFFIXES = (".yml", ".yaml")
+
+
+def shipped() -> tuple[str, ...]:
+    """Return the names of the scenarios that come with the project."""
+    return tuple(sorted(path.stem for path in SCENARIOS_DIR.glob("*.yml")))
+
+
+def scenario_for(names: Sequence[str]) -> Scenario:
+    """Read scenarios by name, or by the path of a file, and compose them into one.
+
+    Raises
+    ------
+    UsageError : for one that there is not, cannot be read, or uses itself.
+    """
+    wholes = [_whole(name) for name in names]
+    if len(wholes) == 1:
+        return wholes[0]
+    return composed(wholes, "+".join(whole.name for whole in wholes), Expected())
+
+
+def _whole(name: str) -> Scenario:
+    parts = list(_with_used(name, ()))
+    return composed(parts, parts[-1].name, parts[-1].expect)
+
+
+def _with_used(name: str, above: tuple[str, ...]) -> Iterator[Scenario]:
+    if name in above:
+        raise UsageError("uses", "must not lead back to itself", " → ".join((*above, name)))
+    scenario = _read(name)
+    for used in scenario.uses:
+        yield from _with_used(used, (*above, name))
+    yield scenario
+
+
+def _read(name: str) -> Scenario:
+    path = Path(name) if Path(name).suffix in _SUFFIXES else SCENARIOS_DIR / f"{name}.yml"
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        hint = f"There are {', '.join(shipped())}; or give the path of a .yml file."
+        raise UsageError("scenario", "must be one that exists", name, hint) from error
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise UsageError(f"scenario {name}", "must be readable as YAML", str(error)) from error
+    return read(path.stem, body)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """Bars that are at hand, to draw the market from; none = the scenario's own world."""
+
+    frames: Mapping[str, BarFrame]
+    block: str = "6h"
+
+
+def run(
+    scenario: Scenario, settings: Settings, commit: str, material: Material | None = None,
+    progress: Progress = unseen,
+) -> dict[str, Any]:  # fmt: skip
+    """Play a scenario and return its report.
+
+    Parameters
+    ----------
+    settings : with the scenario's own over them.
+    material : its symbols take the place of the scenario's.
+
+    Raises
+    ------
+    UsageError, DataRefused : if it does not fit its bars.
+    """
+    frames = _frames(scenario, settings.data.timeframe, material)
+    stage = staged(scenario, frames, settings)
+    price = {symbol: float(frame.close[0]) for symbol, frame in frames.items()}
+    market = market_for(settings, list(frames), price, keep_market=False)
+    played = play(stage, _cast(settings, market, commit), scenario.acts, progress)
+    limits = backtest_rules(settings, "", commit).limits
+    found = report(scenario, played, audited(played, limits))
+    return {**found, "strategy": settings.execution.strategy, "market": settings.execution.market,
+            "bars_from": _source(scenario, material)}  # fmt: skip
+
+
+def staged(scenario: Scenario, frames: Mapping[str, BarFrame], settings: Settings) -> Stage:
+    """Return the stage with every shock on it, in the order in which they are written."""
+    first = next(iter(frames.values()))
+    calm = {
+        symbol: Scene.calm(frame, spread_bps=settings.execution.spread_bps)
+        for symbol, frame in frames.items()
+    }
+    stage = Stage(calm, scenario.warm_up // first.step_ms)
+    for shock in scenario.shocks:
+        stage = shock.on(stage)
+    return stage
+
+
+def _source(scenario: Scenario, material: Material | None) -> str:
+    if material is None:
+        return f"simulated ({scenario.world}), seed {scenario.seed}"
+    return f"drawn in blocks of {material.block} from files, seed {scenario.seed}"
+
+
+def _frames(scenario: Scenario, timeframe: str, material: Material | None) -> dict[str, BarFrame]:
+    step = timeframe_ms(timeframe)
+    n = (scenario.warm_up + scenario.lasts) // step
+    if not scenario.warm_up // step or n <= scenario.warm_up // step:
+        raise DataRefused("scenario", f"needs a bar of {timeframe} to warm up and one to trade", n)
+    if material is not None:
+        start = _midnight_after(material.frames)
+        drawn = Resampled(material.frames, material.block)
+        return drawn.draw(scenario.seed, start, n, scenario.regimes)
+    if scenario.regimes:
+        raise UsageError("regimes", "need bars to be drawn from", list(scenario.regimes),
+                         "Give files with --data.")  # fmt: skip
+    return {
+        symbol: _world(scenario, symbol, timeframe).bars(DEMO_START_MS, n)
+        for symbol in scenario.symbols
+    }
+
+
+def _midnight_after(frames: Mapping[str, BarFrame]) -> int:
+    last = max(int(frame.ts[-1]) for frame in frames.values())
+    return (last // DAY_MS + 1) * DAY_MS
+
+
+def _world(scenario: Scenario, symbol: str, timeframe: str) -> World:
+    made = {"walk": RandomWalk, "demo": DemoMarket, "weak_edge": PlantedEdge}[scenario.world]
+    world: World = made(scenario.seed, symbol=symbol, timeframe=timeframe)
+    return world
+
+
+def _cast(settings: Settings, market: Market, commit: str) -> Cast:
+    rules = backtest_rules(settings, "", commit)
+    bar_ms, horizon = timeframe_ms(settings.data.timeframe), settings.data.pred_horizon_steps
+    asked = settings.models.agents if settings.execution.strategy == _ASKS_AGENTS else ()
+    agents = agents_named(asked, settings, settings.data.timeframe)
+
+    def strategy() -> Strategy:
+        costs = partial(market.round_trip, bar_ms, horizon)
+        return build_strategy(settings, costs, "scenario", commit)
+
+    def loop(ledger: Ledger, books: BookSource, funding: FundingRate) -> TradingLoop:
+        venue = replace(rules.venue, books=books)
+        return trading_loop(
+            market.routes, strategy(), market.instruments, replace(rules, venue=venue), ledger,
+            funding=funding,
+        )  # fmt: skip
+
+    needs = widest(agents) if agents else Needs(_BARS, 1)
+    opinions: OpinionSource = _Asked(agents) if agents else NoOpinions()
+    return Cast(loop, market.routes, opinions, needs)
+
+
+class _Asked:
+    """Agents in this process; one that raises is absent, with the reason."""
+
+    def __init__(self, agents: Mapping[str, Agent]) -> None:
+        self._agents = agents
+
+    def opinions(self, state: MarketState) -> tuple[list[Opinion], dict[str, str]]:
+        said: list[Opinion] = []
+        absent: dict[str, str] = {}
+        for name, agent in self._agents.items():
+            try:
+                said += ask({name: agent}, [state], {})[0][name]
+            except ConclaveError:
+                absent[name] = _FAILED
+        return said, absent

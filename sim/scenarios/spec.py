@@ -1,0 +1,186 @@
+"""A scenario as it is written down: a market, what happens to it, and what must come of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from domain.decision import ExitReason, Reason
+from domain.errors import UsageError
+from domain.trading import RiskMode
+from sim.scenarios.shocks import SHOCKS, Shock, Span
+
+_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+ActKind = Literal["kill", "pause", "resume", "arm", "restart"]
+ACTS: tuple[ActKind, ...] = ("kill", "pause", "resume", "arm", "restart")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Act:
+    """What somebody does, at the first close that is ``at`` after trading began or later.
+
+    Attributes
+    ----------
+    kind : an operator's word; ``restart`` = the process dies and comes back from its ledger.
+    flatten : of kill and pause: close what is open as well.
+    """
+
+    at: Span
+    kind: ActKind = "kill"
+    flatten: bool = True
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Expected:
+    """What must be seen, or the scenario has shown nothing.
+
+    Attributes
+    ----------
+    entries : positions entered, at least.
+    refused : codes for which entries were refused.
+    exits : reasons for which positions were closed.
+    modes : that were reached. ``ends`` : the mode at the end.
+    flat_within : bars after a kill or a halt until nothing is open, at most.
+    fall : of equity from its peak, fraction, at most.
+    funding : paid or received in all, quote units, at least.
+    """
+
+    entries: Annotated[int, Field(ge=0)] = 1
+    refused: tuple[Reason, ...] = ()
+    exits: tuple[ExitReason, ...] = ()
+    modes: tuple[RiskMode, ...] = ()
+    ends: RiskMode | None = None
+    flat_within: Annotated[int, Field(ge=1)] | None = None
+    fall: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    funding: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Scenario:
+    """A market, what happens, and what must come of it.
+
+    Attributes
+    ----------
+    about : one sentence.
+    uses : scenarios whose shocks, acts and settings come before its own.
+    symbols : ccxt-unified, on spot; they are traded on ``market``.
+    world : of the bars where no files are given.
+    lasts, warm_up : how long is traded, and how much is known before.
+    strategy : who decides; None = the profile's.
+    settings : that differ, by dotted name.
+    """
+
+    name: str
+    about: str = ""
+    uses: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ("BTC/USDT",)
+    market: Literal["perp", "spot"] = "perp"
+    world: Literal["walk", "demo", "weak_edge"] = "walk"
+    seed: Annotated[int, Field(ge=0)] = 7
+    warm_up: Span = 2 * 86_400_000
+    lasts: Span = 86_400_000
+    strategy: str | None = None
+    settings: dict[str, str | float | bool] = field(default_factory=dict)
+    regimes: tuple[str, ...] = ()
+    shocks: tuple[Shock, ...] = ()
+    acts: tuple[Act, ...] = ()
+    expect: Expected = field(default_factory=Expected)
+
+
+_SCENARIO = TypeAdapter(Scenario)
+_ONE_KEY = "must be a mapping of one name to its values"
+
+
+def read(name: str, body: Any) -> Scenario:
+    """Read a scenario from YAML's types.
+
+    Raises
+    ------
+    UsageError : for what is unknown or out of range: where, the rule, the value.
+    """
+    if not isinstance(body, Mapping):
+        raise UsageError(f"scenario {name}", "must be a mapping of names to values", type(body))
+    _known(f"scenario {name}", body, Scenario.__dataclass_fields__.keys() - {"name"})
+    made = {**body, "name": name}
+    made["shocks"] = [_shock(name, n, item) for n, item in enumerate(_listed(name, body, "shocks"))]
+    made["acts"] = [_act(name, n, item) for n, item in enumerate(_listed(name, body, "acts"))]
+    scenario: Scenario = _checked(f"scenario {name}", _SCENARIO, made)
+    return scenario
+
+
+def composed(parts: Sequence[Scenario], name: str, expect: Expected) -> Scenario:
+    """Return one scenario in which all happen: market, world and seed of the last.
+
+    The longest stretch and all symbols count; of settings the last word. What is expected of the
+    parts is not expected of the whole: a desk that one has halted is not there for the other.
+    """
+    settings: dict[str, str | float | bool] = {}
+    for part in parts:
+        settings |= part.settings
+    return replace(
+        parts[-1], name=name, uses=(), settings=settings, expect=expect,
+        about=parts[-1].about if name == parts[-1].name else " ".join(
+            part.about for part in parts if part.about
+        ),
+        symbols=tuple(dict.fromkeys(symbol for part in parts for symbol in part.symbols)),
+        warm_up=max(part.warm_up for part in parts), lasts=max(part.lasts for part in parts),
+        shocks=tuple(shock for part in parts for shock in part.shocks),
+        acts=tuple(sorted((act for part in parts for act in part.acts), key=lambda act: act.at)),
+    )  # fmt: skip
+
+
+def _listed(name: str, body: Mapping[str, Any], key: str) -> Sequence[Any]:
+    items = body.get(key, ())
+    if not isinstance(items, list | tuple):
+        raise UsageError(f"scenario {name}: {key}", "must be a list", items)
+    return items
+
+
+def _shock(name: str, number: int, item: Any) -> Any:
+    kind, values = _one(f"scenario {name}: shocks[{number}]", item)
+    where = f"scenario {name}: {kind}"
+    _known(f"scenario {name}: shocks", [kind], SHOCKS)
+    made = SHOCKS[kind]
+    _known(where, values, getattr(made, "__dataclass_fields__", {}))
+    return _checked(where, TypeAdapter(made), values)
+
+
+def _act(name: str, number: int, item: Any) -> Any:
+    kind, values = _one(f"scenario {name}: acts[{number}]", item)
+    _known(f"scenario {name}: acts", [kind], ACTS)
+    return _checked(f"scenario {name}: {kind}", TypeAdapter(Act), {**values, "kind": kind})
+
+
+def _one(where: str, item: Any) -> tuple[str, dict[str, Any]]:
+    if not isinstance(item, Mapping) or len(item) != 1:
+        raise UsageError(where, _ONE_KEY, item, "Try  - gap: {at: 6h, size: -0.1}")
+    kind, values = next(iter(item.items()))
+    if not isinstance(values, Mapping):
+        raise UsageError(where, _ONE_KEY, item, "Try  - gap: {at: 6h, size: -0.1}")
+    return str(kind), dict(values)
+
+
+def _known(where: str, given: Any, known: Any) -> None:
+    names = sorted(map(str, known))
+    for name in map(str, given):
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f'Did you mean "{close[0]}"?' if close else f"There are {', '.join(names)}."
+            raise UsageError(where, "has no such name", name, hint)
+
+
+def _checked(where: str, adapter: TypeAdapter[Any], values: Mapping[str, Any]) -> Any:
+    try:
+        return adapter.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field_name = ".".join(str(part) for part in first["loc"])
+        rule = str(first["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+        what = f"{where}: {field_name}" if field_name else where
+        raise UsageError(what, rule, first.get("input")) from error

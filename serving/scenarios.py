@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,13 @@ from sim.backtest import NoOpinions, trading_loop
 from sim.opinions import ask, widest
 from sim.progress import Progress, unseen
 from sim.scenarios.judge import audited, report
-from sim.scenarios.play import Cast, play
+from sim.scenarios.play import Cast, Played, play
 from sim.scenarios.spec import Expected, Scenario, composed, read
 from sim.scenarios.stage import Scene, Stage
 from sim.worlds import DEMO_START_MS, DemoMarket, PlantedEdge, RandomWalk, Resampled, World
 
 SCENARIOS_DIR = CONFIGS_DIR / "scenarios"
+STRICT, USUAL = "strict", "ema_cross"  # the council takes no side on a walk
 _ASKS_AGENTS, _FAILED = "council", "error"
 _BARS = 250  # that a strategy which asks nobody may look at
 _SUFFIXES = (".yml", ".yaml")
@@ -87,15 +88,53 @@ class Material:
     block: str = "6h"
 
 
+def with_its_settings(
+    scenario: Scenario,
+    load: Callable[[str, Sequence[Path], Sequence[str]], Settings],
+    profile: str = "strict",
+    config: Sequence[Path] = (),
+    sets: Sequence[str] = (),
+) -> Settings:
+    """Return settings under a scenario's: profile and files, then the scenario's, then flags.
+
+    Parameters
+    ----------
+    load : reads settings as a command does.
+    """
+    own = {"execution.market": scenario.market, **scenario.settings}
+    if scenario.strategy is not None:
+        own["execution.strategy"] = scenario.strategy
+    elif profile == STRICT:
+        own["execution.strategy"] = USUAL
+    return load(profile, config, [*(f"{name}={value}" for name, value in own.items()), *sets])
+
+
 def run(
     scenario: Scenario, settings: Settings, commit: str, material: Material | None = None,
     progress: Progress = unseen,
 ) -> dict[str, Any]:  # fmt: skip
     """Play a scenario and return its report.
 
+    Raises
+    ------
+    UsageError, DataRefused : if it does not fit its bars.
+    """
+    done = played(scenario, settings, commit, material, progress)
+    limits = backtest_rules(settings, "", commit).limits
+    found = report(scenario, done, audited(done, limits))
+    return {**found, "strategy": settings.execution.strategy, "market": settings.execution.market,
+            "bars_from": _source(scenario, material)}  # fmt: skip
+
+
+def played(
+    scenario: Scenario, settings: Settings, commit: str, material: Material | None = None,
+    progress: Progress = unseen,
+) -> Played:  # fmt: skip
+    """Play a scenario.
+
     Parameters
     ----------
-    settings : with the scenario's own over them.
+    settings : the scenario's own among them, see :func:`with_its_settings`.
     material : its symbols take the place of the scenario's.
 
     Raises
@@ -106,11 +145,7 @@ def run(
     stage = staged(scenario, frames, settings)
     price = {symbol: float(frame.close[0]) for symbol, frame in frames.items()}
     market = market_for(settings, list(frames), price, keep_market=False)
-    played = play(stage, _cast(settings, market, commit), scenario.acts, progress)
-    limits = backtest_rules(settings, "", commit).limits
-    found = report(scenario, played, audited(played, limits))
-    return {**found, "strategy": settings.execution.strategy, "market": settings.execution.market,
-            "bars_from": _source(scenario, material)}  # fmt: skip
+    return play(stage, _cast(settings, market, commit), scenario.acts, progress)
 
 
 def staged(scenario: Scenario, frames: Mapping[str, BarFrame], settings: Settings) -> Stage:

@@ -182,7 +182,7 @@ class Auditor:
         return self._capital - self._paid + held
 
     def _price(self, symbol: str) -> Decimal:
-        return self._marks[symbol][1]
+        return self._marks.get(symbol, (0, ZERO))[1]
 
     def _exposures(self) -> dict[str, Decimal]:
         return {name: abs(qty) * self._price(name) for name, qty in self._held.items() if qty}

@@ -6,6 +6,7 @@ said otherwise, and every later bar goes on from where the shock has left the pr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -23,24 +24,22 @@ from sim.scenarios.stage import NEVER, Scene, Stage
 Floats = NDArray[np.float64]
 
 
+_PART = re.compile(r"[0-9]+[mhd]")
+_SPAN = re.compile(r"0|([0-9]+[mhd])+")
+
+
 def span_ms(text: object) -> object:
-    """Read ``90m``, ``6h``, ``2d`` or sums of them, ``1d6h``, as ms; 0 stays 0.
+    """Read ``90m``, ``6h``, ``2d`` or sums of them, ``1d6h``, as ms; other types pass.
 
     Raises
     ------
-    UsageError : if a part is no number of minutes, hours or days.
+    ValueError : if the text is none of these, as pydantic wants it.
     """
     if not isinstance(text, str):
         return text
-    parts, part = [], ""
-    for letter in text.strip():
-        part += letter
-        if letter.isalpha():
-            parts.append(part)
-            part = ""
-    if part.strip("0") or not (parts or part):
-        raise UsageError("span", "must be like 90m, 6h or 1d6h", text)
-    return sum(timeframe_ms(each) for each in parts)
+    if not _SPAN.fullmatch(text.strip()):
+        raise ValueError("must be like 90m, 6h or 1d6h")
+    return sum(timeframe_ms(part) for part in _PART.findall(text))
 
 
 Span = Annotated[int, BeforeValidator(span_ms), Field(ge=0)]

@@ -1,0 +1,204 @@
+"""The auditor believes rows only, and finds what is wrong in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import pytest
+
+from domain.canonical import plain
+from domain.market import Bar
+from domain.records import changed
+from domain.trading import EquityMark, Fill, ModeChange, Order, Posting, RiskMode
+from execution.limits import RiskLimits
+from serving.commands.common import settings_from
+from serving.rules import backtest_rules
+from serving.scenarios import played, scenario_for, shipped, with_its_settings
+from sim.scenarios.judge import audited, report
+from sim.scenarios.laws import Auditor
+from sim.scenarios.play import Played
+from sim.scenarios.spec import read
+
+LIMITS = RiskLimits()
+QUICK = ("gap-down", "kill-in-crash", "kill-while-silent")
+
+
+PAIR = read(
+    "pair",
+    {
+        "symbols": ["BTC/USDT", "ETH/USDT"], "lasts": "12h",
+        "shocks": [{"together": {"share": 0.95}}],
+        "settings": {"execution.fixed_notional": 2400, "risk.max_order_notional": 5000},
+    },
+)  # fmt: skip
+
+
+@cache
+def a_run(name: str) -> Played:
+    scenario = PAIR if name == PAIR.name else scenario_for([name])
+    return played(scenario, with_its_settings(scenario, settings_from), "")
+
+
+def the_rows(name: str) -> list[Any]:
+    return [row for _, row in a_run(name).ledger.records_since()]
+
+
+def reading(name: str, rows: Iterable[Any], limits: RiskLimits = LIMITS) -> Auditor:
+    run = a_run(name)
+    auditor = Auditor(limits, "paper", run.books, run.cast.routes, run.kept)
+    auditor.read(rows)
+    return auditor
+
+
+def broken(auditor: Auditor) -> set[str]:
+    return {name for name, law in auditor.laws.items() if law.broken}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_bad_day_breaks_no_law_and_shows_what_it_should(name: str) -> None:
+    scenario, run = scenario_for([name]), a_run(name)
+    settings = with_its_settings(scenario, settings_from)
+    found = report(scenario, run, audited(run, backtest_rules(settings, "", "").limits))
+    assert [law for law in found["laws"] if law["broken"]] == []
+    assert [each for each in found["expected"] if not each["met"]] == []
+    assert found["held"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in shipped() if name not in QUICK])
+def test_every_scenario_holds(name: str) -> None:
+    test_a_bad_day_breaks_no_law_and_shows_what_it_should(name)
+
+
+def test_every_law_is_put_to_the_test_by_some_scenario() -> None:
+    tested: set[str] = set()
+    for name in (*QUICK, PAIR.name):
+        auditor = audited(a_run(name), LIMITS)
+        tested |= {law for law, found in auditor.laws.items() if found.checked}
+    assert tested == {*audited(a_run(QUICK[0]), LIMITS).laws}
+
+
+@pytest.mark.parametrize(
+    ("limits", "law"),
+    [
+        ({"max_symbol_exposure": 0.3}, "exposure"),
+        ({"max_total_exposure": 0.5}, "exposure"),
+        ({"daily_loss": 0.001}, "daily loss"),
+        ({"total_stop": 0.005}, "total stop"),
+        ({"drawdown_start": -0.03}, "drawdown"),
+        ({"max_spread_bps": 0.5}, "book"),
+        ({"min_liquidity": 2e6}, "book"),
+    ],
+)
+def test_tighter_limits_than_the_desk_had_are_found_broken(
+    limits: dict[str, float], law: str
+) -> None:
+    assert broken(reading("gap-down", the_rows("gap-down"))) == set()
+    found = reading("gap-down", the_rows("gap-down"), replace(LIMITS, **limits))
+    assert law in broken(found)
+
+
+def test_symbols_that_move_together_are_found_where_nobody_counted_them() -> None:
+    tight = replace(LIMITS, max_symbol_exposure=0.26)
+    assert "correlation" in broken(reading(PAIR.name, the_rows(PAIR.name), tight))
+
+
+def _without(kind: type, number: int) -> Callable[[list[Any]], Iterator[Any]]:
+    def drop(rows: list[Any]) -> Iterator[Any]:
+        left = number
+        for row in rows:
+            left -= type(row) is kind
+            if left != -1 or type(row) is not kind:
+                yield row
+
+    return drop
+
+
+def _first(kind: type, change: Callable[[Any], Any]) -> Callable[[list[Any]], Iterator[Any]]:
+    def alter(rows: list[Any]) -> Iterator[Any]:
+        done = False
+        for row in rows:
+            if not done and type(row) is kind:
+                done = True
+                yield change(row)
+            else:
+                yield row
+
+    return alter
+
+
+def _after_kill(rows: list[Any]) -> Iterator[Any]:
+    entry = next(row for row in rows if isinstance(row, Order) and row.intent == "entry")
+    for row in rows:
+        yield row
+        if isinstance(row, ModeChange) and row.mode is RiskMode.KILLED:
+            yield changed(entry, id="late", created_at=row.at)
+
+
+def _on_a_missing_bar(rows: list[Any]) -> Iterator[Any]:
+    order = next(row for row in rows if isinstance(row, Order) and row.intent == "entry")
+    for row in rows:
+        if isinstance(row, Bar) and row.symbol == order.symbol and row.close_ms == order.created_at:
+            continue
+        yield row
+
+
+def _nothing_closes(rows: list[Any]) -> Iterator[Any]:
+    for row in rows:
+        if not (isinstance(row, Order) and row.intent == "kill"):
+            yield row
+
+
+def _exit_too_large(rows: list[Any]) -> Iterator[Any]:
+    done = False
+    for row in rows:
+        if not done and isinstance(row, Fill) and row.intent != "entry":
+            done = True
+            yield changed(row, qty=row.qty * 3)
+        else:
+            yield row
+
+
+@pytest.mark.parametrize(
+    ("spoil", "law"),
+    [
+        (_without(Posting, 3), "balance"),
+        (_first(Posting, lambda line: changed(line, amount=line.amount + 1)), "balance"),
+        (_first(Fill, lambda fill: changed(fill, price=fill.price + 1)), "equity"),
+        (_first(EquityMark, lambda mark: changed(mark, equity=mark.equity + Decimal("0.01"))),
+         "equity"),
+        (_after_kill, "mode"),
+        (_on_a_missing_bar, "feed"),
+        (_nothing_closes, "closing"),
+        (_exit_too_large, "reduce only"),
+    ],
+)  # fmt: skip
+def test_a_ledger_that_was_tampered_with_is_found_out(
+    spoil: Callable[[list[Any]], Iterator[Any]], law: str
+) -> None:
+    rows = the_rows("kill-in-crash")
+    assert law not in broken(reading("kill-in-crash", rows))
+    assert law in broken(reading("kill-in-crash", spoil(rows)))
+
+
+def test_a_halt_that_never_came_is_found_out() -> None:
+    rows = the_rows("gap-down")
+    never = (row for row in rows if not isinstance(row, ModeChange))
+    assert "total stop" in broken(reading("gap-down", never))
+
+
+def test_a_desk_that_comes_back_otherwise_is_told() -> None:
+    run = a_run("gap-down")
+    other = replace(run, restarts=["mode: ACTIVE instead of HALTED"])
+    assert broken(audited(other, LIMITS)) == {"restart"}
+
+
+def test_the_same_scenario_gives_the_same_rows() -> None:
+    scenario = scenario_for(["kill-while-silent"])
+    again = played(scenario, with_its_settings(scenario, settings_from), "")
+    mine = [plain(row) for row in the_rows("kill-while-silent")]
+    assert [plain(row) for _, row in again.ledger.records_since()] == mine

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,16 @@ class Duel:
     def book(self, symbol: str) -> Book:
         """Return what the gate would hold on a symbol."""
         return self._pair(symbol).gate
+
+    def succeeded(self, version: str) -> Duel:
+        """Return the duel of a policy that was heard of only now, as if it had folded all rows.
+
+        To be called on a duel that knows no policy: what others said counts as "allow" for it too.
+        """
+        duel = Duel(self._horizon_ms, 2.0 * self._half, version, spot=self._spot)
+        duel._pairs = deepcopy(self._pairs)
+        duel.gained, duel.would_have = self.gained, self.would_have
+        return duel
 
     def decided(self, decision: Decision) -> None:
         """Fold a decision made at the close of a bar."""

@@ -106,11 +106,7 @@ class PolicyGate:
 
     def observe(self, rows: Sequence[tuple[int, Any]]) -> None:
         """Fold ledger rows in order: what it said, and what became of it."""
-        for _, record in rows:
-            if type(record) is Bar:
-                self.duel.closed(record)
-            elif type(record) is Decision and record.strategy == self.model.strategy:
-                self.duel.decided(record)
+        fold(self.duel, self.model.strategy, rows)
 
     def view(self) -> Mapping[str, Any]:
         """Return its state, for people."""
@@ -170,6 +166,15 @@ class PolicyGate:
         return GateVerdict(
             applied, part, sure, reason, decision.intent, verb, self.model.version
         )  # fmt: skip
+
+
+def fold(duel: Duel, strategy: str, rows: Sequence[tuple[int, Any]]) -> None:
+    """Fold ledger rows in order: bars, and what a strategy decided."""
+    for _, record in rows:
+        if type(record) is Bar:
+            duel.closed(record)
+        elif type(record) is Decision and record.strategy == strategy:
+            duel.decided(record)
 
 
 class NoUsableGate:

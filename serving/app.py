@@ -69,7 +69,7 @@ class CouncilIngress:
         mine = live_agents(settings, in_process, plan)
         for agent in mine.values():
             agent.warm_up()
-        self._refresher = Refresher(mine).start()
+        self._refresher = Refresher(mine.values()).start()
         agents: dict[str, AgentHost] = {name: threaded(agent) for name, agent in mine.items()}
         agents.update((name, HandleAgent(name, handle)) for name, handle in handles.items())
         self._service = council_service(plan, settings, agents)

@@ -346,7 +346,8 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     agents = live_agents(settings, plan=plan if plan.local else None)
     counters = Counters()
     ledger = TimedLedger(engine, plan.world, counters)
-    gate = desk_gate(settings, market, feed.symbols[0])
+    follower = desk_gate(settings, market, feed.symbols[0])
+    gate = None if follower is None else follower.gate
     loop = TradingLoop(
         strategy,
         PaperBroker(
@@ -397,7 +398,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         reports=SignalReports(var_dir / "reports" / "signals"),
         pacer=Pacer(plan.speed),
         market_clock=market_clock,
-        refresher=Refresher(agents),
+        refresher=Refresher([*agents.values(), *([] if follower is None else [follower])]),
         upkeep=upkeep_of(settings, loop, fold, ledger, list(market.routes), clock, market_clock),
         counters=counters,
         gate=gate,

@@ -27,7 +27,7 @@ from domain.ports import Agent, MarketSource, Needs
 from domain.times import iso
 from domain.trading import RiskMode
 from execution.loop import TradingLoop
-from rl.gate import NoUsableGate, PolicyGate
+from rl.following import FollowingGate
 from serving.asserting import Asserting
 from serving.control import Confirmation, Control, LeaseLost
 from serving.counters import Counters
@@ -121,7 +121,7 @@ class Desk:
     history: Sequence[BarFrame] = ()
     monitor: Monitor | None = None
     session: SessionLog | None = None
-    gate: NoUsableGate | PolicyGate | None = None
+    gate: FollowingGate | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import structlog
 
-from agents.artifacts import Artifact, FolderStore
+from agents.artifacts import Artifact, FolderStore, pointers_stamp
 from agents.inspection import judged_by, require_fit, scores
 from domain.errors import ModelError
+from domain.times import timeframe_ms
+from rl.duel import Duel
+from rl.following import AnyGate, FollowingGate
 from rl.gate import NAME, NoUsableGate, PolicyGate, Powers, trained
 from serving.rules import Market
 from serving.settings import Settings
@@ -19,20 +24,52 @@ def is_gate(name: str) -> bool:
     return name.partition("/")[0] == NAME
 
 
-def desk_gate(settings: Settings, market: Market, symbol: str) -> PolicyGate | NoUsableGate | None:
-    """Return what :func:`gate_for` does, or what lets everything pass where that one raises.
+class GateFollower:
+    """Offers a desk's gate every version that is promoted while the desk is at work.
 
-    A gate that cannot be used must not keep a desk from deciding.
+    Parameters
+    ----------
+    symbol : a forecast symbol; what trading costs there is what the gate reckons with.
     """
-    try:
-        return gate_for(settings, market, symbol)
-    except ModelError as error:
-        log.warning("gate_unusable", why=error.message)
-        return NoUsableGate(settings.execution.strategy, error.message)
+
+    def __init__(self, settings: Settings, market: Market, symbol: str) -> None:
+        self._settings, self._market, self._symbol = settings, market, symbol
+        self._strategy = settings.execution.strategy
+        route = market.routes[symbol]
+        horizon_ms = settings.data.pred_horizon_steps * timeframe_ms(settings.data.timeframe)
+        cost = market.costs[route].round_trip(0.0).round_trip
+        spot = market.instruments[route].market == "spot"
+        self._seen = self._stamp()  # before loading: what changes meanwhile is looked at again
+        self.gate = FollowingGate(
+            self._load(), self._strategy, Duel(horizon_ms, cost, spot=spot)
+        )  # fmt: skip
+
+    def refresh(self) -> None:
+        """Look whether another version was promoted, and offer it."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp
+            self.gate.offer(self._load())
+
+    def _stamp(self) -> Hashable:
+        return pointers_stamp(self._settings.data.models_dir, f"{NAME}/{self._strategy}")
+
+    def _load(self) -> AnyGate:
+        # a gate that cannot be used must not keep a desk from deciding
+        try:
+            return gate_for(self._settings, self._market, self._symbol)
+        except ModelError as error:
+            log.warning("gate_unusable", why=error.message)
+            return NoUsableGate(self._strategy, error.message)
 
 
-def gate_for(settings: Settings, market: Market, symbol: str) -> PolicyGate | None:
-    """Return the gate in use for the strategy, or None where the settings want none.
+def desk_gate(settings: Settings, market: Market, symbol: str) -> GateFollower | None:
+    """Return what follows the gate in use for the strategy; None where the settings want none."""
+    return None if settings.decision.gate == "off" else GateFollower(settings, market, symbol)
+
+
+def gate_for(settings: Settings, market: Market, symbol: str) -> PolicyGate:
+    """Return the gate in use for the strategy.
 
     Parameters
     ----------
@@ -42,14 +79,13 @@ def gate_for(settings: Settings, market: Market, symbol: str) -> PolicyGate | No
     ------
     ModelError : if there is no gate for the strategy, or none that can be used.
     """
-    wish = settings.decision.gate
-    if wish == "off":
-        return None
     store = FolderStore(settings.data.models_dir)
     artifact = store.open(f"{NAME}/{settings.execution.strategy}")
     _require_fit(settings, artifact)
     route = market.routes[symbol]
-    powers = Powers(settings.decision.gate_override_above, always=wish == "always")
+    powers = Powers(
+        settings.decision.gate_override_above, always=settings.decision.gate == "always"
+    )
     return PolicyGate(
         trained(artifact), settings.data.timeframe, market.costs[route].round_trip(0.0).round_trip,
         powers, spot=market.instruments[route].market == "spot",

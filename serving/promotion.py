@@ -7,7 +7,7 @@ was refused in one place is not used in another.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import sqrt
@@ -187,14 +187,22 @@ def _require_sense(settings: Settings, timeframe: str, agent: Agent) -> None:
     require_sense(agent, smoke_states(settings.data.symbols[0], timeframe, agent.needs))
 
 
+class Follower(Protocol):
+    """Somebody who follows what is promoted."""
+
+    def refresh(self) -> object:
+        """Look, and move on."""
+        ...
+
+
 class Refresher:
-    """Lets agents look every few seconds whether another version was promoted.
+    """Lets followers look every few seconds whether another version was promoted.
 
     A thread of its own: building a model takes longer than an event loop may be kept waiting.
     """
 
-    def __init__(self, agents: Mapping[str, Reloading], seconds: float = RELOAD_SECONDS) -> None:
-        self._agents, self.seconds = list(agents.values()), seconds
+    def __init__(self, followers: Iterable[Follower], seconds: float = RELOAD_SECONDS) -> None:
+        self._followers, self.seconds = list(followers), seconds
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._run, name="models", daemon=True)
 
@@ -216,5 +224,5 @@ class Refresher:
 
     def _run(self) -> None:
         while not self._leave.wait(self.seconds):
-            for agent in self._agents:
-                agent.refresh()
+            for follower in self._followers:
+                follower.refresh()

@@ -62,7 +62,7 @@ class AgentReplica:
         self._agent.warm_up()  # before Serve calls it ready
         # A thread, so that health checks are answered while a network computes; and only one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._refresher = Refresher(agents).start()
+        self._refresher = Refresher(agents.values()).start()
 
     async def reconfigure(self, user_config: dict[str, object]) -> None:
         """Look for promoted models now, and from now on as often as is said."""

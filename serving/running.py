@@ -162,7 +162,7 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     serving = asyncio.create_task(server._serve())
     watching = asyncio.create_task(_watch(screen))
     try:
-        with Refresher(mine), Beside(plan, settings):
+        with Refresher(mine.values()), Beside(plan, settings):
             await desk.run()
     finally:
         watching.cancel()

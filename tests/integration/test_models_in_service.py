@@ -74,7 +74,7 @@ def test_agents_when_a_version_is_promoted_then_the_api_shows_it_within_seconds(
     ]  # fmt: skip
     assert {model["place"] for model in before["baseline"]["models"]} == {"shipped"}
     assert get(council, "/v1/system/health")["status"] == "degraded"  # no desk, nothing else
-    with Refresher(agents, seconds=0.05):
+    with Refresher(agents.values(), seconds=0.05):
         card = in_use(here.data.models_dir, "risk", params=wider(1.1))
         row = until(lambda: (r := by_name(council)["risk"])["version"] == card.identity and r)
     [model] = row["models"]

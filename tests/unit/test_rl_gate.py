@@ -18,7 +18,8 @@ from execution.strategies import EmaCross
 from rl.actions import BUY, CHOICES, COUNTS, SELL
 from rl.course import course_of
 from rl.duel import LEAST, Duel
-from rl.gate import PolicyGate, Powers, Trained, trained
+from rl.following import FollowingGate
+from rl.gate import NoUsableGate, PolicyGate, Powers, Trained, trained
 from rl.observation import LARGEST, Schema, market_row
 from rl.policy import WEIGHTS, Policy, from_bytes
 from sim.backtest import BacktestRules, run_backtest, trading_loop, unasked_states
@@ -356,6 +357,43 @@ def test_gate_when_the_loop_restarts_then_its_score_is_what_it_was():
     ).resume()
     assert first.view()["judged"] > 500
     assert again.view() == first.view()
+
+
+def test_gate_when_another_is_promoted_then_it_goes_on_as_a_restarted_desk_would():
+    frame, instrument = frame_of("walk", 900), terms_of().instrument
+    ledger, routes = MemoryLedger(), {frame.symbol: instrument.symbol}
+
+    def second():
+        return PolicyGate(Trained(policy(seed=5), SCHEMA, "ema_cross", "v2"), "5m", COST)
+
+    following = FollowingGate(gate(policy("skip")), "ema_cross", Duel(5 * 300_000, COST))
+    loop = trading_loop(
+        routes, EmaCross(), {instrument.symbol: instrument}, RULES, ledger, gate=following
+    )
+    for n, state in enumerate(unasked_states(frame, RULES, features=True)):
+        if n == 500:
+            assert following.view()["judged"] > 100
+            following.offer(second())
+        loop.step(state, [], {}, state.as_of)
+    assert following.view()["version"] == "v2"
+    assert following.view()["differed"] > 10
+    again = second()
+    trading_loop(
+        routes, EmaCross(), {instrument.symbol: instrument}, RULES, ledger, gate=again
+    ).resume()
+    assert following.view() == again.view()
+
+
+def test_gate_when_none_can_be_used_then_the_next_that_can_takes_over():
+    none = NoUsableGate("ema_cross", "none yet")
+    following = FollowingGate(none, "ema_cross", Duel(300_000, 0.0))
+    assert "none yet" in judged(following)[0].reason
+    following.offer(gate(policy("skip")))
+    assert judged(following)[0].would == "veto"
+    following.offer(NoUsableGate("ema_cross", "withdrawn"))
+    verdict, decision = judged(following)
+    assert (verdict.action, verdict.input_decision) == ("allow", decision.intent)
+    assert following.view()["problem"] == "withdrawn"
 
 
 class Shadow(PolicyGate):

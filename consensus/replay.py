@@ -1,8 +1,8 @@
 """Repeat a stored decision from what it says it was made from, and compare.
 
-:func:`recompute` is the one way to decide again; :mod:`consensus.counterfactual` gives it other
-:class:`Inputs`. :func:`differences` needs nothing but the decision and the opinions of its instant: what was
+:func:`differences` needs nothing but the decision and the opinions of its instant: what was
 learned, κ, costs, data quality, rules and the council's settings are in ``Decision.inputs``.
+:func:`recompute` decides again, from these or, for :mod:`consensus.counterfactual`, from others.
 :func:`unlearned` shows that what was learned follows from the ledger: it folds every row up to
 ``Decision.state_seq`` anew.
 """

@@ -24,8 +24,9 @@ def what_if_view(body: Row) -> RenderableType:
 def _both(body: Row) -> Table:
     table = Table("", "stored", "changed", box=None, pad_edge=False)
     for change in body["changes"]:
-        what = f"P(up) of {change['name']}" if change["input"] == "says" else _name(change)
-        table.add_row(Text(what), _short(change["stored"]), _after(change))
+        said = change["input"] in ("says", "without")
+        what = f"P(up) of {change['name']}" if said else _name(change)
+        table.add_row(Text(what), *_values(change))
     stored, changed = _told(body["stored"]), _told(body["changed"])
     for name, was in stored.items():
         will = changed[name]
@@ -55,9 +56,10 @@ def _notes(body: Row) -> Iterator[str]:
     after = body["not_asked_again"]
     told = [f"gate {after['gate']['action']}"] if after["gate"]["action"] != "off" else []
     if told := [*told, *after["reasons"]]:
-        yield f"Stored of them: {', '.join(told)}; what remained: {after['decision']}."
+        yield f"What they and the loop added, as stored: {', '.join(told)}."
+        yield f"What remained: {after['decision']}."
     else:
-        yield "Nothing of theirs is stored."
+        yield "They added nothing to the stored decision."
 
 
 def _told(row: Row) -> dict[str, Text]:
@@ -79,21 +81,20 @@ def _numbers(row: Row) -> tuple[str, str, str, str]:
 
 def _what(change: Row) -> str:
     if change["input"] == "without":
-        return _name(change)
+        return f"without {change['name']}"
     of = " P" if change["input"] == "says" else ""
-    return f"{_name(change)}{of} {_short(change['stored'])}→{_after(change)}"
+    was, will = _values(change)
+    return f"{_name(change)}{of} {was.removesuffix(' bp')}→{will}"
 
 
 def _name(change: Row) -> str:
-    if change["input"] == "without":
-        return f"without {change['name']}"
     return str(change["name"] or change["input"])
 
 
-def _after(change: Row) -> str:
-    if change["input"] == "without":
-        return "absent"
-    return _short(change["changed"]) + (" bp" if change["input"] == "cost" else "")
+def _values(change: Row) -> tuple[str, str]:
+    unit = " bp" if change["input"] == "cost" else ""
+    was, will = (f"{_short(change[side])}{unit}" for side in ("stored", "changed"))
+    return was, "absent" if change["input"] == "without" else will
 
 
 def _short(value: Any) -> str:

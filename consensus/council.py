@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from consensus.admission import Admission, Admitted, Asleep, admit, examine
-from consensus.debate import Case
+from consensus.debate import Case, covered
 from consensus.decision import Quality, decide
 from consensus.explain import explanations, sentence
 from consensus.fusion import fuse, learnt_for
@@ -354,9 +354,8 @@ def case_of(state: MarketState, sigma: float | None, min_liquidity: float) -> Ca
     sigma : of one bar, log return, or None. ``min_liquidity`` : required of a book, quote units.
     """
     _, liquidity = _book(state.book)
-    share = None if liquidity is None or min_liquidity <= 0.0 else liquidity / min_liquidity
     last, short, long = (move(state.bars, count, sigma) for count in MOVES)
-    return Case(last, short, long, share)
+    return Case(last, short, long, covered(liquidity, min_liquidity))
 
 
 def _feature(state: MarketState, name: str) -> float | None:

@@ -55,6 +55,11 @@ class Case:
         }  # fmt: skip
 
 
+def covered(liquidity: float | None, required: float) -> float | None:
+    """Return :attr:`Case.liquidity` of a book, quote units; None where nothing is required."""
+    return None if liquidity is None or required <= 0.0 else liquidity / required
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one debater said in one round.

@@ -2,6 +2,7 @@
 
 :func:`differences` needs nothing but the decision and the opinions of its instant: what was
 learned, κ, costs, data quality, rules and the council's settings are in ``Decision.inputs``.
+:func:`recompute` decides again, from these or, for :mod:`consensus.counterfactual`, from others.
 :func:`unlearned` shows that what was learned follows from the ledger: it folds every row up to
 ``Decision.state_seq`` anew.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from consensus.admission import Admission, admit
@@ -32,28 +34,80 @@ _COMPARED = (
 Differences = dict[str, tuple[Any, Any]]  # field → (stored, recomputed)
 
 
-def recompute(
-    decision: Decision, opinions: Sequence[Opinion]
-) -> tuple[Admission, Consensus | None, Verdict]:
-    """Fuse and decide again. ``opinions`` are all those stored for the decision's instant.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a decision was made from besides its opinions.
+
+    Attributes
+    ----------
+    absent : agent → why it did not count.
+    learnt : what the fold had learned. ``case`` : what the debate could point at.
+    sigma : volatility of the horizon, log return, or None.
+    kappa : κ ≥ 0.
+    """
+
+    settings: CouncilSettings
+    absent: Mapping[str, str]
+    learnt: Learnt
+    sigma: float | None
+    case: Case
+    costs: Costs
+    kappa: float
+    rules: DecisionRules
+    quality: Quality
+
+
+def inputs_of(decision: Decision) -> Inputs:
+    """Return what a decision says it was made from.
 
     Raises
     ------
-    CheckFailed : if the decision does not carry its inputs.
+    CheckFailed : if it does not say so.
     """
     inputs, settings = decision.inputs, settings_of(decision)
     try:
-        rules, costs = DecisionRules(**inputs["rules"]), Costs(**inputs["costs"])
-        quality, learnt = Quality(**inputs["quality"]), Learnt.from_dict(inputs["learnt"])
-        kappa, sigma, case = float(inputs["kappa"]), inputs["sigma"], Case(**inputs["case"])
+        return Inputs(
+            settings=settings,
+            absent=decision.absent,
+            learnt=Learnt.from_dict(inputs["learnt"]),
+            sigma=inputs["sigma"],
+            case=Case(**inputs["case"]),
+            costs=Costs(**inputs["costs"]),
+            kappa=float(inputs["kappa"]),
+            rules=DecisionRules(**inputs["rules"]),
+            quality=Quality(**inputs["quality"]),
+        )
     except (KeyError, TypeError) as error:
         raise _without_inputs(decision, error) from error
-    admission = _admission(decision, opinions, settings)
+
+
+def recompute(
+    decision: Decision, opinions: Sequence[Opinion], inputs: Inputs
+) -> tuple[Consensus | None, Verdict]:
+    """Admit, fuse and decide again, at the instant of ``decision``.
+
+    Parameters
+    ----------
+    opinions : all those stored for the decision's instant.
+    inputs : :func:`inputs_of` the decision, or others in their place.
+    """
+    admission = admitted(decision, opinions, inputs.settings, inputs.absent)
     consensus = fuse(
-        decision.symbol, decision.timeframe, decision.as_of, admission, learnt, settings, sigma,
-        case, decision.state_seq,
+        decision.symbol, decision.timeframe, decision.as_of, admission, inputs.learnt,
+        inputs.settings, inputs.sigma, inputs.case, decision.state_seq,
     )  # fmt: skip
-    return admission, consensus, decide(consensus, costs, kappa, rules, quality)
+    verdict = decide(consensus, inputs.costs, inputs.kappa, inputs.rules, inputs.quality)
+    return consensus, verdict
+
+
+def admitted(
+    decision: Decision,
+    opinions: Sequence[Opinion],
+    settings: CouncilSettings,
+    absent: Mapping[str, str],
+) -> Admission:
+    """Return who counted at the instant of ``decision``."""
+    return admit(decision.symbol, decision.timeframe, decision.as_of, opinions, absent, settings)
 
 
 def settings_of(decision: Decision) -> CouncilSettings:
@@ -80,8 +134,14 @@ def differences(
     ----------
     tolerance : numbers this close are the same, relatively or absolutely; 0 = to the last bit.
     """
-    _, consensus, verdict = recompute(decision, opinions)
-    again: dict[str, Any] = {
+    again = wanted(*recompute(decision, opinions, inputs_of(decision)))
+    again["margins"] = _own_margins(decision, again["margins"])
+    return differing(wanted_by(decision), again, tolerance)
+
+
+def wanted(consensus: Consensus | None, verdict: Verdict) -> dict[str, Any]:
+    """Return what the council wants, by the names that a :class:`Decision` has for it."""
+    return {
         "prob_up": consensus.p_up if consensus else None,
         "expected_return": consensus.expected_return if consensus else None,
         "risk_down": consensus.risk_down if consensus else None,
@@ -95,8 +155,13 @@ def differences(
         "break_even_prob": verdict.break_even_prob,
         "risk_score": verdict.risk_score,
     }
+
+
+def wanted_by(decision: Decision) -> dict[str, Any]:
+    """Return the same of a stored decision, without the reasons and margins of gate and risk."""
     stored = {name: getattr(decision, name) for name in _COMPARED}
-    return differing({**stored, "reasons": _own_reasons(decision)}, again, tolerance)
+    own = {"reasons": own_reasons(decision), "margins": _own_margins(decision, decision.margins)}
+    return stored | own
 
 
 def unlearned(
@@ -122,7 +187,7 @@ def unlearned(
         if seq > decision.state_seq:
             break
         again.observe([(seq, record)])
-    admission = _admission(decision, opinions, settings)
+    admission = admitted(decision, opinions, settings, decision.absent)
     learnt, fold = again.learnt(decision.symbol, decision.timeframe, decision.as_of, admission)
     found = {
         **learnt.as_dict(),
@@ -137,12 +202,10 @@ def unlearned(
     return differing(stored, found, tolerance)
 
 
-def _admission(
-    decision: Decision, opinions: Sequence[Opinion], settings: CouncilSettings
-) -> Admission:
-    return admit(
-        decision.symbol, decision.timeframe, decision.as_of, opinions, decision.absent, settings
-    )
+def _own_margins(decision: Decision, margins: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that risk, which has checks of the same names, did not write over."""
+    checked = decision.inputs.get("risk", {})
+    return {name: margin for name, margin in margins.items() if name not in checked}
 
 
 def _without_inputs(decision: Decision, error: Exception) -> CheckFailed:
@@ -178,8 +241,8 @@ def _same(one: Any, other: Any, tolerance: float) -> bool:
     return bool(one == other)
 
 
-def _own_reasons(decision: Decision) -> tuple[str, ...]:
-    """The reasons the council gave; gate and risk append theirs to an intent they stop."""
+def own_reasons(decision: Decision) -> tuple[str, ...]:
+    """Return the reasons the council gave; gate and risk append theirs to an intent they stop."""
     if decision.intent is not Action.NO_TRADE:
         return ()
     return tuple(reason for reason in decision.reasons if reason in GIVEN)

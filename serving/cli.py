@@ -78,6 +78,7 @@ def application() -> typer.Typer:
         operate,
         parity,
         reacting,
+        scenarios,
         tokens,
         training,
     )
@@ -101,6 +102,7 @@ def application() -> typer.Typer:
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")
     app.add_typer(gating.app, name="gate")
+    app.add_typer(scenarios.app, name="scenario")
     app.add_typer(models.app, name="models")
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(journal.app, name="journal")

@@ -33,26 +33,13 @@ def replayed(
     ------
     CheckFailed : if the decision is another strategy's, or does not carry its inputs.
     """
-    reader = Reader(ledger.engine, ledger.world)
-    found = reader.decision(decision_id)
+    found = council_decision(Reader(ledger.engine, ledger.world), decision_id)
     if found is None:
         return None
-    seq, decision = found
-    if decision.strategy != Council.name:
-        raise CheckFailed(
-            f"decision {decision.id}", "only the council's can be repeated", decision.strategy
-        )
+    decision, said = found
     made_on = str(decision.inputs.get("platform", ""))
     exact = made_on == platform
     tolerance = 0.0 if exact else ELSEWHERE
-    # what was said later of the same instant was no part of it
-    said = [
-        opinion
-        for at, opinion in reader.opinions_at(
-            decision.symbol, decision.as_of, timeframe=decision.timeframe
-        )
-        if at < seq
-    ]
     decided = differences(decision, said, tolerance)
     learned = unlearned(decision, said, _rows(ledger, decision, tick), tolerance)
     return {
@@ -69,6 +56,27 @@ def replayed(
         "decision": _told(decided),
         "learned": _told(learned),
     }
+
+
+def council_decision(reader: Reader, decision_id: str) -> tuple[Decision, list[Opinion]] | None:
+    """Return a decision and what had been said of its instant; None if it is not in this world.
+
+    Raises
+    ------
+    CheckFailed : if the decision is another strategy's.
+    """
+    found = reader.decision(decision_id)
+    if found is None:
+        return None
+    seq, decision = found
+    if decision.strategy != Council.name:
+        raise CheckFailed(
+            f"decision {decision.id}", "only the council's can be decided again",
+            decision.strategy, f"conclave why {decision.id} explains it.",
+        )  # fmt: skip
+    said = reader.opinions_at(decision.symbol, decision.as_of, timeframe=decision.timeframe)
+    # what was said later of the same instant was no part of it
+    return decision, [opinion for at, opinion in said if at < seq]
 
 
 def _rows(ledger: SqlLedger, decision: Decision, tick: Progress) -> Iterator[tuple[int, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from domain.canonical import canonical_json
-from domain.errors import UsageError
+from domain.errors import NotFound, UsageError
 from serving.auth import token_of
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.settings import Settings, load_settings
@@ -27,7 +27,11 @@ from serving.settings.model import is_loopback
 from serving.system import environment
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from serving.client import Client
+
+T = TypeVar("T")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -88,6 +92,22 @@ def settings_from(
 def print_json(body: Any) -> None:
     """Print one line of canonical JSON on standard output."""
     typer.echo(canonical_json(body))
+
+
+def in_any_world(engine: Engine, signal_id: str, ask: Callable[[str], T | None]) -> T:
+    """Ask every world of a ledger about a decision, the one written to last first.
+
+    Raises
+    ------
+    NotFound : if ``ask(world)`` is None for all of them.
+    """
+    from storage.queries import worlds
+
+    for world in worlds(engine):
+        found = ask(world.world)
+        if found is not None:
+            return found
+    raise NotFound("signal", "is not in this ledger", signal_id, "conclave status lists the last.")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from domain.errors import CheckFailed, NotFound
+from domain.errors import CheckFailed
 from serving.commands.common import (
     Config,
     Json,
@@ -19,6 +19,7 @@ from serving.commands.common import (
     api,
     call,
     current_plan,
+    in_any_world,
     out,
     pairs,
     print_json,
@@ -213,17 +214,13 @@ def replay(
     from serving.replaying import replayed
     from serving.system import platform_name
     from storage.ledger import SqlLedger
-    from storage.queries import worlds
 
     engine = open_storage(settings_from(None, config, sets))
     with progress_bar("rows folded", quiet=json) as tick:
-        asked = (
-            replayed(SqlLedger(engine, world.world), signal_id, platform_name(), tick)
-            for world in worlds(engine)
-        )
-        body = next((found for found in asked if found is not None), None)
-    if body is None:
-        raise _unknown(signal_id)
+        body = in_any_world(
+            engine, signal_id,
+            lambda world: replayed(SqlLedger(engine, world), signal_id, platform_name(), tick),
+        )  # fmt: skip
     if json:
         print_json(body)
     else:
@@ -237,19 +234,12 @@ def explain(signal_id: str, config: Any = None, sets: Any = None) -> dict[str, A
     """Return the explanation of a decision in any world of the database."""
     from serving.bootstrap import open_storage
     from serving.explaining import explanation
-    from storage.queries import Reader, worlds
+    from storage.queries import Reader
 
     engine = open_storage(settings_from(None, config, sets))
-    for world in worlds(engine):
-        found = explanation(Reader(engine, world.world), signal_id)
-        if found is not None:
-            return found
-    raise _unknown(signal_id)
-
-
-def _unknown(signal_id: str) -> NotFound:
-    hint = "conclave status lists the last."
-    return NotFound("signal", "is not in this ledger", signal_id, hint)
+    return in_any_world(
+        engine, signal_id, lambda world: explanation(Reader(engine, world), signal_id)
+    )
 
 
 def _show(body: dict[str, Any], json: bool) -> None:

@@ -32,6 +32,8 @@ MAKE_VARIABLES = {"ARGS", "PYTHON", "PIP_ARGS"}
 GROUPS = (
     "data",
     "train",
+    "gate",
+    "scenario",
     "models",
     "ledger",
     "journal",

@@ -144,6 +144,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (["up", "--profile", "../strict"], "profile: must be one that exists"),
         (["up", "--config", "/nowhere.yaml"], "/nowhere.yaml: cannot be read"),
         (["why", "no-such-id"], "signal: is not in this ledger (got 'no-such-id')"),
+        (["scenario", "what-if", "no-such-id"], "signal: is not in this ledger"),
+        (["scenario", "what-fi", "x"], "Did you mean 'what-if'?"),
         (["signal", "zzz", "--local"], "symbol: must name base and quote (got 'zzz')"),
         (["data", "features", "BTC/USDT", "--timeframe", "7x"], "timeframe: must be a number"),
     ],
@@ -157,7 +159,7 @@ def test_command_when_words_make_no_sense_then_exit_2_names_them(
     assert says in line(err)
 
 
-@pytest.mark.parametrize("words", [[], ["data"], ["ledger"]])
+@pytest.mark.parametrize("words", [[], ["data"], ["ledger"], ["scenario"]])
 def test_command_when_there_is_none_then_exit_2_with_the_help(cli: Cli, words: list[str]) -> None:
     code, out, err = cli(*words)
     assert (code, out) == (2, "")

@@ -4,43 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from consensus_cases import COSTS, MEMBERS, life
 
-from consensus.council import Council
-from consensus.settings import CouncilSettings, DecisionRules
-from domain.decision import Decision
-from serving.bootstrap import open_storage
-from serving.commands.common import settings_from
 from serving.system import platform_name
-from storage.ledger import SqlLedger
-
-ROUNDS = 40
-
-
-def judge(platform):
-    settings = CouncilSettings(members=MEMBERS, half_life=20.0, late_window=8)
-    return Council(settings, DecisionRules(), lambda _: COSTS, platform=platform)
-
-
-@pytest.fixture
-def stored(tmp_path):
-    """Store a council's life, and return its decisions."""
-
-    def store(platform, change=lambda decision: decision):
-        rows = life(3, ROUNDS, made_by=judge(platform), swap_outcomes=(5, 6, 20))
-        last = rows[-1][1]
-        records = [change(x) if x is last else x for _, x in rows]
-        settings = settings_from(None, None, [f"VAR_DIR={tmp_path / 'var'}"])
-        ledger = SqlLedger(open_storage(settings), "test")
-        for record in records:
-            ledger.append([record])
-        return [x for x in records if isinstance(x, Decision)]
-
-    return store
 
 
 def test_replay_when_nothing_changed_then_the_same_to_the_last_bit(stored, cli):
-    for decision in stored(platform_name())[:: ROUNDS // 4]:
+    for decision in stored(platform_name())[::10]:
         code, told, _ = cli("replay", decision.id, "--json")
         body = json.loads(told)
         assert (code, body["same"], body["exact"]) == (0, True, True)

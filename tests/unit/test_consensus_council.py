@@ -190,6 +190,13 @@ def test_decision_when_stored_as_json_and_read_back_then_it_can_be_repeated():
     assert differences(stored, said) == {}
     vetoed = replace(stored, action=Action.NO_TRADE, reasons=(*stored.reasons, "killed"))
     assert differences(vetoed, said) == {}
+    checked = replace(
+        stored,
+        margins={**stored.margins, "spread_bps": 7.0, "exposure": 0.1},
+        inputs={**stored.inputs, "risk": {"spread_bps": {}, "exposure": {}}},
+    )
+    assert differences(checked, said) == {}
+    assert "margins" in differences(replace(checked, inputs=stored.inputs), said)
     changed = [replace(said[0], p_up=0.7), *said[1:]]
     assert "prob_up" in differences(stored, changed)
     with pytest.raises(CheckFailed, match="must carry the inputs"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -73,7 +74,12 @@ def _read(name: str) -> Scenario:
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = f"There are {', '.join(shipped())}; or give the path of a .yml file."
+        close = difflib.get_close_matches(name, shipped(), n=1)
+        hint = (
+            f'Did you mean "{close[0]}"?'
+            if close
+            else (f"There are {', '.join(shipped())}; or give the path of a .yml file.")
+        )
         raise UsageError("scenario", "must be one that exists", name, hint) from error
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise UsageError(f"scenario {name}", "must be readable as YAML", str(error)) from error

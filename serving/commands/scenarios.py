@@ -1,64 +1,194 @@
-"""``conclave scenario``: what the council would do where things are otherwise."""
+"""``conclave scenario``: bad days through loop and risk, and stored moments decided otherwise."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
-from serving.commands.common import Config, Json, Set, in_any_world, out, print_json, settings_from
+from domain.errors import UsageError
+from serving.commands import what_if
+from serving.commands.common import (
+    Config,
+    Json,
+    Profile,
+    Set,
+    TimeRange,
+    err,
+    out,
+    print_json,
+    progress_bar,
+    settings_from,
+)
+from serving.system import SystemClock, git_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from serving.scenarios import Material
+    from serving.settings import Settings
+
+_NOT_HELD = 1  # exit code
+
 
 app = typer.Typer(help="What would be if things were otherwise.", no_args_is_help=True)
 
 
-@app.command("what-if")
-def what_if(
-    signal_id: Annotated[str, typer.Argument(help="id of a signal")],
-    say: Annotated[
+@app.command("list")
+def list_them(json: Json = False) -> None:
+    """List the scenarios that come with Conclave.
+
+    Example: conclave scenario list
+    """
+    from serving.scenarios import scenario_for, shipped
+
+    found = [scenario_for([name]) for name in shipped()]
+    if json:
+        print_json([{"name": each.name, "about": each.about} for each in found])
+        return
+    table = Table("name", "what happens", box=None)
+    for each in found:
+        table.add_row(each.name, each.about)
+    out.print(table, soft_wrap=False)
+
+
+@app.command("run")
+def run_them(
+    names: Annotated[
         list[str] | None,
-        typer.Option(help="P(up) of an agent, between 0 and 1; repeatable", metavar="AGENT=P"),
+        typer.Argument(help="scenarios, or .yml files; several happen in the same market"),
     ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option(help="an agent to leave out; repeatable", metavar="AGENT")
-    ] = None,
-    cost: Annotated[
-        list[str] | None,
+    every: Annotated[
+        bool, typer.Option("--all", help="run all that come with Conclave, one by one")
+    ] = False,
+    data: Annotated[
+        list[Path] | None,
         typer.Option(
-            help="fee, spread, slippage or funding, bps a round trip; repeatable",
-            metavar="NAME=BPS",
+            help="bars to draw the market from, one file a symbol; repeatable", metavar="FILE"
         ),
     ] = None,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(help="e.g. prob_min=0.55; repeatable", metavar="NAME=VALUE"),
+    timerange: TimeRange = None,
+    block: Annotated[str, typer.Option(help="length of the blocks drawn, 1h to 1d")] = "6h",
+    seed: Annotated[int | None, typer.Option(min=0, help="else the scenario's")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="council, ema_cross or mean_reversion")
     ] = None,
-    kappa: Annotated[
-        float | None, typer.Option(help="κ ≥ 0: what comes true of a forecast return")
+    html: Annotated[
+        Path | None, typer.Option(help="write the page there as well", metavar="FILE")
     ] = None,
-    sigma: Annotated[
-        float | None, typer.Option(help="volatility of the horizon, log return, e.g. 0.003")
-    ] = None,
-    json: Json = False,
-    config: Config = None,
-    sets: Set = None,
-) -> None:
-    """Decide a stored moment again with other inputs; without any, show what each one weighs.
+    json: Json = False, profile: Profile = None, config: Config = None, sets: Set = None,
+) -> None:  # fmt: skip
+    """Put a market through something, and see whether the desk's limits hold.
 
-    Weights stay those that had been earned by then; gate and risk are not asked again. Nothing is
-    stored.
-    Example: conclave scenario what-if 694f2c02f6f339ee --say technical=0.58 --cost fee=4
+    Bars, books, funding and feeds go through the trading loop and its limits; what must hold is
+    worked out again from the ledger's rows. Exit code 1 where something did not. Writes latest.json
+    and latest.html under VAR_DIR/reports/scenarios/NAME.
+
+    Example: conclave scenario run flash-crash kill-in-crash --seed 3
     """
-    from serving.bootstrap import open_storage
-    from serving.commands.what_if_tables import what_if_view
-    from serving.imagining import changes_from, imagined
-    from storage.queries import Reader
+    from serving.scenarios import shipped
 
-    changes = changes_from(say or (), without or (), cost or (), rule or (), kappa, sigma)
-    engine = open_storage(settings_from(None, config, sets))
-    body = in_any_world(
-        engine, signal_id, lambda world: imagined(Reader(engine, world), signal_id, changes)
-    )
+    wanted = [[name] for name in shipped()] if every else [names] if names else []
+    if not wanted or (every and names):
+        raise UsageError("scenario run", "needs names, or --all", names,
+                         "conclave scenario list shows what there is.")  # fmt: skip
+    if html is not None and every:
+        raise UsageError("--html", "writes one page: name a scenario", str(html))
+    chosen = [*(sets or ()), *([] if strategy is None else [f"execution.strategy={strategy}"])]
+    material = _material(data, timerange, block)
+    reports = [
+        _one(each, seed, material, profile, config, chosen, html, json=json) for each in wanted
+    ]
     if json:
-        print_json(body)
+        print_json(reports if every else reports[0])
+    elif every:
+        out.print(_summary(reports), soft_wrap=False)
     else:
-        out.print(what_if_view(body), soft_wrap=False)
+        _show(reports[0])
+    if not all(each["held"] for each in reports):
+        raise typer.Exit(_NOT_HELD)
+
+
+what_if.register(app)
+
+
+def _one(
+    names: Sequence[str], seed: int | None, material: Material | None, profile: str | None,
+    config: Config, sets: Sequence[str], html: Path | None, *, json: bool,
+) -> dict[str, Any]:  # fmt: skip
+    from dataclasses import replace
+
+    from serving.report_files import prepare, write_page, write_report
+    from serving.scenarios import STRICT, run, scenario_for, with_its_settings
+    from sim.scenarios.page import render
+
+    scenario = scenario_for(names)
+    if seed is not None:
+        scenario = replace(scenario, seed=seed)
+    settings: Settings = with_its_settings(
+        scenario, settings_from, profile or STRICT, config or (), sets
+    )
+    folder = prepare(settings.data.var_dir / "reports" / "scenarios" / scenario.name, html)
+    with progress_bar(scenario.name, quiet=json) as tick:
+        found = run(scenario, settings, git_commit(), material, tick)
+    page = render(found)
+    path = write_report(folder, found, SystemClock().now(), page)
+    if html is not None:
+        write_page(html, page)
+    if not json:
+        err.print(f"report: {path.with_suffix('.html')}", style="dim", markup=False, soft_wrap=True)
+    return found
+
+
+def _material(files: Sequence[Path] | None, timerange: str | None, block: str) -> Material | None:
+    from serving.market_files import load_bars, require_bars, span_of
+    from serving.scenarios import Material
+
+    if not files:
+        if timerange is not None:
+            raise UsageError("--timerange", "cuts bars that are given with --data", timerange)
+        return None
+    clock, span = SystemClock(), span_of(timerange)
+    frames = [require_bars(load_bars(path, clock), *span) for path in files]
+    return Material({frame.symbol: frame for frame in frames}, block)
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    told = f"{report['about']}\n{', '.join(report['symbols'])}: {report['bars_from']}"
+    out.print(told, markup=False, soft_wrap=False)
+    laws = Table("law", "checked", "", box=None)
+    for law in report["laws"]:
+        laws.add_row(law["law"], f"{law['checked']:,}", _verdict(law))
+    out.print(laws, soft_wrap=False)
+    seen = Table("expected", "wanted", "seen", "", box=None)
+    for each in report["expected"]:
+        value = each["seen"]
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        seen.add_row(each["what"], str(each["wanted"]), shown, "yes" if each["met"] else "NO")
+    out.print(seen, soft_wrap=False)
+    for law in report["laws"]:
+        for where in law["first"]:
+            out.print(f"{law['law']}: {where}", markup=False)
+    fall = f"equity fell by {report['worst_fall']:.2%} at worst"
+    held = f"highest exposure {report['highest_exposure']:.0%}"
+    out.print(f"{report['entries']} entries, {fall}, {held}, mode {report['ends']}", markup=False)
+    out.print("HELD" if report["held"] else "DID NOT HOLD", style="bold")
+
+
+def _verdict(law: Mapping[str, Any]) -> str:
+    if law["broken"]:
+        return f"BROKEN {law['broken']:,} times"
+    return "held" if law["checked"] else "not tested"
+
+
+def _summary(reports: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table("scenario", "held", "entries", "most refused", "fall", "ends", box=None)
+    for each in reports:
+        refused = next(iter(each["refused"]), "–")
+        table.add_row(
+            each["name"], "yes" if each["held"] else "NO", f"{each['entries']:,}", refused,
+            f"{each['worst_fall']:.1%}", each["ends"],
+        )  # fmt: skip
+    return table

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
-from domain.decision import Action, Decision
+from domain.decision import Action, Decision, GateVerdict
 from domain.errors import CheckFailed
 from domain.market import Bar, Instrument, MarketState
-from domain.ports import Broker, Strategy
-from domain.trading import Fill, Order, OrderStatus, OrderType, Side
+from domain.ports import Broker, Gate, Strategy
+from domain.records import changed
+from domain.trading import Fill, Order, OrderStatus, OrderType, Portfolio, Side
 
 _STEP = 300_000
 
@@ -200,3 +203,68 @@ def _lawful(decision: Decision, state: MarketState) -> None:
 def _keep(holds: bool, law: str, value: object = None) -> None:
     if not holds:
         raise CheckFailed("strategy", law, value)
+
+
+def check_gate(
+    make: Callable[[], Gate], moments: Sequence[tuple[MarketState, Decision]], portfolio: Portfolio
+) -> None:
+    """Demand every law of :class:`domain.ports.Gate`.
+
+    Parameters
+    ----------
+    make : returns a fresh gate.
+    moments : states in order with what a strategy decided on them; some take a side.
+
+    Raises
+    ------
+    CheckFailed : naming the law that is broken.
+    """
+    gate, rows = make(), list[tuple[int, Any]]()
+    for state, decision in moments:
+        bar = (len(rows) + 1, state.bars.bar(-1))
+        gate.observe([bar])
+        rows.append(bar)
+        verdict = decision.gate
+        if decision.intent is not Action.NO_TRADE:
+            verdict = _judged(gate, decision, state, portfolio)
+            again = _judged(gate, decision, state, portfolio)
+            _let(again == verdict, "says the same when asked again", again)
+        made = (len(rows) + 1, changed(decision, gate=verdict))
+        gate.observe([made])
+        rows.append(made)
+    state, decision = next(m for m in reversed(moments) if m[1].intent is not Action.NO_TRADE)
+    later = make()
+    later.observe(rows)
+    expected = _judged(gate, decision, state, portfolio)
+    found = _judged(later, decision, state, portfolio)
+    _let(found == expected, "judges after a restart as without one", found)
+    strange = changed(
+        state, features=replace(state.features, values=state.features.values * math.nan)
+    )
+    _judged(gate, decision, strange, portfolio)
+
+
+def _judged(
+    gate: Gate, decision: Decision, state: MarketState, portfolio: Portfolio
+) -> GateVerdict:
+    try:
+        verdict = gate.judge(decision, state, portfolio)
+    except Exception as error:
+        raise CheckFailed("gate", "never raises", repr(error)) from error
+    acts = verdict.action in ("shrink", "veto", "override")
+    _let(0.0 <= verdict.size_factor <= 1.0, "leaves a part in [0, 1]", verdict.size_factor)
+    _let(0.0 <= verdict.confidence <= 1.0, "is sure with a probability", verdict.confidence)
+    _let(verdict.would is not None, "says what it would do", verdict.action)
+    _let(not acts or verdict.would == verdict.action, "does what it says", verdict.action)
+    _let(verdict.would != "veto" or verdict.size_factor == 0.0, "leaves nothing by a veto",
+         verdict.size_factor)  # fmt: skip
+    _let(verdict.would != "allow" or verdict.size_factor == 1.0, "allows the whole",
+         verdict.size_factor)  # fmt: skip
+    _let(bool(verdict.reason), "gives a reason")
+    _let(verdict.input_decision is decision.intent, "names what it judged", verdict.input_decision)
+    return verdict
+
+
+def _let(holds: bool, law: str, value: object = None) -> None:
+    if not holds:
+        raise CheckFailed("gate", law, value)

@@ -43,7 +43,7 @@ def report(scenario: Scenario, played: Played, auditor: Auditor) -> dict[str, An
         "symbols": list(stage.scenes), "start": iso(int(stage.ts[stage.first])),
         "bars": len(stage.ts) - stage.first, "decided": played.decided,
         "entries": auditor.entries, "refused": dict(auditor.refused.most_common()),
-        "exits": dict(auditor.exits.most_common()),
+        "aside": dict(auditor.aside.most_common()), "exits": dict(auditor.exits.most_common()),
         "modes": [[iso(at), mode.value] for at, mode in auditor.modes],
         "ends": played.loop.mode.value, "flat_after": auditor.flat_after,
         "funding": float(auditor.funding), "worst_fall": auditor.worst_fall,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from domain.decision import Decision
+from domain.decision import Action, Decision
 from domain.market import Bar, BookSnapshot
 from domain.ports import BookSource
 from domain.times import DAY_MS, iso
@@ -99,6 +99,7 @@ class Auditor:
         self.points: list[Point] = []
         self.refused: Counter[str] = Counter()
         self.exits: Counter[str] = Counter()
+        self.aside: Counter[str] = Counter()  # why the strategy wanted nothing
         self.entries = 0
         self.funding = ZERO  # paid or received, quote units
         self.modes: list[tuple[int, RiskMode]] = []
@@ -278,6 +279,8 @@ class Auditor:
         self.exits[str(trade.reason)] += 1
 
     def _decision(self, decision: Decision) -> None:
+        if decision.origin == "bar" and decision.intent is Action.NO_TRADE:
+            self.aside.update(decision.reasons or ("no side",))
         if decision.origin == "bar" and self._owes:
             self.laws["total stop"].test(False, f"{iso(decision.as_of)}: {self._owes}")
             self._owes = ""

@@ -112,7 +112,8 @@ def _what(report: Mapping[str, Any]) -> Section:
     tables = tuple(
         counts(title, report[key], head)
         for title, key, head in (
-            ("Refused", "refused", "reason"), ("Closed", "exits", "reason"),
+            ("Wanted nothing", "aside", "reason"), ("Refused", "refused", "reason"),
+            ("Closed", "exits", "reason"),
         ) if report[key]
     )  # fmt: skip
     missing = "" if tables else "Nothing was refused, and nothing closed."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,8 @@ from domain.market import Bar, BarFrame, MarketState
 from domain.ports import BookSource, Ledger, Needs, OpinionSource
 from domain.trading import Portfolio
 from execution.funding import FundingRate
-from execution.loop import TradingLoop
-from sim.progress import Progress, unseen
+from execution.loop import Asked, TradingLoop
+from sim.progress import Progress, Ticker, unseen
 from sim.scenarios.spec import Act
 from sim.scenarios.stage import NEVER, Scene, Stage, StageBooks
 from storage.memory import MemoryLedger
@@ -79,11 +79,13 @@ def play(stage: Stage, cast: Cast, acts: Sequence[Act] = (), progress: Progress 
 
     played = Played(stage, cast, ledger, begin(), books)
     feeds = [_Feed(scene, cast, symbol, books) for symbol, scene in stage.scenes.items()]
+    total = stage.first * len(feeds) + len(stage.ts) - stage.first
+    tick = Ticker(total, progress)
     for feed in feeds:
-        feed.warm_up(played.loop, stage.first)
+        feed.warm_up(played.loop, stage.first, tick)
     waiting = sorted(acts, key=lambda act: act.at)
-    start, total = int(stage.ts[stage.first]), len(stage.ts) - stage.first
-    for done, opened in enumerate(stage.ts[stage.first :].tolist(), 1):
+    start = int(stage.ts[stage.first])
+    for opened in stage.ts[stage.first :].tolist():
         now = opened + stage.step_ms
         states = [state for feed in feeds if (state := feed.hear(played.loop, now)) is not None]
         for state in states:
@@ -93,8 +95,7 @@ def play(stage: Stage, cast: Cast, acts: Sequence[Act] = (), progress: Progress 
             played.decided += 1
         while waiting and start + waiting[0].at <= now:
             _do(waiting.pop(0), played, now, begin)
-        if not done % 100 or done == total:
-            progress(done, total)
+        tick()
     _restart(played, begin)
     return played
 
@@ -108,13 +109,19 @@ class _Feed:
         self._order = np.argsort(scene.heard, kind="stable")  # late ones come in their own order
         self._next = 0
 
-    def warm_up(self, loop: TradingLoop, rows: int) -> None:
+    def warm_up(self, loop: TradingLoop, rows: int, tick: Callable[[], None]) -> None:
         """Take in the first rows without trading."""
         past: BarFrame = self._scene.bars.slice(0, rows)
         self._memory.append(past)
         needs, opinions = self._cast.needs, self._cast.opinions
         states = self._memory.states(None, None, needs.bars, max(needs.feature_rows, 1))
-        loop.warm_up((state, *opinions.opinions(state)) for state in states)
+
+        def asked() -> Iterator[Asked]:
+            for state in states:
+                yield state, *opinions.opinions(state)
+                tick()
+
+        loop.warm_up(asked())
         self._next = rows
 
     def hear(self, loop: TradingLoop, now: int) -> MarketState | None:

@@ -74,6 +74,20 @@ def test_every_scenario_holds(name: str) -> None:
     test_a_bad_day_breaks_no_law_and_shows_what_it_should(name)
 
 
+@pytest.mark.slow
+def test_the_council_goes_through_a_crash_and_trades() -> None:
+    scenario = read("council", {
+        "world": "demo", "warm_up": "9d", "lasts": "12h", "strategy": "council",
+        "shocks": [{"flash_crash": {"at": "8h", "fall": 0.1}}],
+    })  # fmt: skip
+    settings = with_its_settings(scenario, settings_from, "demo")
+    run = played(scenario, settings, "")
+    auditor = audited(run, backtest_rules(settings, "", "").limits)
+    assert broken(auditor) == set()
+    assert auditor.entries > 5
+    assert auditor.aside["below_cost"] > 50
+
+
 def test_every_law_is_put_to_the_test_by_some_scenario() -> None:
     tested: set[str] = set()
     for name in (*QUICK, PAIR.name):

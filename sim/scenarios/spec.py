@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from domain.decision import ExitReason, Reason
 from domain.errors import UsageError
+from domain.market import parse_symbol, symbol_on
 from domain.trading import RiskMode
 from sim.scenarios.shocks import SHOCKS, Shock, Span
 
 _STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+Symbol = Annotated[str, AfterValidator(lambda text: symbol_on(parse_symbol(text), "spot"))]
 
 ActKind = Literal["kill", "pause", "resume", "arm", "restart"]
 ACTS: tuple[ActKind, ...] = ("kill", "pause", "resume", "arm", "restart")
@@ -79,7 +82,7 @@ class Scenario:
     name: str
     about: str = ""
     uses: tuple[str, ...] = ()
-    symbols: tuple[str, ...] = ("BTC/USDT",)
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)] = ("BTC/USDT",)
     market: Literal["perp", "spot"] = "perp"
     world: Literal["walk", "demo", "weak_edge"] = "walk"
     seed: Annotated[int, Field(ge=0)] = 7
@@ -105,7 +108,8 @@ def read(name: str, body: Any) -> Scenario:
     UsageError : for what is unknown or out of range: where, the rule, the value.
     """
     if not isinstance(body, Mapping):
-        raise UsageError(f"scenario {name}", "must be a mapping of names to values", type(body))
+        raise UsageError(f"scenario {name}", "must be a mapping of names to values",
+                         type(body).__name__)  # fmt: skip
     _known(f"scenario {name}", body, Scenario.__dataclass_fields__.keys() - {"name"})
     made = {**body, "name": name}
     made["shocks"] = [_shock(name, n, item) for n, item in enumerate(_listed(name, body, "shocks"))]
@@ -181,6 +185,11 @@ def _checked(where: str, adapter: TypeAdapter[Any], values: Mapping[str, Any]) -
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field_name = ".".join(str(part) for part in first["loc"])
-        rule = str(first["msg"]).removeprefix("Value error, ").replace("Input should", "must")
+        rule = (
+            str(first["msg"])
+            .removeprefix("Value error, ")
+            .replace("Input should", "must")
+            .replace("valid tuple", "list")
+        )
         what = f"{where}: {field_name}" if field_name else where
         raise UsageError(what, rule, first.get("input")) from error

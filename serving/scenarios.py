@@ -14,7 +14,7 @@ import yaml
 from domain.errors import ConclaveError, DataRefused, UsageError
 from domain.market import BarFrame, MarketState
 from domain.opinion import Opinion
-from domain.ports import Agent, BookSource, Ledger, Needs, OpinionSource, Strategy
+from domain.ports import Agent, BookSource, Gate, Ledger, Needs, OpinionSource, Strategy
 from domain.times import DAY_MS, timeframe_ms
 from execution.funding import FundingRate
 from execution.loop import TradingLoop
@@ -216,12 +216,20 @@ def _cast(settings: Settings, market: Market, commit: str) -> Cast:
         venue = replace(rules.venue, books=books)
         return trading_loop(
             market.routes, strategy(), market.instruments, replace(rules, venue=venue), ledger,
-            funding=funding,
+            funding=funding, gate=_gate(settings, market),
         )  # fmt: skip
 
     needs = widest(agents) if agents else Needs(_BARS, 1)
     opinions: OpinionSource = _Asked(agents) if agents else NoOpinions()
     return Cast(loop, market.routes, opinions, needs)
+
+
+def _gate(settings: Settings, market: Market) -> Gate | None:
+    if settings.decision.gate == "off":
+        return None
+    from serving.gate_models import gate_for  # what only a gate needs
+
+    return gate_for(settings, market, next(iter(market.routes)))
 
 
 class _Asked:

@@ -48,12 +48,14 @@ class Trained:
     Attributes
     ----------
     strategy : whose decisions it was trained on.
+    until : close of the last bar that it was trained on, UTC ms.
     """
 
     policy: Policy
     schema: Schema
     strategy: str
     version: str
+    until: int = 0
 
 
 def trained(artifact: Artifact) -> Trained:
@@ -76,7 +78,8 @@ def trained(artifact: Artifact) -> Trained:
             artifact.folder.name, f"its observation schema must be {schema.hash}", expected,
             "Observations changed since it was trained: train again.",
         )  # fmt: skip
-    return Trained(from_bytes(body, schema), schema, strategy, artifact.card.version)
+    card = artifact.card
+    return Trained(from_bytes(body, schema), schema, strategy, card.version, card.end_ms)
 
 
 class PolicyGate:

@@ -104,7 +104,7 @@ class Learned:
     ----------
     policy : the best by validation, or the last without one.
     scores : of that one. ``history`` : of every validation.
-    steps : done in all. ``seconds`` : of this process.
+    steps : learned from in all. ``seconds`` : of this process.
     """
 
     policy: Policy
@@ -163,11 +163,11 @@ class _Run:
         if left > 0 and not self.stale:
             self.model.learn(left, _Follow(self), log_interval=1, reset_num_timesteps=False)
         if not self.history or not (self.stale or self.history[-1]["step"] >= plan.steps):
-            self.check()
+            self.pause(check=True)
         policy = _exported(self.best, self._low, self._high, self._strange)
         self.watch.scored(self.scores)
         seconds = time.perf_counter() - began
-        return Learned(policy, self.scores, self.history, self.model.num_timesteps, seconds)
+        return Learned(policy, self.scores, self.history, int(self.history[-1]["step"]), seconds)
 
     @property
     def stale(self) -> bool:
@@ -177,8 +177,18 @@ class _Run:
         best = max(range(len(self.history)), key=lambda k: self.history[k]["gain"])
         return len(self.history) - 1 - best >= self.config.schedule.patience
 
-    def check(self) -> None:
-        """Compare the policy as it is, and keep it if it is the best so far."""
+    def pause(self, *, check: bool) -> None:
+        """Compare policies if it is time, and write all down before anybody is told.
+
+        Whoever is told may end the process, or take the checkpoint with them.
+        """
+        if check:
+            self._check()
+        self._save()
+        if check and self._valid is not None:
+            self.watch.checked(self.model.num_timesteps, self.scores)
+
+    def _check(self) -> None:
         weights = {name: value.clone() for name, value in self.model.policy.state_dict().items()}
         state = {"weights": weights, "mean": self.env.obs_rms.mean, "var": self.env.obs_rms.var}
         if not all(torch.isfinite(value).all() for value in weights.values()):
@@ -192,8 +202,6 @@ class _Run:
                 "var": state["var"].copy(),
             }
             self.scores = {name: value for name, value in scores.items() if name != "step"}
-        if self._valid is not None:
-            self.watch.checked(self.model.num_timesteps, self.scores)
 
     def _validated(self, state: Mapping[str, Any]) -> dict[str, float]:
         if self._valid is None:
@@ -210,8 +218,7 @@ class _Run:
             "skipped": float(played.kinds[0] / played.kinds.sum()),
         }
 
-    def save(self) -> None:
-        """Write everything that the rest depends on."""
+    def _save(self) -> None:
         path = self.watch.checkpoint
         if path is None:
             return
@@ -285,11 +292,11 @@ class _Follow(BaseCallback):  # type: ignore[misc] # SB3 is not followed by mypy
         if self._begun < 0:
             self._begun, self._began = done, time.perf_counter()
             return
-        if (done // (plan.copies * plan.rollout)) % plan.check_every == 0:
-            run.check()
+        due = (done // (plan.copies * plan.rollout)) % plan.check_every == 0
+        run.pause(check=due)
+        if due:
             for name, value in run.history[-1].items():
                 self.logger.record(f"valid/{name}", value)
-        run.save()
         speed = (done - self._begun) / (time.perf_counter() - self._began)
         gain = run.scores.get("gain")
         told = "" if gain is None else f", best {gain:+.4f} bps a bar over no gate"

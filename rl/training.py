@@ -41,8 +41,9 @@ class GateSpec:
     strategy : whose decisions it guards.
     asked : hash of what shapes the course beside the bars: rules, costs, agents.
     make : puts the strategy's decisions beside bars.
+    settings : those that are given, by dotted name.
     board : folder for TensorBoard; None = nothing is written.
-    settings : those that differ from the usual, by dotted name.
+    recipe : settings that stand where none is given, and where a search begins.
 
     Raises
     ------
@@ -55,6 +56,7 @@ class GateSpec:
     make: CourseMaker = field(compare=False, repr=False)
     settings: Settings = field(default_factory=dict)
     board: Path | None = field(default=None, compare=False)
+    recipe: Settings = field(default_factory=dict)
 
     several = False  # one market's bars at a time
     mixed = False
@@ -76,17 +78,19 @@ class GateSpec:
     @property
     def config(self) -> GateConfig:
         """The config with the settings in it."""
-        return configured(GateConfig(), self.settings)
+        return configured(configured(GateConfig(), self.recipe), self.settings)
 
     @property
     def space(self) -> Space:
-        """What a search chooses.
+        """What a search chooses: not what is given, nor what the recipe has beyond the space.
 
         Raises
         ------
         UsageError : if nothing is left to choose.
         """
-        return left_open(self.name, SPACE, self.settings)
+        own = values_of(self.config, SPACE)
+        beyond = {name: own[name] for name, part in SPACE.items() if own[name] not in part}
+        return left_open(self.name, SPACE, {**beyond, **self.settings})
 
     @property
     def usual(self) -> dict[str, Setting]:
@@ -96,11 +100,22 @@ class GateSpec:
     @property
     def differing(self) -> dict[str, Setting]:
         """The settings that are not the usual ones."""
-        return differing(self.config, GateConfig(), self.settings)
+        return differing(self.config, GateConfig(), {**self.recipe, **self.settings})
 
     def having(self, settings: Mapping[str, Setting]) -> GateSpec:
-        """Return the same training with more settings given."""
-        return replace(self, settings={**self.settings, **settings})
+        """Return the same training with more settings given; on the board it is another run."""
+        told = " ".join(f"{name}={value}" for name, value in sorted(settings.items()))
+        board = None if self.board is None else self.board / told
+        return replace(self, settings={**self.settings, **settings}, board=board)
+
+    def prepared(self, bars: Sequence[BarFrame], watch: Watch) -> GateSpec:
+        """Return the same training on these bars, the strategy's decisions on them made.
+
+        Raises
+        ------
+        DataRefused : if there are too few bars.
+        """
+        return replace(self, make=_Made(self.make(bars[0], watch)))
 
     def length(self, folds: int) -> int:
         """Return how far :meth:`Watch.checked` counts: steps of the environment."""
@@ -120,7 +135,6 @@ class GateSpec:
         """
         watch, config = watch or Watch(), self.config
         frame = bars[0].between(None, source.end_ms)
-        watch.say(f"what {self.strategy} decides on {len(frame):,} bars of {frame.symbol}")
         course = self.make(frame, watch)
         fit, valid = divided(course, config.valid)
         watch.say(f"{_wanted(fit):.1%} of {len(fit):,} closes with a side to judge")
@@ -153,6 +167,15 @@ class GateSpec:
             },
             settings=dict(named(self.config)), command=source.command,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    course: Course
+
+    def __call__(self, bars: BarFrame, watch: Watch) -> Course:
+        del bars, watch
+        return self.course
 
 
 def divided(course: Course, valid: float) -> tuple[Course, Course]:

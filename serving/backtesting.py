@@ -26,6 +26,7 @@ from sim.progress import Progress, Steps, quiet
 from storage.memory import MemoryLedger
 
 if TYPE_CHECKING:
+    from rl.gate import PolicyGate
     from sim.tapes import Tape, TapeStore
 
 R = TypeVar("R")
@@ -99,13 +100,17 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
     strategy = build_strategy(settings, costs, "replay", request.commit)
     asked = settings.models.agents if strategy.name == _ASKS_AGENTS else ()
     agents = agents_named(asked, settings, traded.timeframe)
+    gate = _gate(settings, market, traded.symbol)
     return Setup(
         bars, traded, executed, market.instruments[symbol], strategy,
         backtest_rules(settings, request.profile, request.commit), agents,
         settings.data.pred_horizon_steps, tapes_of(settings), rate,
-        _look(settings, request, traded, strategy, agents),
-        {**_conventions(settings, bars, executed, market, paid), **_in_sample(agents, traded)},
-        _gate(settings, market, traded.symbol),
+        _look(settings, request, traded, strategy, agents, gate),
+        {
+            **_conventions(settings, bars, executed, market, paid),
+            **_gated(gate, settings, traded), **_in_sample(agents, traded),
+        },
+        gate,
     )  # fmt: skip
 
 
@@ -230,7 +235,7 @@ class MoneyLedger:
         return self._head, self._kept.head()[1]
 
 
-def _gate(settings: Settings, market: Market, symbol: str) -> Gate | None:
+def _gate(settings: Settings, market: Market, symbol: str) -> PolicyGate | None:
     if settings.decision.gate == "off":
         return None
     from serving.gate_models import gate_for  # what only a gate needs
@@ -260,14 +265,26 @@ def _look(
     traded: BarFrame,
     strategy: Strategy,
     agents: Mapping[str, Agent],
+    gate: PolicyGate | None,
 ) -> Look:
     groups = ("consensus", "decision", "execution", "risk")
     told = question_hash(settings, agents, groups)
     also = "" if request.exec_data is None else " on the other market"
-    what = f"{traded.symbol} {traded.timeframe}{also}: {request.profile} {strategy.name} #{told}"
+    gated = "" if gate is None else f" gated by {gate.model.version}"
+    name = f"{request.profile} {strategy.name}{gated}"
+    what = f"{traded.symbol} {traded.timeframe}{also}: {name} #{told}"
     return Look(
         "backtest", int(traded.ts[0]), int(traded.ts[-1]) + traded.step_ms, what, request.commit
     )
+
+
+def _gated(gate: PolicyGate | None, settings: Settings, traded: BarFrame) -> dict[str, str]:
+    if gate is None:
+        return {}
+    model = gate.model
+    seen = "" if model.until <= int(traded.ts[0]) else ", these bars among them"
+    until = f"trained on bars until {iso(model.until)[:10]}{seen}"
+    return {"gate": f"{model.version}, {settings.decision.gate}; {until}"}
 
 
 def _in_sample(agents: Mapping[str, Agent], traded: BarFrame) -> dict[str, str]:

@@ -40,14 +40,16 @@ _GROUPS = ("consensus", "decision", "execution", "risk", "data")
 
 
 def gate_spec(
-    settings: Settings, commit: str, chosen: Mapping[str, Setting], board: Path | None = None
-) -> GateSpec:
+    settings: Settings, commit: str, chosen: Mapping[str, Setting], board: Path | None = None,
+    recipe: Mapping[str, Setting] | None = None,
+) -> GateSpec:  # fmt: skip
     """Return the training of the gate for the strategy that the settings name.
 
     Parameters
     ----------
     chosen : settings of the training, by dotted name.
     board : folder for TensorBoard.
+    recipe : settings that stand where none is chosen, and where a search begins.
     """
     from rl.training import GateSpec  # loads what only training needs
 
@@ -55,7 +57,7 @@ def gate_spec(
     asked = question_hash(settings, {}, _GROUPS) + short_hash(settings.models.agents, 8)
     return GateSpec(
         strategy, settings.data.pred_horizon_steps, asked, Maker(settings, commit),
-        dict(chosen), board,
+        dict(chosen), board, dict(recipe or {}),
     )  # fmt: skip
 
 
@@ -79,6 +81,7 @@ class Maker:
             return lambda done, total: watch.tick(done, total, what)
 
         settings, symbol = self.settings, bars.symbol
+        watch.say(f"what {settings.execution.strategy} decides on {len(bars):,} bars of {symbol}")
         market = _market(settings, bars)
         route = market.routes[symbol]
         terms = Terms(

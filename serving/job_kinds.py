@@ -51,14 +51,16 @@ class TrainArgs(Strict):
     also: list[FileName] = Field(default=[], max_length=10, description="of further symbols")
     end: Day | None = Field(None, description="bars that open before it are seen")
     steps: int | None = Field(
-        None, ge=1, le=1_000_000, description="of the optimiser; of the gate's environment"
+        None, ge=1, le=100_000_000, description="of the optimiser; of the gate's environment"
     )
     seed: Seed = 7
 
     @model_validator(mode="after")
-    def _steps_where_there_are_some(self) -> TrainArgs:
+    def _only_what_it_has(self) -> TrainArgs:
         if self.steps is not None and self.target == "volatility":
             raise ValueError("volatility has no optimiser steps")
+        if self.also and self.target == "gate":
+            raise ValueError("gate learns from one symbol")
         return self
 
     def words(self, place: Place) -> Iterator[str]:

@@ -102,6 +102,7 @@ def train(
     source = Source(end_ms, order.seed, clock.now(), commit, told)
     root, spec, found, log = settings.data.models_dir, order.spec, None, ""
     if order.tune is not None:
+        spec = spec.prepared(bars, watch)
         study = Study(spec, source, order.tune, order.concurrent, root / spec.name / "tune")
         found, log = _searched(study, bars, settings, clock, watch, fresh=order.fresh)
         spec = spec.having(found.best.settings)

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from io import StringIO
 from logging import WARNING
 from pathlib import Path
+from pickle import PickleBuffer
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -43,7 +44,7 @@ RETRIES = 2  # of a trial whose process died
 _RAY = "ray"  # Tune's folder inside the study's
 _DIGITS = 3  # of a number that is tried: more of them say nothing
 _KNOCK_S = 5.0
-_STORE = 128 * 2**20  # bytes of Ray's object store, beside the bars
+_STORE = 128 * 2**20  # bytes of Ray's object store, beside what trials are handed
 
 Log = Callable[[Tried], None]
 
@@ -67,9 +68,8 @@ def search(study: Study, bars: Sequence[BarFrame], watch: Watch, log: Log) -> Fo
         watch.say(f"study {study.name} is finished: {_best(found.best, found.metric)}")
         return found
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    size = sum(column.nbytes for one in bars for column in _columns(one))
     follower = _Follower(study, watch, log)
-    with _cluster(_STORE + 2 * size), _followed(follower):
+    with _cluster(_STORE + 2 * _size((study.spec, bars))), _followed(follower):
         tuner = _tuner(study, bars, watch)
         try:
             with redirect_stdout(StringIO()):  # Tune draws tables there
@@ -359,8 +359,11 @@ def _domain(part: Between | OneOf) -> Any:
     return (tune.loguniform if part.log else tune.uniform)(part.low, part.high)
 
 
-def _columns(bars: BarFrame) -> tuple[Any, ...]:
-    return bars.ts, bars.open, bars.high, bars.low, bars.close, bars.volume
+def _size(handed: object) -> int:
+    """Bytes of all arrays in it."""
+    arrays: list[PickleBuffer] = []
+    cloudpickle.dumps(handed, 5, buffer_callback=arrays.append)
+    return sum(array.raw().nbytes for array in arrays)
 
 
 def _best(one: Tried, metric: str) -> str:

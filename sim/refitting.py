@@ -54,7 +54,7 @@ def folds_of(
     if not spans:
         raise DataRefused(
             "refit", f"needs {min_rows} valid rows before a quarter of the range", most,
-            "Give a file with more history before --timerange, or leave --refit out.",
+            "Give a file with more history: agents are fitted on what lies before each quarter.",
         )  # fmt: skip
     return walk_forward(labels.ts, labels.valid, labels.horizon, step_ms, spans, embargo, min_rows)
 

@@ -131,6 +131,11 @@ class ModelSpec:
         """Return the same training with more settings given."""
         return replace(self, settings={**self.settings, **settings})
 
+    def prepared(self, bars: Sequence[BarFrame], watch: Watch) -> ModelSpec:
+        """Return the training as it is: settings shape all that it does."""
+        del bars, watch
+        return self
+
     def length(self, folds: int) -> int:
         """Return how far :meth:`Watch.checked` counts: optimiser steps, or folds."""
         schedule = getattr(self.config, "schedule", None)

@@ -21,12 +21,18 @@ class Between:
     high: float
     log: bool = False
 
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
     """One of a few values."""
 
     options: tuple[Setting, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.options
 
 
 Space = Mapping[str, Between | OneOf]

@@ -42,6 +42,10 @@ class Trainable(Protocol):
         """Return the same training with more settings given."""
         ...
 
+    def prepared(self, bars: Sequence[BarFrame], watch: Watch) -> Self:
+        """Return the same training on these bars, with what is the same for all settings done."""
+        ...
+
     def length(self, folds: int) -> int:
         """Return how far it counts."""
         ...

@@ -68,7 +68,8 @@ def add(
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "--arg"
-        raise UsageError(name, str(first["msg"]), hint="/docs has the arguments.") from None
+        told = str(first["msg"]).removeprefix("Value error, ")
+        raise UsageError(name, told, hint="/docs has the arguments.") from None
     if json:
         print_json(job)
     else:

@@ -101,7 +101,8 @@ def promote(
     if json:
         print_json({"name": name, "version": chosen, "before": before, "skill": skill})
     else:
-        out.print(f"[green]{name}[/] {chosen} is in use; before: {before or 'what ships'}")
+        instead = "what ships" if artifacts.versions(artifacts.SHIPPED, name) else "none"
+        out.print(f"[green]{name}[/] {chosen} is in use; before: {before or instead}")
         moves = (
             "A desk uses it from its next start."
             if is_gate(name)

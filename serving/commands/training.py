@@ -191,8 +191,12 @@ def gate(
     with requires_rl("train gate"):
         from serving.gating import gate_spec
 
-        spec = gate_spec(settings, git_commit(), gate_settings(recipe, given, steps), board)
+        spec = gate_spec(
+            settings, git_commit(), _given(given, steps), board and board.resolve(),
+            read_recipe(recipe),
+        )  # fmt: skip
     words = f"gate --strategy {settings.execution.strategy}"
+    words += "" if profile is None else f" --profile {profile}"
     _run(Order(spec, words, [data], end, seed, tune, concurrent, fresh), settings, json=json)
 
 
@@ -208,15 +212,18 @@ def requires_rl(command: str) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
-def gate_settings(
-    recipe: Path | None, given: list[str] | None, steps: int | None = None
-) -> dict[str, str]:
+def gate_settings(recipe: Path | None, given: list[str] | None) -> dict[str, str]:
     """Return the settings of a gate's training by dotted name; ``--with`` goes over the recipe."""
-    return {**_recipe(recipe), **_given(given, steps)}
+    return {**read_recipe(recipe), **_given(given, None)}
 
 
-def _recipe(path: Path | None) -> dict[str, str]:
-    """Read nested settings from YAML and return them by dotted name."""
+def read_recipe(path: Path | None) -> dict[str, str]:
+    """Read nested settings from YAML and return them by dotted name.
+
+    Raises
+    ------
+    UsageError : if it cannot be read.
+    """
     if path is None:
         return {}
     import yaml

@@ -202,6 +202,8 @@ def test_queue_when_it_is_full_then_nothing_more_is_taken(jobs: Jobs, settings: 
          "train chronos --data a.csv --seed 7 --size nano"),
         ("train", {"target": "volatility", "data": "a.csv"},
          "train volatility --data a.csv --seed 7"),
+        ("train", {"target": "gate", "data": "a.csv", "strategy": "ema_cross", "steps": 2_000_000},
+         "train gate --data a.csv --seed 7 --strategy=ema_cross --steps=2000000"),
         ("evaluate", {"data": "a.csv", "agents": ["risk"], "refit": True},
          "evaluate --data a.csv --agents=risk --refit"),
         ("lookahead", {"data": "a.csv", "rows": 9}, "lookahead --data a.csv --rows 9 --seed 7"),
@@ -215,6 +217,12 @@ def test_command_when_made_then_the_command_line_knows_every_word_of_it(
     made = command_of(kind, args)
     assert made == [*words.split(), "--json"]
     assert run(made) == 3  # every flag is known; the file is not there
+
+
+def test_command_when_a_gate_is_given_further_symbols_then_it_is_refused() -> None:
+    args = {"target": "gate", "data": "a.csv", "also": ["b.csv"]}
+    with pytest.raises(ValidationError, match="gate learns from one symbol"):
+        command_of("train", args)
 
 
 def test_worker_when_told_to_leave_then_what_waits_stays_on_the_list(

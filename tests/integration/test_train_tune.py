@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from serving import trials
-from serving.processes import choose_port, stop
 from sim.worlds import PlantedEdge
 from tests.command_line import YEAR_2024
 from tests.data_fixtures import write_parquet
+from tests.ray_jobs import RayCluster, ray_cluster
 from tests.training_runs import BASELINE, END, LONGER, TFT, bars_of, named, started, trained
 
 slow = pytest.mark.slow
@@ -172,56 +168,18 @@ def test_tune_when_nothing_is_left_to_validate_on_then_data_refused(
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Start a cluster of one node with its dashboard; yields what a client's environment needs."""
-    ray = Path(sys.executable).with_name("ray")
-    port, dashboard = (choose_port("127.0.0.1", 0, "port") for _ in range(2))
-    env = {
-        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
-        "PATH": f"{ray.parent}{os.pathsep}{os.environ['PATH']}",
-    }  # fmt: skip
-    head = subprocess.Popen(
-        [ray, "start", "--head", "--block", "--port", str(port), "--num-cpus", "2",
-         "--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard),
-         "--object-store-memory", str(200 * 2**20), "--disable-usage-stats"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **env},
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{dashboard}"
-    wait_until_it_answers(address, env["RAY_AUTH_TOKEN"])
-    yield {**env, "RAY_API_SERVER_ADDRESS": address}
-    stop(head, 30)
-
-
-def wait_until_it_answers(address: str, token: str) -> None:
-    for _ in range(240):
-        try:
-            headers = {"Authorization": f"Bearer {token}"}
-            if httpx.get(f"{address}/api/version", headers=headers).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.5)
-    raise AssertionError(address)
-
-
-def submit(cluster: dict[str, str], root: Path, *words: str | Path) -> tuple[int, str]:
-    told = ["--set", f"VAR_DIR={root}", "--set", f"TRIALS_LOG={root / 'trials.csv'}"]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ray"), "job", "submit", "--entrypoint-num-cpus", "1",
-         "--", "conclave", "train", *map(str, words), *told],
-        capture_output=True, text=True, env={**os.environ, **cluster}, timeout=500, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster() as made:
+        yield made
 
 
 @slow
 @pytest.mark.timeout(900)
 def test_ray_job_when_a_search_is_submitted_then_it_runs_on_that_cluster(
-    cluster: dict[str, str], tmp_path: Path, long_bars: Path
+    cluster: RayCluster, tmp_path: Path, long_bars: Path
 ) -> None:
     words = ("trend", *BASELINE, "--data", long_bars, "--tune", "2", "--json")
-    code, told = submit(cluster, tmp_path, *words)
+    code, told = cluster.train(tmp_path, *words)
     assert code == 0, told
     assert '"best_trial":' in told
     assert "succeeded" in told
@@ -232,9 +190,9 @@ def test_ray_job_when_a_search_is_submitted_then_it_runs_on_that_cluster(
 @slow
 @pytest.mark.timeout(900)
 def test_ray_job_when_the_data_are_refused_then_the_job_fails_with_that_exit_code(
-    cluster: dict[str, str], tmp_path: Path
+    cluster: RayCluster, tmp_path: Path
 ) -> None:
-    code, told = submit(cluster, tmp_path, "trend", "--data", tmp_path / "nowhere.parquet")
+    code, told = cluster.train(tmp_path, "trend", "--data", tmp_path / "nowhere.parquet")
     assert code != 0
     assert "failed with exit code 3" in told
     assert "nowhere.parquet: does not exist" in told

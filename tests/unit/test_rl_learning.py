@@ -17,6 +17,7 @@ from rl.actions import CHOICES
 from rl.learning import GateConfig, Schedule, choosing, learn
 from rl.playing import play_all, skip_all
 from rl.policy import from_bytes
+from rl.training import GateSpec
 from tests.gate_scenes import course
 
 SHORT = GateConfig(
@@ -56,6 +57,34 @@ def test_learning_when_it_is_killed_and_resumed_then_it_ends_in_the_same_weights
     assert again.history == whole.history
     for one, other in zip(weights(whole), weights(again), strict=True):
         assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("part", ["checked", "scored"])
+def test_learning_when_it_ends_as_it_is_told_a_score_then_that_is_in_the_checkpoint(tmp_path, part):
+    fit, valid = parted()
+    kept = tmp_path / "state.checkpoint"
+
+    def kill(*told):
+        raise Killed
+
+    with pytest.raises(Killed):
+        learn(fit, SHORT, 5, valid=valid, watch=Watch(**{part: kill}, checkpoint=kept))
+    said, checked = [], []
+    watch = Watch(say=said.append, checked=lambda *told: checked.append(told), checkpoint=kept)
+    again = learn(fit, SHORT, 5, valid=valid, watch=watch)
+    assert said == [f"resumed at step {1_024 if part == 'checked' else 4_096}"]
+    assert len(checked) == (3 if part == "checked" else 0)
+    assert again.history == learn(fit, SHORT, 5, valid=valid).history
+
+
+def test_learning_when_it_stops_early_then_a_resumed_one_says_so_after_the_same_steps(tmp_path):
+    fit, valid = parted()
+    plan = replace(SHORT.schedule, steps=40_960, check_every=1, patience=1)
+    config, kept = replace(SHORT, schedule=plan), tmp_path / "state.checkpoint"
+    whole = learn(fit, config, 5, valid=valid, watch=Watch(checkpoint=kept))
+    assert whole.steps < plan.steps
+    again = learn(fit, config, 5, valid=valid, watch=Watch(checkpoint=kept))
+    assert (again.steps, again.history) == (whole.steps, whole.history)
 
 
 def test_learning_when_the_seed_is_another_then_so_are_the_weights():
@@ -107,6 +136,29 @@ def test_recipe_when_it_is_read_then_it_holds_what_is_used_without_one():
     recipe = gate_settings(Path(__file__).parents[2] / "configs" / "gate.yml", None)
     assert configured(GateConfig(), recipe) == GateConfig()
     assert configured(GateConfig(), {**recipe, "hidden": "32"}).hidden == (32,)
+
+
+def gate_of(**given):
+    return GateSpec("ema_cross", 5, "", make=lambda bars, watch: None, **given)
+
+
+def test_search_when_there_is_a_recipe_then_it_begins_there_and_leaves_alone_what_lies_beyond():
+    recipe = {"schedule.rate": "0.001", "hidden": "48", "penalty": "0.2"}
+    made = gate_of(settings={"penalty": "0.3"}, recipe=recipe)
+    assert made.usual == {
+        "schedule.rate": 0.001, "schedule.entropy": 0.002, "schedule.gamma": 0.95,
+        "schedule.epochs": 5,
+    }  # fmt: skip
+    assert set(made.space) == set(made.usual)
+    assert (made.config.hidden, made.config.penalty) == ((48,), 0.3)
+    found = made.having({"schedule.rate": 0.0004})
+    assert found.differing == {"schedule.rate": 0.0004, "hidden": "48", "penalty": 0.3}
+
+
+def test_board_when_settings_are_searched_then_each_has_a_folder_of_its_own(tmp_path):
+    made = gate_of(board=tmp_path)
+    assert made.having({"penalty": 0.3, "hidden": "32"}).board == tmp_path / "hidden=32 penalty=0.3"
+    assert gate_of().having({"penalty": 0.3}).board is None
 
 
 def test_config_when_the_mode_is_unknown_then_it_says_which_there_are():

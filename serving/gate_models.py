@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import structlog
 
 from agents.artifacts import Artifact, FolderStore, pointers_stamp
 from agents.inspection import judged_by, require_fit, scores
+from agents.mirror import Mirror
 from domain.errors import ModelError
 from domain.times import timeframe_ms
 from rl.duel import Duel
 from rl.following import AnyGate, FollowingGate
 from rl.gate import NAME, NoUsableGate, PolicyGate, Powers, trained
+from serving.model_store import mirror_of
 from serving.rules import Market
 from serving.settings import Settings
+
+Fetch = Callable[[str, str], object]  # name, version
 
 log = structlog.get_logger("gate")
 
@@ -30,9 +34,13 @@ class GateFollower:
     Parameters
     ----------
     symbol : a forecast symbol; what trading costs there is what the gate reckons with.
+    mirror : of the store that says what is promoted; None = MODELS_DIR says it.
     """
 
-    def __init__(self, settings: Settings, market: Market, symbol: str) -> None:
+    def __init__(
+        self, settings: Settings, market: Market, symbol: str, mirror: Mirror | None = None
+    ) -> None:
+        self._mirror = mirror
         self._settings, self._market, self._symbol = settings, market, symbol
         self._strategy = settings.execution.strategy
         route = market.routes[symbol]
@@ -52,12 +60,15 @@ class GateFollower:
             self.gate.offer(self._load())
 
     def _stamp(self) -> Hashable:
+        if self._mirror is not None:
+            self._mirror.follow(NAME)
         return pointers_stamp(self._settings.data.models_dir, f"{NAME}/{self._strategy}")
 
     def _load(self) -> AnyGate:
         # a gate that cannot be used must not keep a desk from deciding
         try:
-            return gate_for(self._settings, self._market, self._symbol)
+            fetch = None if self._mirror is None else self._mirror.fetch
+            return gate_for(self._settings, self._market, self._symbol, fetch)
         except ModelError as error:
             log.warning("gate_unusable", why=error.message)
             return NoUsableGate(self._strategy, error.message)
@@ -65,21 +76,26 @@ class GateFollower:
 
 def desk_gate(settings: Settings, market: Market, symbol: str) -> GateFollower | None:
     """Return what follows the gate in use for the strategy; None where the settings want none."""
-    return None if settings.decision.gate == "off" else GateFollower(settings, market, symbol)
+    if settings.decision.gate == "off":
+        return None
+    return GateFollower(settings, market, symbol, mirror_of(settings))
 
 
-def gate_for(settings: Settings, market: Market, symbol: str) -> PolicyGate:
+def gate_for(
+    settings: Settings, market: Market, symbol: str, fetch: Fetch | None = None
+) -> PolicyGate:
     """Return the gate in use for the strategy.
 
     Parameters
     ----------
     symbol : a forecast symbol; what trading costs there is what the gate reckons with.
+    fetch : brings a version that does not lie in MODELS_DIR yet.
 
     Raises
     ------
     ModelError : if there is no gate for the strategy, or none that can be used.
     """
-    store = FolderStore(settings.data.models_dir)
+    store = FolderStore(settings.data.models_dir, fetch=fetch)
     artifact = store.open(f"{NAME}/{settings.execution.strategy}")
     _require_fit(settings, artifact)
     route = market.routes[symbol]

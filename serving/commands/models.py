@@ -76,7 +76,6 @@ def promote(
     Example: conclave models promote baseline/trend
     """
     from agents import artifacts
-    from serving.gate_models import is_gate
     from serving.promotion import require_sound
     from serving.registry import require_name
 
@@ -103,12 +102,7 @@ def promote(
     else:
         instead = "what ships" if artifacts.versions(artifacts.SHIPPED, name) else "none"
         out.print(f"[green]{name}[/] {chosen} is in use; before: {before or instead}")
-        moves = (
-            "A desk uses it from its next start."
-            if is_gate(name)
-            else ("A running system moves to it within seconds.")
-        )
-        out.print(f"{skill} {moves}", markup=False)
+        out.print(f"{skill} A running system moves to it within seconds.", markup=False)
 
 
 @app.command()

@@ -212,6 +212,31 @@ def test_agent_when_another_version_is_promoted_elsewhere_then_it_moves_at_its_n
     assert store.open("risk").card.version == second
 
 
+def test_gate_when_it_is_promoted_elsewhere_then_the_desk_has_it_at_its_next_look(
+    tmp_path: Path, objects: ObjectStore
+) -> None:
+    pytest.importorskip("numba", reason="needs numba")
+    from agents.artifacts import promote
+    from serving.gate_models import GateFollower
+    from serving.rules import market_for
+    from tests.gate_scenes import kept
+
+    name, clock = "gate/ema_cross", Hand()
+    told = {"CONCLAVE_DECISION__GATE": "earned", "CONCLAVE_EXECUTION__STRATEGY": "ema_cross"}
+    here = machine(tmp_path / "desk", objects, **told)
+    market = market_for(here, ["BTC/USDT"], {"BTC/USDT": 95_000.0}, keep_market=False)
+    follower = GateFollower(here, market, "BTC/USDT", reach(here, clock))
+    assert follower.gate.view()["state"] == "unusable"
+    trainer = machine(tmp_path / "trainer", objects)
+    version, mirror = kept(trainer.data.models_dir).name, reach(trainer)
+    mirror.push(name, version)
+    promote(trainer.data.models_dir, name, version, mirror.publish)
+    clock.at += LOOK_SECONDS
+    follower.refresh()
+    follower.gate.observe([])
+    assert follower.gate.view()["version"] == version
+
+
 def test_agent_when_the_store_is_down_at_its_start_then_it_answers_with_its_copy_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

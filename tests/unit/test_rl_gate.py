@@ -1,6 +1,5 @@
 """The gate in use: what it says, what it is scored by, and that it never stands in the way."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,44 +7,30 @@ import pytest
 
 pytest.importorskip("numba", reason="needs numba")
 
-from agents.artifacts import Card, load, save
+from agents.artifacts import load, promote, rollback
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import ModelError
 from domain.market import Bar
 from execution.limits import EXERCISE
 from execution.sizing import SizingSettings
 from execution.strategies import EmaCross
-from rl.actions import BUY, CHOICES, COUNTS, SELL
+from rl.actions import CHOICES
 from rl.course import course_of
 from rl.duel import LEAST, Duel
 from rl.following import FollowingGate
 from rl.gate import NoUsableGate, PolicyGate, Powers, Trained, trained
-from rl.observation import LARGEST, Schema, market_row
-from rl.policy import WEIGHTS, Policy, from_bytes
+from rl.observation import market_row
+from rl.policy import WEIGHTS, from_bytes
+from serving.gate_models import GateFollower
+from serving.rules import market_for
+from serving.settings import load_settings
 from sim.backtest import BacktestRules, run_backtest, trading_loop, unasked_states
 from storage.memory import MemoryLedger
-from tests.gate_scenes import course, decided, frame_of, terms_of
+from tests.gate_scenes import COLUMNS, SCHEMA, course, decided, frame_of, kept, policy, terms_of
 
-SCHEMA = Schema()
-COLUMNS = len(SCHEMA.names)
 RULES = BacktestRules("exercise", EXERCISE, SizingSettings(mode="fixed", fixed_notional=500.0))
 COST = terms_of().round_trip
 PORTFOLIO = None  # it looks at what it would hold itself
-
-
-def policy(likes="", size=3, strange=1_000, seed=None):
-    """A policy that likes one kind whatever it sees, or with a seed, one that is drawn."""
-    rng = np.random.default_rng(seed or 0)
-    hidden = rng.normal(size=(8, COLUMNS)).astype(np.float32) * 0.3
-    last = rng.normal(size=(CHOICES, 8)).astype(np.float32) * (0.0 if seed is None else 1.0)
-    bias = np.zeros(CHOICES, np.float32)
-    if likes:
-        bias[{"skip": 0, "buy": BUY, "sell": SELL}[likes]] = 4.0
-    bias[COUNTS[0] + size] = 2.0
-    return Policy(
-        (hidden, last), (np.zeros(8, np.float32), bias), np.zeros(COLUMNS), np.ones(COLUMNS),
-        np.full(COLUMNS, -LARGEST, np.float32), np.full(COLUMNS, LARGEST, np.float32), strange,
-    )  # fmt: skip
 
 
 def gate(made=None, powers=None, schema=SCHEMA):
@@ -141,17 +126,6 @@ def test_gate_when_features_are_missing_then_it_lets_pass_and_the_decision_stand
 # Its artifact
 
 
-def kept(root, made=None, **params):
-    told = {"schema": SCHEMA.as_dict(), "strategy": "ema_cross", **params}
-    contents = {WEIGHTS: (made or policy(seed=5)).to_bytes(),
-                "params.json": json.dumps(told).encode()}  # fmt: skip
-    card = Card(
-        "gate", "ema_cross", 1_700_000_000_000, "abc", "0" * 64, "BTC/USDT", "5m", 5, 0, 1, 7
-    )
-    card = save(root, "gate/ema_cross", card, contents)
-    return root / "gate/ema_cross" / card.version
-
-
 def test_artifact_when_it_is_read_back_then_it_decides_the_same(tmp_path):
     made = policy(seed=5)
     back = trained(load(kept(tmp_path, made)))
@@ -159,6 +133,26 @@ def test_artifact_when_it_is_read_back_then_it_decides_the_same(tmp_path):
     masks = np.ones((64, CHOICES), dtype=bool)
     for one, other in zip(made.choose(seen, masks), back.policy.choose(seen, masks), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_desk_when_a_gate_is_promoted_or_taken_back_then_it_follows(tmp_path):
+    settings = load_settings(
+        env={"VAR_DIR": str(tmp_path), "CONCLAVE_DECISION__GATE": "earned"}, profile="exercise"
+    )
+    market = market_for(settings, ["BTC/USDT"], {"BTC/USDT": 95_000.0}, keep_market=False)
+    follower, root = GateFollower(settings, market, "BTC/USDT"), settings.data.models_dir
+    assert follower.gate.view()["state"] == "unusable"
+    for at in (1, 2):
+        version = kept(root, policy(seed=at), at=at).name
+        follower.refresh()
+        assert judged(follower.gate)[0].version != version  # it lies there, and nobody promoted it
+        promote(root, "gate/ema_cross", version)
+        follower.refresh()
+        assert judged(follower.gate)[0].version == version
+        assert follower.gate.view()["version"] == version
+    rollback(root, "gate/ema_cross")
+    follower.refresh()
+    assert judged(follower.gate)[0].version not in ("", version)
 
 
 def test_artifact_when_a_byte_is_changed_then_it_is_refused(tmp_path):

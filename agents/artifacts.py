@@ -428,7 +428,8 @@ def _verifies(folder: Path) -> bool:
 
 def _unusable(agent: str, refusals: Sequence[ModelError]) -> ModelError:
     if not refusals:
-        target = "volatility" if agent == "risk" else agent.split("/")[-1]
+        kind, _, target = agent.rpartition("/")
+        target = {"risk": "volatility"}.get(agent, "gate" if kind == "gate" else target)
         hint = f"Run `conclave train {target}` and promote the result."
         return ModelError(agent, "needs a promoted or shipped model", None, hint)
     if len(refusals) == 1:

@@ -16,6 +16,7 @@ from domain.records import changed
 from domain.trading import Fill, Order, OrderStatus, OrderType, Portfolio, Side
 
 _STEP = 300_000
+_VERBS = ("allow", "shrink", "veto", "override")
 
 
 def check_broker(make: Callable[[], Broker], instrument: Instrument, price: float) -> None:
@@ -220,9 +221,11 @@ def check_gate(
     CheckFailed : naming the law that is broken.
     """
     gate, rows = make(), list[tuple[int, Any]]()
+    sided = [moment for moment in moments if moment[1].intent is not Action.NO_TRADE]
+    _let(bool(sided), "is shown a side to judge")
     for state, decision in moments:
         bar = (len(rows) + 1, state.bars.bar(-1))
-        gate.observe([bar])
+        _observed(gate, [bar])
         rows.append(bar)
         verdict = decision.gate
         if decision.intent is not Action.NO_TRADE:
@@ -230,11 +233,11 @@ def check_gate(
             again = _judged(gate, decision, state, portfolio)
             _let(again == verdict, "says the same when asked again", again)
         made = (len(rows) + 1, changed(decision, gate=verdict))
-        gate.observe([made])
+        _observed(gate, [made])
         rows.append(made)
-    state, decision = next(m for m in reversed(moments) if m[1].intent is not Action.NO_TRADE)
+    state, decision = sided[-1]
     later = make()
-    later.observe(rows)
+    _observed(later, rows)
     expected = _judged(gate, decision, state, portfolio)
     found = _judged(later, decision, state, portfolio)
     _let(found == expected, "judges after a restart as without one", found)
@@ -244,6 +247,13 @@ def check_gate(
     _judged(gate, decision, strange, portfolio)
 
 
+def _observed(gate: Gate, rows: Sequence[tuple[int, Any]]) -> None:
+    try:
+        gate.observe(rows)
+    except Exception as error:
+        raise CheckFailed("gate", "never raises", repr(error)) from error
+
+
 def _judged(
     gate: Gate, decision: Decision, state: MarketState, portfolio: Portfolio
 ) -> GateVerdict:
@@ -251,15 +261,17 @@ def _judged(
         verdict = gate.judge(decision, state, portfolio)
     except Exception as error:
         raise CheckFailed("gate", "never raises", repr(error)) from error
-    acts = verdict.action in ("shrink", "veto", "override")
     _let(0.0 <= verdict.size_factor <= 1.0, "leaves a part in [0, 1]", verdict.size_factor)
     _let(0.0 <= verdict.confidence <= 1.0, "is sure with a probability", verdict.confidence)
-    _let(verdict.would is not None, "says what it would do", verdict.action)
-    _let(not acts or verdict.would == verdict.action, "does what it says", verdict.action)
+    _let(verdict.would in _VERBS, "says what it would do", verdict.would)
+    done = verdict.action in (verdict.would, "shadow")
+    _let(done, "does what it says", verdict.action)
     _let(verdict.would != "veto" or verdict.size_factor == 0.0, "leaves nothing by a veto",
          verdict.size_factor)  # fmt: skip
     _let(verdict.would != "allow" or verdict.size_factor == 1.0, "allows the whole",
          verdict.size_factor)  # fmt: skip
+    part = verdict.would != "shrink" or 0.0 < verdict.size_factor < 1.0
+    _let(part, "leaves a part where it shrinks", verdict.size_factor)
     _let(bool(verdict.reason), "gives a reason")
     _let(verdict.input_decision is decision.intent, "names what it judged", verdict.input_decision)
     return verdict

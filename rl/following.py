@@ -6,6 +6,7 @@ stand, and nothing that another policy has earned.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,11 +31,11 @@ class FollowingGate:
 
     def __init__(self, first: AnyGate, strategy: str, market: Duel) -> None:
         self._now, self._strategy, self._market = first, strategy, market
-        self._offered: AnyGate | None = None
+        self._offered: deque[AnyGate] = deque(maxlen=1)
 
     def offer(self, gate: AnyGate) -> None:
         """Hand over the next gate, from any thread; it takes its place before the next call."""
-        self._offered = gate
+        self._offered.append(gate)
 
     def judge(self, decision: Decision, state: MarketState, portfolio: Portfolio) -> GateVerdict:
         """Say what the gate of now says."""
@@ -50,8 +51,8 @@ class FollowingGate:
         return self._now.view()
 
     def _turned(self) -> AnyGate:
-        gate, self._offered = self._offered, None
-        if gate is not None:
+        while self._offered:
+            gate = self._offered.popleft()
             if isinstance(gate, PolicyGate):
                 gate.duel = self._market.succeeded(gate.model.version)
             self._now = gate

@@ -47,17 +47,23 @@ class GateFollower:
         horizon_ms = settings.data.pred_horizon_steps * timeframe_ms(settings.data.timeframe)
         cost = market.costs[route].round_trip(0.0).round_trip
         spot = market.instruments[route].market == "spot"
+        self._problem = ""
         self._seen = self._stamp()  # before loading: what changes meanwhile is looked at again
         self.gate = FollowingGate(
             self._load(), self._strategy, Duel(horizon_ms, cost, spot=spot)
         )  # fmt: skip
 
     def refresh(self) -> None:
-        """Look whether another version was promoted, and offer it."""
-        stamp = self._stamp()
-        if stamp != self._seen:
-            self._seen = stamp
-            self.gate.offer(self._load())
+        """Look whether another version was promoted, and offer it.
+
+        What could not be had is asked for again: a store may answer later.
+        """
+        stamp, had = self._stamp(), self._problem
+        if stamp == self._seen and not had:
+            return
+        self._seen, gate = stamp, self._load()
+        if self._problem != had or not self._problem:
+            self.gate.offer(gate)
 
     def _stamp(self) -> Hashable:
         if self._mirror is not None:
@@ -66,11 +72,14 @@ class GateFollower:
 
     def _load(self) -> AnyGate:
         # a gate that cannot be used must not keep a desk from deciding
+        had, self._problem = self._problem, ""
         try:
             fetch = None if self._mirror is None else self._mirror.fetch
             return gate_for(self._settings, self._market, self._symbol, fetch)
         except ModelError as error:
-            log.warning("gate_unusable", why=error.message)
+            self._problem = error.message
+            if self._problem != had:
+                log.warning("gate_unusable", why=error.message)
             return NoUsableGate(self._strategy, error.message)
 
 

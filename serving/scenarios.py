@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,16 @@ from sim.opinions import ask, widest
 from sim.progress import Progress, unseen
 from sim.scenarios.judge import audited, report
 from sim.scenarios.play import Cast, Played, play
-from sim.scenarios.spec import Expected, Scenario, composed, read
+from sim.scenarios.shocks import Basis, Freeze, Funding, Shock
+from sim.scenarios.spec import Expected, Scenario, Written, composed, read
 from sim.scenarios.stage import Scene, Stage
 from sim.worlds import DEMO_START_MS, DemoMarket, PlantedEdge, RandomWalk, Resampled, World
 
 SCENARIOS_DIR = CONFIGS_DIR / "scenarios"
-STRICT, USUAL = "strict", "ema_cross"  # the council takes no side on a walk
+STRICT, USUAL_STRATEGY = "strict", "ema_cross"  # the council takes no side on a walk
+_LONGEST_NAME = 100
+
+Loader = Callable[[str, Sequence[Path], Sequence[str], Mapping[str, object]], Settings]
 _ASKS_AGENTS, _FAILED = "council", "error"
 _BARS = 250  # that a strategy which asks nobody may look at
 _SUFFIXES = (".yml", ".yaml")
@@ -49,40 +54,46 @@ def scenario_for(names: Sequence[str]) -> Scenario:
     ------
     UsageError : for one that there is not, cannot be read, or uses itself.
     """
-    wholes = [_whole(name) for name in names]
-    if len(wholes) == 1:
-        return wholes[0]
-    return composed(wholes, "+".join(whole.name for whole in wholes), Expected())
+    seen: dict[Path, Written] = {}
+    named = [_with_used(_place(name, Path()), (), seen) for name in names]
+    name = "+".join(each.name for each in named)
+    if len(name) > _LONGEST_NAME:
+        raise UsageError("scenario", f"names must be {_LONGEST_NAME} letters together", len(name))
+    about = " ".join(each.about for each in named if each.about)
+    expect = named[0].expect if len(named) == 1 else Expected()
+    return composed(list(seen.values()), name, about, expect)
 
 
-def _whole(name: str) -> Scenario:
-    parts = list(_with_used(name, ()))
-    return composed(parts, parts[-1].name, parts[-1].expect)
+def _with_used(path: Path, above: tuple[Path, ...], seen: dict[Path, Written]) -> Written:
+    """Read a scenario after those that it uses, each once, into ``seen``."""
+    if path in above:
+        told = " → ".join(each.stem for each in (*above, path))
+        raise UsageError("uses", "must not lead back to itself", told)
+    written = seen.get(path) or _read(path)
+    if path not in seen:
+        for used in written.uses:
+            _with_used(_place(used, path.parent), (*above, path), seen)
+        seen[path] = written
+    return written
 
 
-def _with_used(name: str, above: tuple[str, ...]) -> Iterator[Scenario]:
-    if name in above:
-        raise UsageError("uses", "must not lead back to itself", " → ".join((*above, name)))
-    scenario = _read(name)
-    for used in scenario.uses:
-        yield from _with_used(used, (*above, name))
-    yield scenario
+def _place(name: str, folder: Path) -> Path:
+    if Path(name).suffix in _SUFFIXES:
+        return (folder / name).resolve()
+    if name in shipped():
+        return SCENARIOS_DIR / f"{name}.yml"
+    close = difflib.get_close_matches(name, shipped(), n=1)
+    hint = f"There are {', '.join(shipped())}; or give the path of a .yml file."
+    hint = f'Did you mean "{close[0]}"?' if close else hint
+    raise UsageError("scenario", "must be one that exists", name, hint)
 
 
-def _read(name: str) -> Scenario:
-    path = Path(name) if Path(name).suffix in _SUFFIXES else SCENARIOS_DIR / f"{name}.yml"
+def _read(path: Path) -> Written:
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        close = difflib.get_close_matches(name, shipped(), n=1)
-        hint = (
-            f'Did you mean "{close[0]}"?'
-            if close
-            else (f"There are {', '.join(shipped())}; or give the path of a .yml file.")
-        )
-        raise UsageError("scenario", "must be one that exists", name, hint) from error
     except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise UsageError(f"scenario {name}", "must be readable as YAML", str(error)) from error
+        rule = "must be readable as YAML"
+        raise UsageError(f"scenario {path.stem}", rule, str(error)) from error
     return read(path.stem, body)
 
 
@@ -95,13 +106,10 @@ class Material:
 
 
 def with_its_settings(
-    scenario: Scenario,
-    load: Callable[[str, Sequence[Path], Sequence[str]], Settings],
-    profile: str = "strict",
-    config: Sequence[Path] = (),
+    scenario: Scenario, load: Loader, profile: str = STRICT, config: Sequence[Path] = (),
     sets: Sequence[str] = (),
-) -> Settings:
-    """Return settings under a scenario's: profile and files, then the scenario's, then flags.
+) -> Settings:  # fmt: skip
+    """Return settings with a scenario's over the profile's, and under files, environment and flags.
 
     Parameters
     ----------
@@ -111,8 +119,9 @@ def with_its_settings(
     if scenario.strategy is not None:
         own["execution.strategy"] = scenario.strategy
     elif profile == STRICT:
-        own["execution.strategy"] = USUAL
-    return load(profile, config, [*(f"{name}={value}" for name, value in own.items()), *sets])
+        own["execution.strategy"] = USUAL_STRATEGY
+    named = {name: "none" if value is None else value for name, value in own.items()}
+    return load(profile, config, sets, named)
 
 
 def run(
@@ -148,14 +157,22 @@ def played(
     UsageError, DataRefused : if it does not fit its bars.
     """
     frames = _frames(scenario, settings.data.timeframe, material)
-    stage = staged(scenario, frames, settings)
     price = {symbol: float(frame.close[0]) for symbol, frame in frames.items()}
     market = market_for(settings, list(frames), price, keep_market=False)
+    stage = staged(scenario, frames, settings, market)
     return play(stage, _cast(settings, market, commit), scenario.acts, progress)
 
 
-def staged(scenario: Scenario, frames: Mapping[str, BarFrame], settings: Settings) -> Stage:
-    """Return the stage with every shock on it, in the order in which they are written."""
+def staged(
+    scenario: Scenario, frames: Mapping[str, BarFrame], settings: Settings, market: Market
+) -> Stage:
+    """Return the stage with every shock on it, in the order in which they are written.
+
+    Raises
+    ------
+    UsageError, DataRefused : for a shock or an act that comes too late, concerns nobody, or would
+        change nothing on this market.
+    """
     first = next(iter(frames.values()))
     calm = {
         symbol: Scene.calm(frame, spread_bps=settings.execution.spread_bps)
@@ -163,8 +180,34 @@ def staged(scenario: Scenario, frames: Mapping[str, BarFrame], settings: Setting
     }
     stage = Stage(calm, scenario.warm_up // first.step_ms)
     for shock in scenario.shocks:
-        stage = shock.on(stage)
+        with _told(scenario, type(shock).__name__):
+            _require_effect(shock, market)
+            stage = shock.on(stage)
+    for act in scenario.acts:
+        with _told(scenario, act.kind):
+            stage.row(act.at)
     return stage
+
+
+@contextmanager
+def _told(scenario: Scenario, what: str) -> Iterator[None]:
+    try:
+        yield
+    except ConclaveError as error:
+        where = f"scenario {scenario.name}: {what}: {error.what}"
+        raise type(error)(where, error.rule, error.value, error.hint) from error
+
+
+def _require_effect(shock: Shock, market: Market) -> None:
+    lone = all(symbol == route for symbol, route in market.routes.items())
+    perp = any(each.market == "perp" for each in market.instruments.values())
+    alone = isinstance(shock, Basis) or (isinstance(shock, Freeze) and shock.market == "execution")
+    if lone and alone:
+        raise UsageError(
+            "market", "must be another one than that of the forecast, or nothing happens"
+        )
+    if not perp and isinstance(shock, Funding):
+        raise UsageError("market", "must be perp, or nobody pays funding", "spot")
 
 
 def _source(scenario: Scenario, material: Material | None) -> str:
@@ -176,9 +219,12 @@ def _source(scenario: Scenario, material: Material | None) -> str:
 def _frames(scenario: Scenario, timeframe: str, material: Material | None) -> dict[str, BarFrame]:
     step = timeframe_ms(timeframe)
     n = (scenario.warm_up + scenario.lasts) // step
-    if not scenario.warm_up // step or n <= scenario.warm_up // step:
-        raise DataRefused("scenario", f"needs a bar of {timeframe} to warm up and one to trade", n)
+    least = min(scenario.warm_up, scenario.lasts)
+    if least < step:
+        rule = f"warm_up and lasts must each be a bar of {timeframe} at least"
+        raise DataRefused(f"scenario {scenario.name}", rule, f"{least // 60_000} minutes")
     if material is not None:
+        _require_timeframe(material, timeframe)
         start = _midnight_after(material.frames)
         drawn = Resampled(material.frames, material.block)
         return drawn.draw(scenario.seed, start, n, scenario.regimes)
@@ -189,6 +235,15 @@ def _frames(scenario: Scenario, timeframe: str, material: Material | None) -> di
         symbol: _world(scenario, symbol, timeframe).bars(DEMO_START_MS, n)
         for symbol in scenario.symbols
     }
+
+
+def _require_timeframe(material: Material, timeframe: str) -> None:
+    for frame in material.frames.values():
+        if frame.timeframe != timeframe:
+            raise DataRefused(
+                f"bars of {frame.symbol}", f"must be of TIMEFRAME, {timeframe}", frame.timeframe,
+                f"Give other files, or --set TIMEFRAME={frame.timeframe}.",
+            )  # fmt: skip
 
 
 def _midnight_after(frames: Mapping[str, BarFrame]) -> int:

@@ -78,13 +78,15 @@ def settings_from(
     profile: str | None = None,
     config: Sequence[Path] | None = None,
     sets: Sequence[str] | None = None,
+    under: Mapping[str, object] | None = None,
 ) -> Settings:
-    """Load the settings as flags, environment and files give them."""
+    """Load the settings as flags, environment and files give them, over those of ``under``."""
     return load_settings(
         env=environment(),
         profile=profile,
         config_files=config or (),
         overrides=pairs(sets),
+        under=under or {},
         dotenv=Path(".env"),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from domain.errors import UsageError
+from domain.errors import DataRefused, UsageError
 from serving.commands import what_if
 from serving.commands.common import (
     Config,
@@ -27,6 +27,7 @@ from serving.system import SystemClock, git_commit
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from domain.market import BarFrame
     from serving.scenarios import Material
     from serving.settings import Settings
 
@@ -98,16 +99,21 @@ def run_them(
         raise UsageError("--html", "writes one page: name a scenario", str(html))
     chosen = [*(sets or ()), *([] if strategy is None else [f"execution.strategy={strategy}"])]
     material = _material(data, timerange, block)
-    reports = [
-        _one(each, seed, material, profile, config, chosen, html, json=json) for each in wanted
-    ]
+    reports: list[dict[str, Any]] = []
+    for each in wanted:
+        try:
+            reports.append(_one(each, seed, material, profile, config, chosen, html, json=json))
+        except (UsageError, DataRefused) as error:
+            if not every:
+                raise
+            reports.append({"name": each[0], "error": error.message})  # the others go on
     if json:
         print_json(reports if every else reports[0])
     elif every:
         out.print(_summary(reports), soft_wrap=False)
     else:
         _show(reports[0])
-    if not all(each["held"] for each in reports):
+    if not all(each.get("held") and each.get("shown") for each in reports):
         raise typer.Exit(_NOT_HELD)
 
 
@@ -151,8 +157,13 @@ def _material(files: Sequence[Path] | None, timerange: str | None, block: str) -
             raise UsageError("--timerange", "cuts bars that are given with --data", timerange)
         return None
     clock, span = SystemClock(), span_of(timerange)
-    frames = [require_bars(load_bars(path, clock), *span) for path in files]
-    return Material({frame.symbol: frame for frame in frames}, block)
+    frames: dict[str, BarFrame] = {}
+    for path in files:
+        frame = require_bars(load_bars(path, clock), *span)
+        if frame.symbol in frames:
+            raise UsageError("--data", "must be given once for each symbol", frame.symbol)
+        frames[frame.symbol] = frame
+    return Material(frames, block)
 
 
 def _show(report: Mapping[str, Any]) -> None:
@@ -160,7 +171,7 @@ def _show(report: Mapping[str, Any]) -> None:
     out.print(told, markup=False, soft_wrap=False)
     laws = Table("law", "checked", "", box=None)
     for law in report["laws"]:
-        laws.add_row(law["law"], f"{law['checked']:,}", _verdict(law))
+        laws.add_row(law["law"], f"{law['checked']:,}", _law(law))
     out.print(laws, soft_wrap=False)
     seen = Table("expected", "wanted", "seen", "", box=None)
     for each in report["expected"]:
@@ -174,21 +185,36 @@ def _show(report: Mapping[str, Any]) -> None:
     fall = f"equity fell by {report['worst_fall']:.2%} at worst"
     held = f"highest exposure {report['highest_exposure']:.0%}"
     out.print(f"{report['entries']} entries, {fall}, {held}, mode {report['ends']}", markup=False)
-    out.print("HELD" if report["held"] else "DID NOT HOLD", style="bold")
+    for refused in report["acts_refused"]:
+        out.print(f"refused: {refused}", markup=False)
+    out.print(_verdict(report), style="bold")
 
 
-def _verdict(law: Mapping[str, Any]) -> str:
+def _verdict(report: Mapping[str, Any]) -> str:
+    if not report["held"]:
+        return "BROKEN: a law did not hold"
+    return "HELD" if report["shown"] else "HELD, but not everything expected was seen"
+
+
+def _law(law: Mapping[str, Any]) -> str:
     if law["broken"]:
         return f"BROKEN {law['broken']:,} times"
     return "held" if law["checked"] else "not tested"
 
 
 def _summary(reports: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("scenario", "held", "entries", "most refused", "fall", "ends", box=None)
+    table = Table("scenario", "held", "shown", "entries", "most refused", "fall", "ends", box=None)
     for each in reports:
+        if "error" in each:
+            table.add_row(each["name"], "–", "–", "", str(each["error"]))
+            continue
         refused = next(iter(each["refused"]), "–")
         table.add_row(
-            each["name"], "yes" if each["held"] else "NO", f"{each['entries']:,}", refused,
+            each["name"], _yes(each["held"]), _yes(each["shown"]), f"{each['entries']:,}", refused,
             f"{each['worst_fall']:.1%}", each["ends"],
         )  # fmt: skip
     return table
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "NO"

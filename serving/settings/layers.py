@@ -143,10 +143,10 @@ def _variables(pairs: Iterable[tuple[str, str]], label: str, problems: Problems)
     )  # fmt: skip
 
 
-def from_flags(overrides: Mapping[str, object], problems: Problems) -> Layer:
-    """Read flags; None is a flag that was not given."""
+def from_flags(overrides: Mapping[str, object], problems: Problems, label: str = "flag") -> Layer:
+    """Read flags, or what is written like them; None is a flag that was not given."""
     given = ((name, value) for name, value in overrides.items() if value is not None)
-    return _named(given, "flag", from_flag, did_you_mean_flag, problems)
+    return _named(given, label, from_flag, did_you_mean_flag, problems)
 
 
 def _named(

@@ -36,10 +36,13 @@ def load_settings(
     profile: str | None,
     config_files: Sequence[Path] = (),
     overrides: Mapping[str, object] = _NO_OVERRIDES,
+    under: Mapping[str, object] = _NO_OVERRIDES,
     dotenv: Path | None = None,
     configs_dir: Path = CONFIGS_DIR,
 ) -> Settings:
-    """Read settings; later layers win: base, profile, config files, ``.env``, environment, flags.
+    """Read settings; later layers win.
+
+    They are: base, profile, ``under``, config files, ``.env``, environment, flags.
 
     Parameters
     ----------
@@ -48,6 +51,7 @@ def load_settings(
     profile : name of a file in ``configs_dir`` without ``.yaml``; None = the base alone.
     config_files : more YAML files, the last one wins.
     overrides : flags, as ``PROB_MIN``, ``prob-min`` or ``decision.prob_min``; None = not given.
+    under : what something that is to be run brings along, named as flags are.
     dotenv : a ``.env`` file; it need not exist.
 
     Raises
@@ -61,6 +65,7 @@ def load_settings(
             from_yaml(path, f"configs/{path.name}", problems)
             for path in _profile(profile, configs_dir, problems)
         ),
+        from_flags(under, problems, "scenario"),
         *(from_yaml(path, str(path), problems) for path in config_files),
         *([from_dotenv(dotenv, problems)] if dotenv is not None else []),
         from_environ(env, problems),

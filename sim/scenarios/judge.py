@@ -10,6 +10,7 @@ from execution.limits import RiskLimits
 from sim.scenarios.laws import LAWS, Auditor
 from sim.scenarios.play import Played
 from sim.scenarios.spec import Expected, Scenario
+from sim.scenarios.stage import Stage
 
 _SHOWN = 5  # broken laws that are told in words
 
@@ -18,13 +19,20 @@ def audited(played: Played, limits: RiskLimits) -> Auditor:
     """Return the auditor that has read everything."""
     loop = played.loop
     auditor = Auditor(
-        limits, loop.settings.account, played.books, played.cast.routes, played.kept
+        limits, loop.settings.account, played.books, played.cast.routes, played.kills
     )  # fmt: skip
     auditor.read(row for _, row in played.ledger.records_since())
-    missed = played.due - played.decided
-    auditor.tell("decided", played.due, [f"{missed} bars were not"] if missed else [])
-    auditor.tell("restart", played.restarted, played.restarts)
+    auditor.expect_decisions(_heard_in_time(played.stage))
+    auditor.tell_restarts(played.restarted, played.restarts)
     return auditor
+
+
+def _heard_in_time(stage: Stage) -> Iterator[tuple[str, int]]:
+    closes = stage.ts + stage.step_ms
+    for symbol, scene in stage.scenes.items():
+        for row in range(stage.first, len(closes)):
+            if scene.heard[row] == closes[row]:
+                yield symbol, int(closes[row])
 
 
 def report(scenario: Scenario, played: Played, auditor: Auditor) -> dict[str, Any]:
@@ -38,10 +46,10 @@ def report(scenario: Scenario, played: Played, auditor: Auditor) -> dict[str, An
     expected = list(_expected(scenario.expect, auditor, played.loop.mode.value))
     return {
         "name": scenario.name, "about": scenario.about, "seed": scenario.seed,
-        "held": auditor.held and all(each["met"] for each in expected),
+        "held": auditor.held, "shown": all(each["met"] for each in expected),
         "laws": laws, "expected": expected,
         "symbols": list(stage.scenes), "start": iso(int(stage.ts[stage.first])),
-        "bars": len(stage.ts) - stage.first, "decided": played.decided,
+        "bars": len(stage.ts) - stage.first, "acts_refused": played.refused,
         "entries": auditor.entries, "refused": dict(auditor.refused.most_common()),
         "aside": dict(auditor.aside.most_common()), "exits": dict(auditor.exits.most_common()),
         "modes": [[iso(at), mode.value] for at, mode in auditor.modes],

@@ -1,7 +1,8 @@
-"""What must hold on any day, worked out again from the ledger's rows and from nothing else.
+"""What must hold on any day, worked out again from the ledger's rows.
 
 The auditor keeps its own account of positions, money, peaks and days: it does not ask the loop, the
-broker or risk what they think. A law that nothing put to the test says so: 0 checked.
+broker or risk what they think. Beside the rows it knows what the stage showed: which bars were
+heard, what the books were. A law that nothing put to the test says so: 0 checked.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ LAWS: Mapping[str, str] = {
     "total stop": "the account is halted at the first close beyond it",
     "book": "nothing is entered into a book that is too wide or too thin",
     "feed": "nothing is entered without the bar that it is decided on",
-    "closing": "what is open while KILLED or HALTED is being closed",
+    "closing": "what is open while KILLED or HALTED is being closed, and is, once anybody trades",
     "reduce only": "an exit opens nothing",
     "balance": "every booking sums to zero, and so do all",
     "equity": "equity is capital, fills, fees and funding, to 0.0001",
@@ -52,7 +53,7 @@ LAWS: Mapping[str, str] = {
 }
 _CENT = Decimal("0.0001")
 _NEAR = Decimal("1e-9")  # of equity: binary fractions in limits
-_SAME_MS = 1_000  # between an act and the change that it made
+_PATIENCE = 3  # closes with a book in which a stop must have closed everything
 _STOPPED = (RiskMode.KILLED, RiskMode.HALTED)
 
 
@@ -86,14 +87,14 @@ class Auditor:
     Parameters
     ----------
     limits : those that must have held.
-    books : what was to be seen; asked under the execution symbol's name.
+    books : what the desk could see; asked under the forecast symbol's name.
     routes : forecast symbol → execution symbol.
-    kept : when a kill was told to close nothing, ms.
+    kills : when somebody killed, ms, and whether what was open was to be closed.
     """
 
     def __init__(
         self, limits: RiskLimits, account: str, books: BookSource, routes: Mapping[str, str],
-        kept: Iterable[int] = (),
+        kills: Iterable[tuple[int, bool]] = (),
     ) -> None:  # fmt: skip
         self.laws = {name: Law() for name in LAWS}
         self.points: list[Point] = []
@@ -106,18 +107,20 @@ class Auditor:
         self.flat_after: list[int | None] = []  # closes from each stop to nothing open
         self._limits, self._account, self._books = limits, account, books
         self._symbols = {route: symbol for symbol, route in routes.items()}
-        self._kept = set(kept)
+        self._kills = sorted(kills)
+        self._decided: set[tuple[str, int]] = set()
         self._mode, self._leaves = RiskMode.ACTIVE, False
         self._held: dict[str, Decimal] = {}
         self._paid = ZERO  # for what was bought, less what was sold for, fees, funding
         self._marks: dict[str, tuple[int, Decimal]] = {}
         self._working: dict[str, list[Any]] = {}  # order id → [order, quantity left]
-        self._closes: dict[str, dict[int, float]] = {symbol: {} for symbol in routes}
+        self._paths: dict[str, dict[int, float]] = {symbol: {} for symbol in routes}
         self._sums: dict[tuple[str, str], Decimal] = {}
         self._step_ms = 0
         self._capital = self._equity = self._peak = self._day_start = ZERO
         self._day, self._tripped, self._owes = -1, False, ""
         self._stopped: int | None = None  # closes since the stop that is being followed
+        self._tradable = 0  # of these, in which every open symbol had a book
 
     def read(self, rows: Iterable[Any]) -> None:
         """Fold rows in the ledger's order, then look at the sums."""
@@ -135,18 +138,29 @@ class Auditor:
         if self._stopped is not None:
             self.flat_after.append(None)
 
-    def tell(self, name: str, count: int, broken: Iterable[str]) -> None:
-        """Take in a law that rows alone do not show."""
-        self.laws[name].checked += count
-        self.laws[name].broken += broken
+    def expect_decisions(self, heard: Iterable[tuple[str, int]]) -> None:
+        """Look whether every bar that was heard in time (symbol, close in ms) was decided on."""
+        for symbol, at in heard:
+            self.laws["decided"].test((symbol, at) in self._decided, f"{iso(at)} {symbol}")
+
+    def tell_restarts(self, count: int, otherwise: Iterable[str]) -> None:
+        """Take in what restarts found otherwise than it was left, in words."""
+        self.laws["restart"].checked += count
+        self.laws["restart"].broken += otherwise
 
     # Money
 
     def _bar(self, bar: Bar) -> None:
+        while self._kills and self._kills[0][0] < bar.close_ms:
+            _, flattens = self._kills.pop(0)
+            if flattens or self._stopped is None:
+                self._leaves = not flattens
+            if flattens:
+                self._follow_stop()
         if bar.symbol in self._symbols:
             self._marks[bar.symbol] = (bar.close_ms, dec(bar.close))
-        if bar.symbol in self._closes:
-            closes = self._closes[bar.symbol]
+        if bar.symbol in self._paths:
+            closes = self._paths[bar.symbol]
             closes[bar.open_ms] = bar.close
             if len(closes) > 2 * self._limits.correlation_bars:
                 del closes[next(iter(closes))]
@@ -211,12 +225,17 @@ class Auditor:
         self._booked(self._books.look(symbol, order.created_at).book, where)
 
     def _exposed(self, order: Order, price: Decimal, where: str) -> None:
-        equity, own = self._worth(), order.qty * price
-        others = {name: worth for name, worth in self._exposures().items() if name != order.symbol}
+        equity, others = self._worth(), self._exposures()
+        own = order.qty * price
+        held = others.pop(order.symbol, ZERO)
+        own += ZERO if self._closes(order.symbol) else held
         for each, left in self._working.values():
-            if each.intent == "entry" and each.symbol != order.symbol:
-                worth = others.get(each.symbol, ZERO) + left * self._price(each.symbol)
-                others[each.symbol] = worth
+            if each.intent == "entry":
+                worth = left * self._price(each.symbol)
+                if each.symbol == order.symbol:
+                    own += worth
+                else:
+                    others[each.symbol] = others.get(each.symbol, ZERO) + worth
         self._together(order, own, others)
         limits, every = self._limits, own + sum(others.values(), ZERO)
         tested = ((limits.max_symbol_exposure, own), (limits.max_total_exposure, every))
@@ -234,7 +253,7 @@ class Auditor:
         for name, worth in others.items():
             rho = self._correlation(mine, self._symbols[name])
             group += worth if rho is not None and abs(rho) > limits.max_correlation else ZERO
-        if group > own:
+        if group > own and self._worth() > 0:
             share, told = group / self._worth(), f"{iso(order.created_at)} {order.symbol}"
             holds = share <= dec(most) + _NEAR
             self.laws["correlation"].test(holds, f"{told}: {float(share):.1%} of {most:.0%}")
@@ -245,10 +264,12 @@ class Auditor:
         if len(common) < self._limits.correlation_least:
             return None
         table = np.array([[x[at], y[at]] for at in common])
+        if not table.std(axis=0).all():  # one of them stood still
+            return None
         return float(np.corrcoef(table.T)[0, 1])
 
     def _returns(self, symbol: str) -> dict[int, float]:
-        closes = self._closes[symbol]
+        closes = self._paths[symbol]
         found = {
             at: math.log(close / closes[at - self._step_ms])
             for at, close in closes.items() if at - self._step_ms in closes
@@ -271,6 +292,12 @@ class Auditor:
         same = (refusal.decision_id, refusal.intent)
         self._drop(lambda order: (order.decision_id, order.intent) == same)
 
+    def _closes(self, symbol: str) -> bool:
+        return any(
+            order.symbol == symbol and order.reduce_only and order.type is OrderType.MARKET
+            for order, _ in self._working.values()
+        )
+
     def _drop(self, gone: Any) -> None:
         for key in [key for key, (order, _) in self._working.items() if gone(order)]:
             del self._working[key]
@@ -279,6 +306,8 @@ class Auditor:
         self.exits[str(trade.reason)] += 1
 
     def _decision(self, decision: Decision) -> None:
+        if decision.origin == "bar":
+            self._decided.add((decision.symbol, decision.as_of))
         if decision.origin == "bar" and decision.intent is Action.NO_TRADE:
             self.aside.update(decision.reasons or ("no side",))
         if decision.origin == "bar" and self._owes:
@@ -311,20 +340,27 @@ class Auditor:
         self.points.append(Point(mark.at, float(mark.equity), held, self._mode.value))
 
     def _watch_closing(self, mark: EquityMark) -> None:
-        open_now = [name for name, qty in self._held.items() if qty]
-        if self._stopped is not None:
-            self._stopped += 1
-            if not open_now:
-                self.flat_after.append(self._stopped)
-                self._stopped = None
-        if self._mode not in _STOPPED or self._leaves:
+        if self._mode not in _STOPPED or self._leaves or self._stopped is None:
             return
-        for name in open_now:
-            closing = any(
-                order.symbol == name and order.reduce_only and order.type is OrderType.MARKET
-                for order, _ in self._working.values()
-            )
-            self.laws["closing"].test(closing, f"{iso(mark.at)} {name}: nothing closes it")
+        self._stopped += 1
+        held = [name for name, qty in self._held.items() if qty]
+        if not held:
+            self.flat_after.append(self._stopped)
+            self._stopped = None
+            return
+        self._tradable += all(self._trades(name, mark.at) for name in held)
+        for name in held:
+            where = f"{iso(mark.at)} {name}"
+            closing, law = self._closes(name), self.laws["closing"]
+            law.test(closing and self._tradable <= _PATIENCE, f"{where}: still open")
+
+    def _trades(self, name: str, at: int) -> bool:
+        book, least = self._books.look(self._symbols[name], at).book, self._limits.min_liquidity
+        return book is not None and book.liquidity() >= (least or 0.0)
+
+    def _follow_stop(self) -> None:
+        if self._stopped is None and any(self._held.values()):
+            self._stopped, self._tradable = 0, 0
 
     def _changed(self, change: ModeChange) -> None:
         if change.mode is RiskMode.HALTED and self._owes:
@@ -333,11 +369,12 @@ class Auditor:
         if change.mode is RiskMode.ACTIVE and self._mode in _STOPPED:
             self._peak = self._equity
         self._mode = change.mode
-        mine = change.mode is RiskMode.KILLED
-        self._leaves = mine and any(0 <= change.at - at < _SAME_MS for at in self._kept)
         self.modes.append((change.at, change.mode))
-        if change.mode in _STOPPED and not self._leaves:
-            self._stopped = 0 if any(self._held.values()) else None
+        if change.mode is RiskMode.HALTED:
+            self._leaves = False
+            self._follow_stop()
+        elif change.mode is not RiskMode.KILLED:
+            self._stopped = None
 
     @property
     def worst_fall(self) -> float:

@@ -56,10 +56,14 @@ def _sentences(report: Mapping[str, Any]) -> Iterator[Sentence]:
     missed = [each["what"] for each in report["expected"] if not each["met"]]
     if missed:
         yield Sentence("missed", f"Not seen: {', '.join(missed)}.")
+    equity = report["equity"]
+    ended = "" if equity is None else f", and ended at {equity:,.2f}"
     yield Sentence(
         "known", f"{report['entries']:,} positions entered; equity fell by "
-        f"{report['worst_fall']:.2%} at worst, and ended at {report['equity']:,.2f}.",
+        f"{report['worst_fall']:.2%} at worst{ended}.",
     )  # fmt: skip
+    for refused in report["acts_refused"]:
+        yield Sentence("warning", f"Refused: {refused}")
     for at, mode in report["modes"]:
         yield Sentence("known", f"{str(at)[:16].replace('T', ' ')}: {mode}.")
 

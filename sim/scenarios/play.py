@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.memory import MarketMemory
+from domain.errors import UsageError
 from domain.market import Bar, BarFrame, MarketState
 from domain.ports import BookSource, Ledger, Needs, OpinionSource
+from domain.times import iso
 from domain.trading import Portfolio
 from execution.funding import FundingRate
 from execution.loop import Asked, TradingLoop
@@ -27,8 +29,8 @@ class Cast:
 
     Attributes
     ----------
-    loop : makes the loop over a ledger, with a fresh strategy and broker, for the books and the
-        funding of a stage.
+    loop : makes the loop over a ledger, with a fresh strategy and broker, for the books of the
+        venue and the funding of a stage.
     routes : forecast symbol → execution symbol.
     opinions : asked at every bar. ``needs`` : how much of a state is read.
     """
@@ -46,9 +48,9 @@ class Played:
     Attributes
     ----------
     ledger : every row. ``loop`` : as it ended.
-    books : of the stage.
-    kept : when a kill was told to leave open what is open, ms.
-    due, decided : bars heard in time, and decisions on them.
+    books : that the desk could see.
+    kills : when somebody killed, ms, and whether what was open was to be closed.
+    refused : acts that the desk refused, in words.
     restarts : what each restart found otherwise than it was left, in words; empty is right.
     """
 
@@ -57,9 +59,8 @@ class Played:
     ledger: MemoryLedger
     loop: TradingLoop
     books: BookSource
-    kept: list[int] = field(default_factory=list)
-    due: int = 0
-    decided: int = 0
+    kills: list[tuple[int, bool]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
     restarted: int = 0
 
@@ -72,10 +73,11 @@ def play(stage: Stage, cast: Cast, acts: Sequence[Act] = (), progress: Progress 
     then come the acts that are due.
     """
     ledger, books = MemoryLedger(), StageBooks(stage, cast.routes)
+    venue = StageBooks(stage, cast.routes, heard=False)
     funding = _funding(stage, cast.routes)
 
     def begin() -> TradingLoop:
-        return cast.loop(ledger, books, funding)
+        return cast.loop(ledger, venue, funding)
 
     played = Played(stage, cast, ledger, begin(), books)
     feeds = [_Feed(scene, cast, symbol, books) for symbol, scene in stage.scenes.items()]
@@ -90,9 +92,7 @@ def play(stage: Stage, cast: Cast, acts: Sequence[Act] = (), progress: Progress 
         states = [state for feed in feeds if (state := feed.hear(played.loop, now)) is not None]
         for state in states:
             said, absent = cast.opinions.opinions(state)
-            played.due += 1
             played.loop.decide(state, said, absent, now)
-            played.decided += 1
         while waiting and start + waiting[0].at <= now:
             _do(waiting.pop(0), played, now, begin)
         tick()
@@ -160,17 +160,25 @@ def _funding(stage: Stage, routes: Mapping[str, str]) -> FundingRate:
 
 def _do(act: Act, played: Played, now: int, begin: Callable[[], TradingLoop]) -> None:
     loop, why = played.loop, "scenario"
+    try:
+        _order(act, loop, why, now)
+    except UsageError as error:
+        played.refused.append(f"{iso(now)} {act.kind}: {error.message}")
+    if act.kind == "kill":
+        played.kills.append((now, act.flatten))
+    if act.kind == "restart":
+        _restart(played, begin)
+
+
+def _order(act: Act, loop: TradingLoop, why: str, now: int) -> None:
     if act.kind == "kill":
         loop.kill(_OPERATOR, why, now, flatten=act.flatten)
-        played.kept += [] if act.flatten else [now]
     elif act.kind == "pause":
         loop.pause(_OPERATOR, why, now, flatten=act.flatten)
     elif act.kind == "resume":
         loop.resume_entries(_OPERATOR, why, now)
     elif act.kind == "arm":
         loop.arm(_OPERATOR, why, now)
-    else:
-        _restart(played, begin)
 
 
 def _restart(played: Played, begin: Callable[[], TradingLoop]) -> None:
@@ -182,11 +190,17 @@ def _restart(played: Played, begin: Callable[[], TradingLoop]) -> None:
         ("portfolio", _held(before.portfolio(at)), _held(again.portfolio(at))),
         ("orders", before.open_orders(), again.open_orders()),
         ("mode", before.mode, again.mode),
+        ("limits", _limits(before), _limits(again)),
     ):
         if left != found:
             played.restarts.append(f"{what}: {found} instead of {left}")
     played.loop = again
     played.restarted += 1
+
+
+def _limits(loop: TradingLoop) -> tuple[object, ...]:
+    risk = loop.risk
+    return risk.peak, risk.day_loss, risk.fall, risk.breaker, risk.size_factor, risk.risk_cap
 
 
 def _held(portfolio: Portfolio) -> tuple[object, ...]:

@@ -24,6 +24,7 @@ from sim.scenarios.stage import NEVER, Scene, Stage
 Floats = NDArray[np.float64]
 
 
+SPAN_RULE = "must be like 90m, 6h or 1d6h"
 _PART = re.compile(r"[0-9]+[mhd]")
 _SPAN = re.compile(r"0|([0-9]+[mhd])+")
 
@@ -38,13 +39,14 @@ def span_ms(text: object) -> object:
     if not isinstance(text, str):
         return text
     if not _SPAN.fullmatch(text.strip()):
-        raise ValueError("must be like 90m, 6h or 1d6h")
+        raise ValueError(SPAN_RULE)
     return sum(timeframe_ms(part) for part in _PART.findall(text))
 
 
-Span = Annotated[int, BeforeValidator(span_ms), Field(ge=0)]
+LONGEST_MS = 366 * 86_400_000
+Span = Annotated[int, BeforeValidator(span_ms), Field(ge=0, le=LONGEST_MS)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -199,25 +201,36 @@ class Freeze:
 
     Attributes
     ----------
-    late : whether its bars come all at once when it speaks again, or never.
+    late : whether its bars come all at once when it speaks again, or never; those of the market
+        of execution alone never do: a forecast bar is taken in once.
     market : which feed: of what is forecast, of what is executed, or both.
     """
 
     at: Span
     lasts: Span
-    late: bool = True
+    late: bool | None = None
     market: Literal["both", "forecast", "execution"] = "both"
     only: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.late and self.market == "execution":
+            raise ValueError("late bars need the forecast market to be silent as well")
 
     def on(self, stage: Stage) -> Stage:
         """Return the stage after it."""
         rows = stage.rows(self.at, self.lasts)
+        late = self.late is not False and self.market != "execution"
         again = rows.stop < len(stage.ts)
-        then = int(stage.ts[rows.stop]) + stage.step_ms if self.late and again else NEVER
+        then = int(stage.ts[rows.stop]) + stage.step_ms if late and again else NEVER
         columns = {"both": ("heard", "traded_heard"), "forecast": ("heard",),
                    "execution": ("traded_heard",)}[self.market]  # fmt: skip
-        values = dict.fromkeys(columns, then)
-        return _each(stage, self.only, lambda scene: scene.having(rows, **values))
+
+        def silent(scene: Scene) -> Scene:
+            # one silence in another does not make it shorter
+            later = {name: np.maximum(getattr(scene, name)[rows], then) for name in columns}
+            return scene.having(rows, **later)
+
+        return _each(stage, self.only, silent)
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -291,9 +304,10 @@ class Together:
 
         def follow(scene: Scene) -> Scene:
             kept = _scaled(scene.bars, 1.0 - share)
-            steps = share * np.diff(np.log(lead.close), prepend=np.log(lead.close[0]))
-            edge = np.exp(np.concatenate(([0.0], np.cumsum(steps))))
-            return _priced(replace(scene, bars=kept), edge[:-1], edge[1:])
+            before = np.concatenate((lead.close[:1], lead.close[:-1]))
+            ends = np.exp(np.cumsum(share * np.log(lead.close / before)))
+            starts = np.concatenate(([1.0], ends[:-1])) * (lead.open / before) ** share
+            return _priced(replace(scene, bars=kept), starts, ends)
 
         return stage.having({name: follow(stage.scenes[name]) for name in others})
 

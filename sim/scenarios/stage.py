@@ -134,15 +134,17 @@ class StageBooks:
     """The books of a stage as a :class:`domain.ports.BookSource`.
 
     At a bar's close its spread and depth around the close; from then on, until the next close, the
-    same around the price at which the next bar opens. Nothing while a bar is not heard of.
+    same around the price at which the next bar opens.
 
     Parameters
     ----------
     routes : forecast symbol → execution symbol; books are asked for under both names.
+    heard : whether nothing is to be seen while a feed is silent, as for a desk; a venue knows its
+        own books.
     """
 
-    def __init__(self, stage: Stage, routes: Mapping[str, str]) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, routes: Mapping[str, str], *, heard: bool = True) -> None:
+        self._stage, self._heard = stage, heard
         self._of = {route: (symbol, True) for symbol, route in routes.items()}
         self._of |= {symbol: (symbol, False) for symbol in routes}
 
@@ -152,12 +154,13 @@ class StageBooks:
         scene, stage = self._stage.scenes[name], self._stage
         row = int(np.searchsorted(stage.ts, as_of - stage.step_ms, side="right")) - 1
         heard = scene.traded_heard if executed else scene.heard
-        if row < 0 or heard[row] > as_of:
+        if row < 0 or (self._heard and heard[row] > as_of):
             return BookView()
         at, price = int(stage.ts[row]) + stage.step_ms, float(scene.bars.close[row])
+        basis = scene.basis[row]
         if as_of > at and row + 1 < len(stage.ts):
-            at, price = at + 1, float(scene.bars.open[row + 1])
-        price *= float(scene.basis[row]) if executed else 1.0
+            at, price, basis = at + 1, float(scene.bars.open[row + 1]), scene.basis[row + 1]
+        price *= float(basis) if executed else 1.0
         return BookView(_book(symbol, at, price, scene, row))
 
 

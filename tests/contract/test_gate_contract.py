@@ -82,6 +82,11 @@ class Raising(NoUsableGate):
         return super().judge(decision, state, portfolio)
 
 
+class Deaf(NoUsableGate):
+    def observe(self, rows: Sequence[tuple[int, Any]]) -> None:
+        raise ValueError("no rows")
+
+
 class Moody(Answering):
     def judge(self, decision: Decision, state: MarketState, portfolio: Portfolio) -> GateVerdict:
         self.told = {"confidence": 1.0 - self.told.get("confidence", 0.0)}
@@ -102,11 +107,15 @@ class Forgetful(Answering):
         (lambda: Answering(confidence=float("nan")), "probability"),
         (lambda: Answering(would=None), "would do"),
         (lambda: Answering(action="veto"), "does what it says"),
+        (lambda: Answering(action="allow", would="veto", size_factor=0.0), "does what it says"),
+        (lambda: Answering(action="shrink", would="shrink", size_factor=0.0), "part where it"),
+        (lambda: Answering(would="perhaps"), "would do"),
         (lambda: Answering(action="veto", would="veto"), "nothing by a veto"),
         (lambda: Answering(size_factor=0.5), "allows the whole"),
         (lambda: Answering(reason=""), "reason"),
         (lambda: Answering(input_decision=None), "names what it judged"),
         (lambda: Raising("ema_cross", "none"), "never raises"),
+        (lambda: Deaf("ema_cross", "none"), "never raises"),
         (Moody, "asked again"),
         (Forgetful, "after a restart"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from domain.errors import ConclaveError, DataRefused, UsageError
+from serving.commands.common import settings_from
+from serving.scenarios import (
+    Material,
+    played,
+    run,
+    scenario_for,
+    shipped,
+    with_its_settings,
+)
+from sim.scenarios.page import render
+from sim.scenarios.shocks import SHOCKS
+from sim.scenarios.spec import composed, read
 from sim.worlds import DEMO_START_MS, RandomWalk
 
 SMALL = """
@@ -26,6 +41,9 @@ acts:
 - kill: {at: 4h}
 expect: {entries: 1, modes: [KILLED], ends: KILLED}
 """
+
+
+_DIAMOND = (("left", "[small.yml]"), ("right", "[small.yml]"), ("top", "[left.yml, right.yml]"))
 
 
 def conclave(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +84,7 @@ def test_run_says_with_its_exit_code_that_something_was_not_seen(
     small.write_text(SMALL.replace("entries: 1", "entries: 500"), encoding="utf-8")
     done = conclave(tmp_path, "run", str(small))
     assert done.returncode == 1
-    assert "DID NOT HOLD" in done.stdout
+    assert "HELD, but not everything expected was seen" in done.stdout
     assert "500" in done.stdout
 
 
@@ -113,6 +131,8 @@ def test_several_names_happen_in_one_market(tmp_path: Path, small: Path) -> None
         (("run", "quiet", "--timerange", "20240101-20240201"), "--data"),
         (("run", "quiet", "--set", "NOT_A_NAME=1"), "NOT_A_NAME"),
         (("run", "quiet", "--html", "/nowhere/page.html"), "folder that exists"),
+        (("run", "basis", "--set", "execution.market=spot"), "nothing happens"),
+        (("run", "funding-spike", "--set", "execution.market=spot"), "nobody pays funding"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_line(
@@ -123,6 +143,67 @@ def test_what_cannot_be_run_is_refused_in_one_line(
     assert done.stdout == ""
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_names_others_beside_it_and_each_happens_once(tmp_path: Path, small: Path) -> None:
+    for name, uses in _DIAMOND:
+        (tmp_path / f"{name}.yml").write_text(f"about: {name}\nuses: {uses}\n", encoding="utf-8")
+    whole = scenario_for([str(tmp_path / "top.yml")])
+    assert (len(whole.shocks), len(whole.acts), whole.about) == (1, 1, "top")
+    assert whole.lasts == 6 * 3_600_000
+    (tmp_path / "left.yml").write_text("uses: [top.yml]\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="lead back to itself"):
+        scenario_for([str(tmp_path / "top.yml")])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("at: 4h", "at: 40h", "scenario small: kill.*before its end"),
+        ("size: -0.02", "size: -0.02, only: [ADA/USDT]", "scenario small: Gap.*of the scenario"),
+        ("warm_up: 1d", "warm_up: 1m", "scenario small: warm_up and lasts"),
+    ],
+)
+def test_what_comes_too_late_or_concerns_nobody_is_told_by_its_place(
+    small: Path, old: str, new: str, says: str
+) -> None:
+    small.write_text(SMALL.replace(old, new), encoding="utf-8")
+    scenario = scenario_for([str(small)])
+    with pytest.raises(ConclaveError, match=says):
+        played(scenario, with_its_settings(scenario, settings_from), "")
+
+
+def test_a_feed_that_is_never_heard_still_gives_a_report(small: Path) -> None:
+    text = SMALL.replace("gap: {at: 2h, size: -0.02}", "freeze: {at: 0, lasts: 6h, late: false}")
+    small.write_text(text, encoding="utf-8")
+    scenario = scenario_for([str(small)])
+    found = run(scenario, with_its_settings(scenario, settings_from), "")
+    assert found["held"]
+    assert not found["shown"]
+    assert "Not drawn" in render(found)
+
+
+def test_bars_of_another_timeframe_are_refused(small: Path) -> None:
+    scenario = scenario_for([str(small)])
+    bars = RandomWalk(2, timeframe="15m").bars(DEMO_START_MS, 96 * 30)
+    with pytest.raises(DataRefused, match=r"must be of TIMEFRAME, 5m .*15m"):
+        played(scenario, with_its_settings(scenario, settings_from), "",
+               Material({bars.symbol: bars}))  # fmt: skip
+
+
+def test_what_the_page_of_scenarios_shows_can_be_run() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    written = read("mine", yaml.safe_load(example[1]))
+    scenario = composed([written], "mine", written.about, written.expect)
+    found = run(scenario, with_its_settings(scenario, settings_from), "")
+    assert found["held"]
+    assert found["shown"], found["expected"]
+    told = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
+    assert told == {*SHOCKS}
+    rows = re.findall(r"^\| ([a-z-]+) \| [A-Z0-9]", text, re.MULTILINE)
+    assert rows == [*shipped()]
 
 
 def test_list_names_every_scenario_and_what_happens(tmp_path: Path) -> None:

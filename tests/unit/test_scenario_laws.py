@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from domain.canonical import plain
+from domain.decision import Decision
 from domain.market import Bar
 from domain.records import changed
 from domain.trading import EquityMark, Fill, ModeChange, Order, Posting, RiskMode
@@ -21,13 +22,18 @@ from serving.scenarios import played, scenario_for, shipped, with_its_settings
 from sim.scenarios.judge import audited, report
 from sim.scenarios.laws import Auditor
 from sim.scenarios.play import Played
-from sim.scenarios.spec import read
+from sim.scenarios.spec import Scenario, composed, read
 
 LIMITS = RiskLimits()
-QUICK = ("gap-down", "kill-in-crash", "kill-while-silent")
+QUICK = ("gap-down", "kill-in-crash", "kill-while-silent", "halt-in-drought")
 
 
-PAIR = read(
+def a_scenario(name: str, body: dict[str, Any]) -> Scenario:
+    written = read(name, body)
+    return composed([written], name, written.about, written.expect)
+
+
+PAIR = a_scenario(
     "pair",
     {
         "symbols": ["BTC/USDT", "ETH/USDT"], "lasts": "12h",
@@ -49,7 +55,7 @@ def the_rows(name: str) -> list[Any]:
 
 def reading(name: str, rows: Iterable[Any], limits: RiskLimits = LIMITS) -> Auditor:
     run = a_run(name)
-    auditor = Auditor(limits, "paper", run.books, run.cast.routes, run.kept)
+    auditor = Auditor(limits, "paper", run.books, run.cast.routes, run.kills)
     auditor.read(rows)
     return auditor
 
@@ -66,6 +72,7 @@ def test_a_bad_day_breaks_no_law_and_shows_what_it_should(name: str) -> None:
     assert [law for law in found["laws"] if law["broken"]] == []
     assert [each for each in found["expected"] if not each["met"]] == []
     assert found["held"]
+    assert found["shown"]
 
 
 @pytest.mark.slow
@@ -76,7 +83,7 @@ def test_every_scenario_holds(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_council_goes_through_a_crash_and_trades() -> None:
-    scenario = read("council", {
+    scenario = a_scenario("council", {
         "world": "demo", "warm_up": "9d", "lasts": "12h", "strategy": "council",
         "shocks": [{"flash_crash": {"at": "8h", "fall": 0.1}}],
     })  # fmt: skip
@@ -167,6 +174,18 @@ def _nothing_closes(rows: list[Any]) -> Iterator[Any]:
             yield row
 
 
+def _added_to(rows: list[Any]) -> Iterator[Any]:
+    # what is held already is entered once more, while nothing closes it
+    entry = None
+    for row in rows:
+        yield row
+        if isinstance(row, Order) and row.intent == "entry":
+            entry = row
+        elif isinstance(row, EquityMark) and entry is not None and row.at > entry.created_at:
+            yield changed(entry, id="again", created_at=row.at)
+            entry = None
+
+
 def _exit_too_large(rows: list[Any]) -> Iterator[Any]:
     done = False
     for row in rows:
@@ -189,6 +208,7 @@ def _exit_too_large(rows: list[Any]) -> Iterator[Any]:
         (_on_a_missing_bar, "feed"),
         (_nothing_closes, "closing"),
         (_exit_too_large, "reduce only"),
+        (_added_to, "exposure"),
     ],
 )  # fmt: skip
 def test_a_ledger_that_was_tampered_with_is_found_out(
@@ -197,6 +217,61 @@ def test_a_ledger_that_was_tampered_with_is_found_out(
     rows = the_rows("kill-in-crash")
     assert law not in broken(reading("kill-in-crash", rows))
     assert law in broken(reading("kill-in-crash", spoil(rows)))
+
+
+@pytest.mark.parametrize("name", ["kill-in-crash", "halt-in-drought"])
+def test_a_stop_that_closes_nothing_is_found_out_once_anybody_trades(name: str) -> None:
+    # orders to close are there, and fill never
+    rows = [r for r in the_rows(name) if not (isinstance(r, Fill) and r.intent in ("kill", "risk"))]
+    auditor = reading(name, rows)
+    assert "closing" in broken(auditor)
+    assert auditor.flat_after == [None]
+
+
+def test_a_second_kill_that_closes_nothing_is_found_out() -> None:
+    scenario = a_scenario("twice", {
+        "lasts": "12h", "settings": {"execution.stop_atr": None, "execution.target_atr": None},
+        "acts": [{"kill": {"at": "9h", "flatten": False}}, {"kill": {"at": "9h30m"}}],
+        "expect": {"exits": ["kill"], "flat_within": 2},
+    })  # fmt: skip
+    settings = with_its_settings(scenario, settings_from)
+    run = played(scenario, settings, "")
+    auditor = audited(run, backtest_rules(settings, "", "").limits)
+    assert broken(auditor) == set()
+    assert auditor.flat_after == [1]
+    rows = [row for _, row in run.ledger.records_since()]
+    again = Auditor(LIMITS, "paper", run.books, run.cast.routes, run.kills)
+    again.read(r for r in rows if not (isinstance(r, Order | Fill) and r.intent == "kill"))
+    assert "closing" in broken(again)
+
+
+def test_a_bar_that_was_not_decided_on_is_found_out() -> None:
+    run = a_run("kill-while-silent")
+    auditor = Auditor(LIMITS, "paper", run.books, run.cast.routes, run.kills)
+    rows = the_rows("kill-while-silent")
+    auditor.read(rows)
+    decided = [r for r in rows if isinstance(r, Decision) and r.origin == "bar"]
+    heard = [(each.symbol, each.as_of) for each in decided]
+    auditor.expect_decisions(heard)
+    assert broken(auditor) == set()
+    auditor.expect_decisions([("BTC/USDT", heard[-1][1] + 300_000)])
+    assert broken(auditor) == {"decided"}
+
+
+def test_a_desk_that_restarts_after_every_bar_writes_the_same_ledger() -> None:
+    def rows(acts: list[dict[str, Any]]) -> list[Any]:
+        scenario = a_scenario("restarts", {
+            "lasts": "12h", "settings": {"execution.fixed_notional": 4800,
+                                         "risk.max_order_notional": 5000},
+            "shocks": [{"gap": {"at": "8h40m", "size": -0.06}}], "acts": acts,
+        })  # fmt: skip
+        run = played(scenario, with_its_settings(scenario, settings_from), "")
+        assert run.restarts == []
+        assert any(isinstance(row, ModeChange) for _, row in run.ledger.records_since())
+        return [plain(row) for _, row in run.ledger.records_since()]
+
+    often = [{"restart": {"at": f"{8 * 60 + 5 * n}m"}} for n in range(24)]
+    assert rows(often) == rows([])
 
 
 def test_a_halt_that_never_came_is_found_out() -> None:

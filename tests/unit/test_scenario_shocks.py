@@ -85,6 +85,11 @@ def test_together_makes_symbols_one() -> None:
     after = Together(1.0).on(a_stage())
     lead, other = (np.diff(np.log(after.scenes[name].bars.close)) for name in (BTC, ETH))
     np.testing.assert_allclose(lead, other, atol=1e-12)
+    gapped = Together(1.0).on(Gap(HOUR, -0.1, (BTC,)).on(a_stage()))
+    for name in (BTC, ETH):  # where the first opens elsewhere, so do the others
+        bars = gapped.scenes[name].bars
+        assert bars.open[FIRST + 12] < 0.92 * bars.close[FIRST + 11]
+    assert sound(gapped.scenes[ETH].bars)
     half = Together(0.5).on(a_stage())
     own = np.diff(np.log(a_stage().scenes[ETH].bars.close))
     mixed = np.diff(np.log(half.scenes[ETH].bars.close))
@@ -116,7 +121,11 @@ def test_a_silent_feed_is_heard_late_or_never() -> None:
     closes = late.bars.ts + late.bars.step_ms
     assert (late.heard[FIRST + 12 : FIRST + 24] == closes[FIRST + 24]).all()
     np.testing.assert_array_equal(late.heard[FIRST + 24 :], closes[FIRST + 24 :])
-    lost = Freeze(HOUR, HOUR, late=False, market="execution").on(a_stage()).scenes[BTC]
+    both = Freeze(90 * 60_000, 10 * 60_000).on(Freeze(HOUR, HOUR).on(a_stage())).scenes[BTC]
+    np.testing.assert_array_equal(both.heard, late.heard)  # one silence within another
+    with pytest.raises(ValueError, match="forecast market"):
+        Freeze(HOUR, HOUR, late=True, market="execution")
+    lost = Freeze(HOUR, HOUR, market="execution").on(a_stage()).scenes[BTC]
     assert (lost.traded_heard[FIRST + 12 : FIRST + 24] == NEVER).all()
     np.testing.assert_array_equal(lost.heard, closes)
 
@@ -137,8 +146,13 @@ def test_books_show_the_close_then_the_next_open_and_nothing_unheard() -> None:
     later = books.look(BTC, at + 100).book
     assert later is not None
     assert later.mid == pytest.approx(scene.bars.open[row + 1])
+    after = books.look("BTC/USDT:USDT", at + 100).book  # the basis is gone with the next bar
+    assert after is not None
+    assert after.mid == pytest.approx(scene.traded(row + 1, "BTC/USDT:USDT").open)
     silent = int(shocked.ts[FIRST + 30]) + shocked.step_ms
     assert books.look(BTC, silent).book is None
+    venue = StageBooks(shocked, {BTC: "BTC/USDT:USDT", ETH: "ETH/USDT:USDT"}, heard=False)
+    assert venue.look(BTC, silent).book is not None
 
 
 @given(
@@ -179,12 +193,19 @@ def test_spans_are_read(text: str, ms: int) -> None:
         ({"shocks": [{"gap": {"at": "six", "size": -0.1}}]}, "90m"),
         ({"shocks": [{"gap": {"at": "6h", "size": -0.1, "onyl": []}}]}, 'Did you mean "only"'),
         ({"shocks": {"gap": 1}}, "must be a list"),
+        ({"shocks": [{"gap": {"at": 6, "size": -0.1}}]}, "90m"),
+        ({"shocks": [{"gap": {"at": "6h", "size": float("inf")}}]}, "finite"),
+        ({"shocks": [{"freeze": {"at": 0, "lasts": "1h", "late": True, "market": "execution"}}]},
+         "forecast market"),
+        ({"acts": [{"kill": "8h"}]}, "- kill: {at: 6h}"),
+        ({"lasts": "90000d"}, "less than or equal"),
+        ({"symbols": "BTC/USDT"}, "must be a list"),
         ({"acts": [{"kil": {"at": "6h"}}]}, 'Did you mean "kill"'),
         ({"lenght": "1d"}, "no such name"),
         ({"expect": {"refused": ["nonsense"]}}, "expect.refused"),
         ([], "must be a mapping"),
     ],
-)
+)  # fmt: skip
 def test_what_is_written_wrong_is_told_by_place_rule_and_value(body: object, says: str) -> None:
     with pytest.raises(ConclaveError, match="scenario mine") as told:
         read("mine", body)
@@ -222,7 +243,12 @@ def test_two_scenarios_become_one_in_which_both_happen() -> None:
                        "settings": {"a": 1, "b": 1}, "lasts": "2d"})  # fmt: skip
     other = read("other", {"symbols": [ETH], "acts": [{"kill": {"at": "3h"}}],
                            "settings": {"b": 2}, "lasts": "1d"})  # fmt: skip
-    both = composed([one, other], "both", Expected())
+    both = composed([one, other], "both", "Both.", Expected())
     assert both.symbols == (BTC, ETH)
+    assert (both.market, both.world, both.seed, both.strategy) == ("perp", "walk", 7, None)
+    said = read("said", {"market": "spot", "world": "demo", "seed": 3, "strategy": "council"})
+    whole = composed([said, one], "whole", "", Expected())  # the last that says anything
+    assert (whole.market, whole.world, whole.seed) == ("spot", "demo", 3)
+    assert whole.strategy == "council"
     assert both.settings == {"a": 1, "b": 2}
     assert (both.lasts, len(both.shocks), len(both.acts)) == (48 * HOUR, 1, 1)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("numba", reason="needs numba")
 
-from agents.artifacts import load, promote, rollback
+from agents.artifacts import SHIPPED, load, promote, rollback, versions
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import ModelError
 from domain.market import Bar
@@ -141,7 +141,7 @@ def test_desk_when_a_gate_is_promoted_or_taken_back_then_it_follows(tmp_path):
     )
     market = market_for(settings, ["BTC/USDT"], {"BTC/USDT": 95_000.0}, keep_market=False)
     follower, root = GateFollower(settings, market, "BTC/USDT"), settings.data.models_dir
-    assert follower.gate.view()["state"] == "unusable"
+    assert [follower.gate.view()["version"]] == versions(SHIPPED, "gate/ema_cross")
     for at in (1, 2):
         version = kept(root, policy(seed=at), at=at).name
         follower.refresh()

@@ -25,7 +25,8 @@ from tests.command_line import Cli
 
 Store = Callable[..., list[Decision]]
 WHAT_IF = ("scenario", "what-if")
-PAGE = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text(encoding="utf-8")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "scenarios.md"
+PAGE = DOCUMENT.read_text(encoding="utf-8").partition("\n## What if\n")[2]
 
 
 def said_at(var: Path, decision: Decision) -> list[Opinion]:

@@ -81,6 +81,7 @@ def application() -> typer.Typer:
         scenarios,
         tokens,
         training,
+        venue,
     )
 
     app = typer.Typer(
@@ -99,6 +100,8 @@ def application() -> typer.Typer:
     backtest.register(app)
     parity.register(app)
     reacting.register(app)
+    venue.register(app)
+    app.command("fetch")(data.fetch)
     app.add_typer(data.app, name="data")
     app.add_typer(training.app, name="train")
     app.add_typer(gating.app, name="gate")

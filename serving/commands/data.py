@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from data.store import BarStore
 from domain.errors import DataRefused
-from serving.commands.common import Config, Json, Set, out, print_json, settings_from
+from domain.times import parse_iso
+from serving.commands.common import (
+    Config,
+    Json,
+    Set,
+    err,
+    out,
+    print_json,
+    progress_steps,
+    settings_from,
+)
 from serving.settings import Settings
 from serving.system import SystemClock
 
-app = typer.Typer(help="Import, check and list market data.", no_args_is_help=True)
+app = typer.Typer(help="Fetch, import, check and list market data.", no_args_is_help=True)
+
+SIMULATED = "simulated"  # origin of bars from another server than the exchange's own
 
 Files = Annotated[list[Path], typer.Argument(help="Parquet or CSV files", show_default=False)]
 Symbol = Annotated[str | None, typer.Option(help="if the file name does not say, e.g. BTC/USDT")]
@@ -56,6 +68,80 @@ def import_(
             out.print(
                 f"stored {result.stored.kept:,} bars, {result.windows:,} windows", style="green"
             )
+
+
+@app.command()
+def fetch(
+    symbol: Annotated[
+        list[str] | None, typer.Option(help="repeatable; else SYMBOLS", show_default=False)
+    ] = None,
+    timeframe: Annotated[
+        list[str] | None,
+        typer.Option(help="repeatable; else 1m, 3m, 5m, 15m, 30m and 1h", show_default=False),
+    ] = None,
+    market: Annotated[str, typer.Option(help="spot or perp")] = "spot",
+    since: Annotated[
+        str | None, typer.Option(help="first day, e.g. 2024-01-01; else --bars of each timeframe")
+    ] = None,
+    bars: Annotated[int, typer.Option(min=1, help="of each timeframe, the newest")] = 1_000,
+    funding: Annotated[bool, typer.Option(help="settlements of perpetuals as well")] = True,
+    json: Json = False, config: Config = None, sets: Set = None,
+) -> None:  # fmt: skip
+    """Fetch bars from the exchange into all four layers; goes on where it was stopped.
+
+    Bars longer than a minute are compared with those made from the bars of 1m. EXCHANGE names any
+    exchange of ccxt; EXCHANGE_URL another server of its protocol, such as conclave venue.
+
+    Example: conclave data fetch --symbol BTC/USDT --timeframe 5m --since 2024-01-01
+    """
+    import time
+
+    from data.sources.exchange import Caller, connect
+    from data.sources.history import History
+    from serving.fetching import ALL, Fetcher, Wanted, markets_of
+
+    settings = settings_from(None, config, sets)
+    place, symbols = markets_of(market, symbol or settings.data.symbols)
+    start = None if since is None else parse_iso(since)
+    url = settings.data.exchange_url
+    caller = Caller(
+        connect(settings.data.exchange, place, url), time.sleep,
+        lambda text: err.print(text, style="yellow", markup=False),
+    )  # fmt: skip
+    fetcher = Fetcher(
+        History(caller), _store(settings), settings,
+        settings.data.exchange if url is None else SIMULATED,
+        settings.data.var_dir / "data" / "fetching",
+    )  # fmt: skip
+    began = time.monotonic()
+    with progress_steps(quiet=json) as steps:
+        report = fetcher.fetch(Wanted(symbols, timeframe or ALL, start, bars, funding), steps)
+    report |= {"seconds": time.monotonic() - began, "requests": caller.requests,
+               "waits": caller.waits}  # fmt: skip
+    if json:
+        print_json(report)
+        return
+    out.print(_fetched(report))
+    for row in report["compared"]:
+        if row["different"]:
+            told = (
+                f"{row['symbol']} {row['timeframe']}: {row['different']:,} of {row['compared']:,}"
+            )
+            out.print(f"{told} bars are not those of 1m, the first at {row['first']}",
+                      style="yellow", markup=False)  # fmt: skip
+    for row in report.get("funding", ()):
+        out.print(f"{row['symbol']}: {row['settlements']:,} settlements", markup=False)
+    out.print(f"{report['requests']:,} requests in {report['seconds']:.0f} s", style="dim")
+
+
+def _fetched(report: dict[str, Any]) -> Table:
+    table = Table("symbol", "timeframe", "new", "stored", "first open", "to", "gaps", box=None)
+    for row in report["items"]:
+        table.add_row(
+            row["symbol"], row["timeframe"], f"{row['fetched']:,}", f"{row['stored']:,}",
+            (row["start"] or "–")[:16], (row["end"] or "–")[:16], f"{row['gaps']:,}",
+        )  # fmt: skip
+    return table
 
 
 @app.command()

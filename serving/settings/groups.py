@@ -103,6 +103,12 @@ class DataSettings(Group):
         pattern=r"^[a-z0-9]+$",
         description="exchange the stored bars are from, its ccxt id",
     )
+    exchange_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+$",
+        description="another server of the exchange's protocol, e.g. http://127.0.0.1:8089 of "
+        "conclave venue",
+    )
     source: Literal["auto", "live", "replay", "demo"] = Field(
         "auto", description="which market, where no flag says so: auto live replay demo"
     )

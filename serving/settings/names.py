@@ -65,6 +65,7 @@ FLAT: Mapping[str, Key] = MappingProxyType(
         "PRED_HORIZON_STEPS": Key("data", "pred_horizon_steps"),
         "ENCODER_LENGTH": Key("features", "encoder_length"),
         "EXCHANGE": Key("data", "exchange"),
+        "EXCHANGE_URL": Key("data", "exchange_url"),
         "SOURCE": Key("data", "source"),
         "PAPER_MODE": Key("execution", "paper_mode"),
         "LIVE_MODE": Key("execution", "live_mode"),

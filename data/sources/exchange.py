@@ -1,0 +1,139 @@
+"""An exchange by ccxt, and one policy for everything that can go wrong between here and there."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import ccxt
+
+from domain.errors import ConclaveError, ServiceUnreachable, SettingError, UsageError
+from domain.market import Market
+
+T = TypeVar("T")
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+TRIES = 8  # of a question that is not answered: two minutes of waiting
+_TYPES: Mapping[Market, tuple[str, str]] = {"spot": ("spot", "spot"), "perp": ("swap", "linear")}
+
+
+def connect(name: str, market: Market, url: str | None = None, timeout_ms: int = 10_000) -> Any:
+    """Return a ccxt exchange that waits between questions as the venue wants it; asks nothing yet.
+
+    Parameters
+    ----------
+    name : its ccxt id.
+    url : another server of the same protocol, ``http://127.0.0.1:8089``; None = the exchange's own.
+
+    Raises
+    ------
+    SettingError : if ccxt does not know the exchange.
+    """
+    if name not in ccxt.exchanges:
+        close = difflib.get_close_matches(name, ccxt.exchanges, n=1)
+        hint = f'Did you mean "{close[0]}"?' if close else "ccxt's documentation lists them."
+        raise SettingError("EXCHANGE", "must be an exchange that ccxt knows", name, hint)
+    kind, listed = _TYPES[market]
+    exchange = getattr(ccxt, name)({
+        "enableRateLimit": True, "timeout": timeout_ms,
+        "options": {"defaultType": kind, "fetchCurrencies": False,
+                    "fetchMarkets": {"types": [listed]}},
+    })  # fmt: skip
+    if url is not None:
+        exchange.urls["api"] = _moved(exchange.urls["api"], url)
+    return exchange
+
+
+def _moved(value: Any, url: str) -> Any:
+    """Return addresses with scheme and host of ``url``, their paths as they were."""
+    if isinstance(value, dict):
+        return {name: _moved(part, url) for name, part in value.items()}
+    parts, there = urlsplit(str(value)), urlsplit(url)
+    if not parts.netloc:
+        return value
+    return urlunsplit((there.scheme, there.netloc, parts.path, parts.query, ""))
+
+
+class Caller:
+    """Asks an exchange, and asks again where that may help.
+
+    ============================================  =============================================
+    too many requests, or banned (429, 418)       waits as long as the exchange says, else backs off
+    no answer, a late one, maintenance (5xx)      backs off: 1, 2, 4 … 60 s, each with jitter
+    an unknown symbol or a wrong question         is refused at once
+    a key that is wrong or not allowed to         is refused at once
+    anything else the exchange says               is told as it is
+    ============================================  =============================================
+
+    Parameters
+    ----------
+    sleep : seconds. ``say`` : told of every wait, in words.
+    """
+
+    def __init__(
+        self, exchange: Any, sleep: Callable[[float], None], say: Callable[[str], object] = str,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.exchange, self._sleep, self._say = exchange, sleep, say
+        self._rng = random.Random(seed)  # noqa: S311 - spreads requests, guards nothing
+        self.requests = self.waits = 0
+
+    def __call__(self, ask: Callable[..., T], *words: Any, **named: Any) -> T:
+        """Return what the exchange answers.
+
+        Raises
+        ------
+        UsageError, SettingError : for what no second question would mend.
+        ServiceUnreachable : if it does not answer, or with an error.
+        """
+        for attempt in range(TRIES):
+            self.requests += 1
+            try:
+                return ask(*words, **named)
+            except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
+                self._wait(attempt, f"{self._name} asks to wait", self._told_to_wait(), error)
+            except ccxt.OperationFailed as error:  # the network, or the exchange itself, 5xx
+                self._wait(attempt, f"no answer from {self._name}", None, error)
+            except ccxt.BaseError as error:
+                raise self._final(error) from error
+        raise AssertionError  # the last wait raises
+
+    @property
+    def _name(self) -> str:
+        return str(self.exchange.id)
+
+    def _told_to_wait(self) -> float | None:
+        headers = self.exchange.last_response_headers or {}
+        found = {str(name).lower(): value for name, value in headers.items()}.get("retry-after")
+        return float(found) if found is not None and str(found).isdecimal() else None
+
+    def _wait(self, attempt: int, why: str, told: float | None, error: Exception) -> None:
+        if attempt + 1 == TRIES:
+            rule = f"did not answer in {TRIES} attempts"
+            hint = "Try again later; what was fetched is kept."
+            raise ServiceUnreachable(self._name, rule, _short(error), hint) from error
+        backoff = min(FIRST_WAIT_S * 2.0**attempt, LONGEST_WAIT_S)
+        seconds = told if told is not None else backoff * (1.0 + 0.25 * self._rng.random())
+        self.waits += 1
+        self._say(f"{why}: again in {seconds:.0f} s ({_short(error)})")
+        self._sleep(seconds)
+
+    def _final(self, error: ccxt.BaseError) -> ConclaveError:
+        told = _short(error)
+        if isinstance(error, ccxt.BadSymbol):
+            return UsageError("symbol", f"must be one that {self._name} lists", told)
+        if isinstance(error, ccxt.BadRequest):
+            return UsageError(self._name, "refused the question", told)
+        if isinstance(error, ccxt.AuthenticationError):
+            return SettingError("API key", f"was refused by {self._name}", told)
+        if isinstance(error, ccxt.NotSupported):
+            return UsageError(self._name, "does not offer it", told)
+        return ServiceUnreachable(self._name, "answered with an error", told)
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else f"{text[:157]}…"

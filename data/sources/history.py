@@ -1,0 +1,110 @@
+"""Bars and funding of the past from an exchange, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from data.files import Funding
+from data.sources.exchange import Caller
+from domain.errors import UsageError
+from domain.market import BarFrame
+from domain.times import timeframe_ms
+
+PAGE = 1_000  # bars; what most exchanges give at once
+
+
+class History:
+    """What an exchange remembers.
+
+    Parameters
+    ----------
+    caller : asks it.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._call, self._exchange = caller, caller.exchange
+
+    def open(self) -> None:
+        """Read what the exchange lists.
+
+        Raises
+        ------
+        ServiceUnreachable : if it does not answer.
+        """
+        self._call(self._exchange.load_markets)
+
+    def require(self, symbol: str, timeframe: str) -> None:
+        """Refuse what the exchange does not have.
+
+        Raises
+        ------
+        UsageError : for a symbol or a timeframe that it does not offer.
+        """
+        if symbol not in self._exchange.markets:
+            near = [name for name in self._exchange.markets if name[:3] == symbol[:3]][:5]
+            hint = f"There are {', '.join(near)} …" if near else ""
+            raise UsageError("symbol", f"must be one that {self._exchange.id} lists", symbol, hint)
+        known = self._exchange.timeframes or {}
+        if timeframe not in known:
+            raise UsageError(
+                "timeframe", f"must be one that {self._exchange.id} has", timeframe,
+                f"It has {', '.join(known)}.",
+            )  # fmt: skip
+
+    def now(self) -> int:
+        """Return the exchange's time, UTC ms."""
+        return int(self._call(self._exchange.fetch_time))
+
+    def pages(self, symbol: str, timeframe: str, start_ms: int, now_ms: int) -> Iterator[BarFrame]:
+        """Iterate over closed bars that open from ``start_ms`` on, a thousand at a time.
+
+        A page may hold fewer, where the exchange has none; holes stay holes.
+
+        Parameters
+        ----------
+        now_ms : the exchange's time; what has not closed by then is left out.
+        """
+        step = timeframe_ms(timeframe)
+        start = -(-start_ms // step) * step
+        while start + step <= now_ms:
+            rows = self._call(
+                self._exchange.fetch_ohlcv, symbol, timeframe, since=start, limit=PAGE
+            )
+            kept = [row for row in rows if start <= row[0] and row[0] + step <= now_ms]
+            if kept:
+                yield _frame(symbol, timeframe, kept)
+                start = int(kept[-1][0]) + step
+            elif not rows or int(rows[-1][0]) < start:
+                start += PAGE * step  # a hole as long as a page, or the time before its first bar
+            else:
+                return
+
+    def funding(self, symbol: str, start_ms: int, now_ms: int) -> Funding:
+        """Return the settlements of a perpetual from ``start_ms`` on.
+
+        Raises
+        ------
+        UsageError : if the exchange does not tell them.
+        """
+        ts: list[int] = []
+        rates: list[float] = []
+        while start_ms <= now_ms:
+            rows = self._call(
+                self._exchange.fetch_funding_rate_history, symbol, since=start_ms, limit=PAGE
+            )
+            fresh = [row for row in rows if start_ms <= row["timestamp"] <= now_ms]
+            if not fresh:
+                break
+            ts += [int(row["timestamp"]) for row in fresh]
+            rates += [float(row["fundingRate"]) for row in fresh]
+            start_ms = ts[-1] + 1
+        return Funding(symbol, np.array(ts, dtype=np.int64), np.array(rates, dtype=np.float64))
+
+
+def _frame(symbol: str, timeframe: str, rows: list[list[Any]]) -> BarFrame:
+    table = np.array(rows, dtype=np.float64)
+    ts = np.array([row[0] for row in rows], dtype=np.int64)
+    return BarFrame(symbol, timeframe, ts, *np.ascontiguousarray(table[:, 1:6].T))

@@ -1,0 +1,82 @@
+"""``conclave venue``: the local exchange by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serving.commands.common import Config, Set, err, out, settings_from
+from serving.system import SystemClock
+
+if TYPE_CHECKING:
+    from sim.venue.market import Markets
+
+PORT = 8_089
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(venue)
+
+
+def venue(
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="bars to show, one file a pair; else the simulated market",
+                     metavar="FILE"),
+    ] = None,
+    symbol: Annotated[
+        list[str] | None, typer.Option(help="of the simulated market; else SYMBOLS")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.001, max=10_000, help="market seconds a second")]
+    = 1.0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 = a free one")] = PORT,
+    seed: Annotated[int, typer.Option(min=0, help="of the simulated market and of all books")] = 7,
+    config: Config = None, sets: Set = None,
+) -> None:  # fmt: skip
+    """Serve a Binance-compatible exchange on this machine, market data only for now.
+
+    Spot under /api/v3, perpetuals under /fapi/v1; ccxt talks to it unmodified. Ctrl-C ends it.
+
+    Example: conclave venue, and elsewhere conclave data fetch --set
+    EXCHANGE_URL=http://127.0.0.1:8089
+    """
+    from sim.venue.server import for_ever, serving
+
+    settings = settings_from(None, config, sets)
+    clock = SystemClock()
+    markets = _markets(data or [], symbol or list(settings.data.symbols), speed, seed, clock)
+
+    async def serve() -> None:
+        async with serving(markets, clock.now, port=port) as found:
+            names = ", ".join(sorted({each.name for each in markets.listings.values()}))
+            out.print(f"http://127.0.0.1:{found}", markup=False)
+            err.print(f"{names}; simulated market, speed {speed:g}; Ctrl-C ends it", style="dim",
+                      markup=False)  # fmt: skip
+            await for_ever()
+
+    asyncio.run(serve())
+
+
+def _markets(
+    data: list[Path], symbols: list[str], speed: float, seed: int, clock: SystemClock
+) -> Markets:
+    from domain.market import symbol_on
+    from serving.market_files import load_bars
+    from sim.venue.market import Markets, Stored, VenueClock
+    from sim.worlds import DemoSource, World
+
+    worlds: dict[str, World]
+    if data:
+        frames = [load_bars(path, clock).frame for path in data]
+        worlds = {symbol_on(frame.symbol, "spot"): Stored(frame) for frame in frames}
+        start = max(int(frame.ts[0]) for frame in frames)
+        middle = (start + min(int(frame.ts[-1]) for frame in frames)) // 2
+        begins = middle // 86_400_000 * 86_400_000
+    else:
+        demo = DemoSource(symbols, seed=seed)
+        worlds, begins = dict(demo.worlds), demo.live_ms
+    return Markets(worlds, VenueClock(begins, clock.now, speed), seed=seed)

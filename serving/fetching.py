@@ -1,0 +1,246 @@
+"""``data fetch``: from an exchange into the four layers, going on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.features import build_features
+from data.importing import import_file
+from data.resample import resample
+from data.sources.history import PAGE, History
+from data.store import BarStore
+from domain.canonical import canonical_json
+from domain.errors import DataRefused, UsageError
+from domain.market import BarFrame, Market, market_of, parse_symbol, symbol_on
+from domain.times import iso, timeframe_ms
+from serving.settings import Settings
+from sim.progress import Progress, Steps
+
+ALL = ("1m", "3m", "5m", "15m", "30m", "1h")
+_COLUMNS = ("ts", "open", "high", "low", "close", "volume")
+_ORIGIN = "origin.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be fetched.
+
+    Attributes
+    ----------
+    symbols : unified, of one market.
+    start_ms : first open; None = so that there are ``bars`` of every timeframe.
+    funding : whether perpetuals' settlements are fetched as well.
+    """
+
+    symbols: Sequence[str]
+    timeframes: Sequence[str]
+    start_ms: int | None
+    bars: int
+    funding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Fetches into a store.
+
+    Attributes
+    ----------
+    origin : of the bars, as file names tell it: the exchange's id, or ``simulated``.
+    folder : keeps the pages of what is not whole yet.
+    """
+
+    history: History
+    store: BarStore
+    settings: Settings
+    origin: str
+    folder: Path
+
+    def fetch(self, wanted: Wanted, steps: Steps) -> dict[str, Any]:
+        """Fetch everything and return a report, JSON's types.
+
+        Raises
+        ------
+        DataRefused : if the bars are no good, or others than those stored.
+        ServiceUnreachable : if the exchange does not answer; what came is kept.
+        """
+        self.history.open()
+        for symbol in wanted.symbols:
+            for timeframe in wanted.timeframes:
+                self.history.require(symbol, timeframe)
+        self._require_origin()
+        now, items = self.history.now(), []
+        for symbol in wanted.symbols:
+            for timeframe in wanted.timeframes:
+                tick = steps(f"{symbol} {timeframe}")
+                items.append(self._bars(symbol, timeframe, wanted, now, tick))
+        report: dict[str, Any] = {"at": iso(now), "origin": self.origin, "items": items}
+        report["compared"] = [
+            found
+            for symbol in wanted.symbols
+            for found in self._compared(symbol, wanted.timeframes)
+        ]
+        if wanted.funding:
+            report["funding"] = [
+                self._funding(symbol, wanted, now)
+                for symbol in wanted.symbols if market_of(symbol) == "perp"
+            ]  # fmt: skip
+        return report
+
+    def _bars(
+        self, symbol: str, timeframe: str, wanted: Wanted, now: int, tick: Progress
+    ) -> dict[str, Any]:
+        step = timeframe_ms(timeframe)
+        start = wanted.start_ms
+        first = now // step * step - wanted.bars * step if start is None else start
+        known = self._stored(symbol, timeframe)
+        if known is not None and int(known.ts[0]) <= first:
+            first = max(first, int(known.ts[-1]) + step)
+        place = self.folder / f"{self._name(symbol, timeframe)}-{first}"
+        fresh = sum(len(page) for page in self._pages(place, symbol, timeframe, first, now, tick))
+        new = 0
+        if fresh:
+            whole = _whole(symbol, timeframe, _parts(place))
+            path = place / f"{self._name(symbol, timeframe)}-{_span(whole)}.parquet"
+            _write(path, whole)
+            result = import_file(
+                path, self.store, now_ms=now, features=build_features,
+                encoder=self.settings.features.encoder_length,
+                horizon=self.settings.data.pred_horizon_steps,
+            )  # fmt: skip
+            new = result.report.kept
+        shutil.rmtree(place, ignore_errors=True)
+        stored = self._stored(symbol, timeframe)
+        return {
+            "symbol": symbol, "timeframe": timeframe, "fetched": new,
+            "stored": 0 if stored is None else len(stored),
+            "start": None if stored is None else iso(int(stored.ts[0])),
+            "end": None if stored is None else iso(int(stored.ts[-1]) + step),
+            "gaps": 0 if stored is None else int((np.diff(stored.ts) != step).sum()),
+        }  # fmt: skip
+
+    def _pages(
+        self, place: Path, symbol: str, timeframe: str, first: int, now: int, tick: Progress
+    ) -> Iterator[BarFrame]:
+        """Iterate over pages, those that an earlier attempt left among them."""
+        step, done = timeframe_ms(timeframe), 0
+        total = max(-(-(now - first) // (PAGE * step)), 1)
+        place.mkdir(parents=True, exist_ok=True)
+        for path in _parts(place):
+            page = _read(path, symbol, timeframe)
+            first, done = int(page.ts[-1]) + step, done + 1
+            yield page
+        for page in self.history.pages(symbol, timeframe, first, now):
+            _write(place / f"{int(page.ts[0]):015d}.part", page)
+            done += 1
+            tick(min(done, total), total)
+            yield page
+        tick(total, total)
+
+    def _stored(self, symbol: str, timeframe: str) -> BarFrame | None:
+        if not self.store.bars_path(symbol, timeframe).exists():
+            return None
+        return self.store.load(symbol, timeframe)
+
+    def _compared(self, symbol: str, timeframes: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Iterate over how bars agree with those made from the exchange's own bars of 1m."""
+        minutes = self._stored(symbol, "1m")
+        for timeframe in timeframes:
+            own = self._stored(symbol, timeframe)
+            if minutes is None or own is None or timeframe == "1m":
+                continue
+            made = resample(minutes, timeframe)
+            _, left, right = np.intersect1d(own.ts, made.ts, return_indices=True)
+            apart = np.zeros(len(left), dtype=bool)
+            for name in _COLUMNS[1:5]:
+                apart |= getattr(own, name)[left] != getattr(made, name)[right]
+            apart |= ~np.isclose(own.volume[left], made.volume[right], rtol=1e-9)
+            first = None if not apart.any() else iso(int(own.ts[left][np.argmax(apart)]))
+            yield {"symbol": symbol, "timeframe": timeframe, "compared": len(left),
+                   "different": int(apart.sum()), "first": first}  # fmt: skip
+
+    def _funding(self, symbol: str, wanted: Wanted, now: int) -> dict[str, Any]:
+        start = wanted.start_ms
+        if start is None:
+            start = now - max(timeframe_ms(one) for one in wanted.timeframes) * wanted.bars
+        found = self.history.funding(symbol, start, now)
+        if not len(found.ts):
+            return {"symbol": symbol, "settlements": 0, "path": None}
+        span = f"{iso(int(found.ts[0]))[:10]}-{iso(int(found.ts[-1]))[:10]}".replace("-", "")
+        name = f"{_pair(symbol)}-{self.origin}-perp-funding-8h-{span[:8]}-{span[8:]}.parquet"
+        path = self.store.raw / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = pa.table({"ts": found.ts, "rate": found.rate})
+        part = path.with_suffix(".part")
+        pq.write_table(table, part)
+        part.replace(path)
+        return {"symbol": symbol, "settlements": len(found.ts), "path": name}
+
+    def _name(self, symbol: str, timeframe: str) -> str:
+        return f"{_pair(symbol)}-{self.origin}-{market_of(symbol)}-{timeframe}"
+
+    def _require_origin(self) -> None:
+        """Refuse to mix a simulated market's bars with an exchange's."""
+        path = self.store.cleansed.parent / _ORIGIN
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        mine = {"origin": self.origin}
+        stored = bool(self.store.list())
+        if (known or {"origin": "binance"}) != mine and (known is not None or stored):
+            before = "files or an exchange" if known is None else str(known["origin"])
+            raise DataRefused(
+                "data folder", f"holds bars of {before}, and these are {self.origin}'s",
+                str(path.parent), "Give another folder: VAR_DIR=… conclave data fetch …",
+            )  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(canonical_json(mine) + "\n", encoding="utf-8")
+
+
+def _pair(symbol: str) -> str:
+    return symbol_on(symbol, "spot").replace("/", "")
+
+
+def _span(frame: BarFrame) -> str:
+    ends = (iso(int(frame.ts[0])), iso(int(frame.ts[-1]) + frame.step_ms))
+    return "-".join(end[:16].replace("-", "").replace(":", "") for end in ends)
+
+
+def _parts(place: Path) -> list[Path]:
+    return sorted(place.glob("*.part"))
+
+
+def _whole(symbol: str, timeframe: str, parts: Sequence[Path]) -> BarFrame:
+    pages = [_read(path, symbol, timeframe) for path in parts]
+    columns = [np.concatenate([getattr(page, name) for page in pages]) for name in _COLUMNS]
+    return BarFrame(symbol, timeframe, *columns)
+
+
+def _write(path: Path, frame: BarFrame) -> None:
+    part = path.with_name(f"{path.name}.new")
+    pq.write_table(pa.table({name: getattr(frame, name) for name in _COLUMNS}), part)
+    part.replace(path)
+
+
+def _read(path: Path, symbol: str, timeframe: str) -> BarFrame:
+    table = pq.read_table(path)
+    return BarFrame(symbol, timeframe, *(table[name].to_numpy() for name in _COLUMNS))
+
+
+def markets_of(market: str, symbols: Sequence[str]) -> tuple[Market, tuple[str, ...]]:
+    """Return a market and the symbols as they are called there.
+
+    Raises
+    ------
+    UsageError : for another market, or a symbol that names no pair.
+    """
+    if market not in ("spot", "perp"):
+        raise UsageError("--market", "must be spot or perp", market)
+    place: Market = "perp" if market == "perp" else "spot"
+    return place, tuple(dict.fromkeys(symbol_on(parse_symbol(one), place) for one in symbols))

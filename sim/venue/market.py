@@ -1,0 +1,206 @@
+"""What the venue's markets look like now: prices, books, bars, funding, at the venue's own time."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.instruments import instrument_for
+from domain.errors import DataRefused, NotFound
+from domain.market import BarFrame, BookSnapshot, Instrument, Market, symbol_on
+from domain.times import DAY_MS, iso, timeframe_ms
+from execution.funding import BASE_RATE, INTERVAL_MS
+from sim.venue.tape import STEP_MS, Prints, Tape
+from sim.worlds import World
+
+DEPTH = 1_000  # levels a side
+_WORTH = 40_000.0  # quote units of a level near the middle
+
+
+class VenueClock:
+    """The venue's time, which may run faster than the wall's.
+
+    Parameters
+    ----------
+    start_ms : market time at the first look.
+    wall : ms, of whoever looks.
+    """
+
+    def __init__(self, start_ms: int, wall: Callable[[], int], speed: float = 1.0) -> None:
+        self.start_ms, self.speed, self._wall = start_ms, speed, wall
+        self._began = wall()
+
+    def now(self) -> int:
+        """Return market time, ms."""
+        return self.start_ms + int((self._wall() - self._began) * self.speed)
+
+
+class Stored:
+    """Stored bars as a :class:`sim.worlds.World`: over when they are.
+
+    Parameters
+    ----------
+    frame : bars without a gap that matters: a hole is filled with the close before it, untraded.
+    """
+
+    def __init__(self, frame: BarFrame) -> None:
+        self.symbol, self.timeframe = frame.symbol, frame.timeframe
+        self.start_ms, self._step = int(frame.ts[0]), frame.step_ms
+        self._frame, self._last = frame, int(frame.ts[-1])
+
+    def bars(self, first_open_ms: int, n: int) -> BarFrame:
+        """Return n bars, the first of which opens at ``first_open_ms``.
+
+        Raises
+        ------
+        DataRefused : beyond the first or the last stored bar.
+        """
+        ts = first_open_ms + self._step * np.arange(n, dtype=np.int64)
+        if n and (ts[0] < self.start_ms or ts[-1] > self._last):
+            raise DataRefused(
+                f"{self.symbol} (stored)",
+                f"has bars from {iso(self.start_ms)} to {iso(self._last)}",
+                f"{iso(int(ts[0]))} to {iso(int(ts[-1]))}",
+            )  # fmt: skip
+        frame = self._frame
+        rows = np.searchsorted(frame.ts, ts, side="right") - 1
+        there = frame.ts[rows] == ts
+        close = frame.close[rows]
+        start, high, low = (
+            np.where(there, column[rows], close) for column in (frame.open, frame.high, frame.low)
+        )
+        volume = np.where(there, frame.volume[rows], 0.0)
+        return BarFrame(self.symbol, self.timeframe, ts, start, high, low, close, volume)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One symbol as the venue lists it.
+
+    Attributes
+    ----------
+    name : the venue's own, ``BTCUSDT``.
+    """
+
+    name: str
+    symbol: str
+    market: Market
+    base: str
+    quote: str
+    instrument: Instrument
+
+
+class Markets:
+    """Every pair on spot and as a perpetual, both on the same tape.
+
+    Parameters
+    ----------
+    worlds : the bars of every pair.
+    clock : the venue's time.
+    spread_bps : of the books.
+    """
+
+    def __init__(
+        self, worlds: Mapping[str, World], clock: VenueClock, *, seed: int = 0,
+        spread_bps: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.clock, self._seed, self._spread = clock, seed, spread_bps
+        self._tapes: dict[str, Tape] = {}
+        self.listings: dict[tuple[Market, str], Listing] = {}
+        for pair, world in worlds.items():
+            spot = symbol_on(pair, "spot")
+            price = float(world.bars(_opened(world, clock.now()), 1).close[0])
+            markets: tuple[Market, Market] = ("spot", "perp")
+            for market in markets:
+                listing = _listed(spot, market, price)
+                self.listings[market, listing.name] = listing
+            tick = float(instrument_for(spot, price).tick)
+            self._tapes[spot] = Tape(world, tick, seed)
+
+    def listing(self, market: Market, name: str) -> Listing:
+        """Return a listing.
+
+        Raises
+        ------
+        NotFound : if there is none.
+        """
+        found = self.listings.get((market, name.upper()))
+        if found is None:
+            raise NotFound("symbol", "must be one the venue lists", name)
+        return found
+
+    def tape(self, listing: Listing) -> Tape:
+        """Return what is traded there."""
+        return self._tapes[symbol_on(listing.symbol, "spot")]
+
+    def bars(self, listing: Listing, timeframe: str, first_ms: int, n: int) -> BarFrame:
+        """Return bars up to now, the newest unfinished."""
+        return self.tape(listing).bars(timeframe, first_ms, n, self.clock.now())
+
+    def price(self, listing: Listing) -> float:
+        """Return the last price, quote units."""
+        return self.tape(listing).last(self.clock.now())[1]
+
+    def trades(self, listing: Listing, n: int, until_ms: int | None = None) -> Prints:
+        """Return the last n prints up to an instant; None = now."""
+        until = self.clock.now() if until_ms is None else until_ms
+        return self.tape(listing).prints(until + 1 - n * STEP_MS, until + 1)
+
+    def book(self, listing: Listing, levels: int, at_ms: int | None = None) -> BookSnapshot:
+        """Return the book around the last price; the same whenever it is asked for an instant."""
+        at = self.clock.now() if at_ms is None else at_ms
+        at, price = self.tape(listing).last(at)
+        tick = float(listing.instrument.tick)
+        half = max(price * self._spread / 2e4, tick / 2)
+        rng = np.random.default_rng(
+            [self._seed, zlib.crc32(listing.symbol.encode()), at // STEP_MS]
+        )
+        n = min(levels, DEPTH)
+        gaps = np.maximum(1, rng.poisson(max(price * 2e-5 / tick, 1.0), (2, n)))
+        away = np.cumsum(gaps, axis=1) - gaps[:, :1]
+        bid = np.floor((price - half) / tick) - away[0]
+        ask = np.maximum(np.ceil((price + half) / tick), bid[0] + 1) + away[1]
+        worth = rng.lognormal(np.log(_WORTH), 0.6, (2, n)) * (1.0 + away / max(away.max(), 1))
+        step = float(listing.instrument.step)
+        sides = []
+        for side, ticks in enumerate((bid, ask)):
+            prices = np.round(ticks * tick, 10)
+            kept = prices > 0.0
+            sizes = np.maximum(np.round(worth[side] / np.maximum(prices, tick) / step), 1) * step
+            sides.append(tuple(zip(prices[kept].tolist(), np.round(sizes[kept], 10).tolist(),
+                                   strict=True)))  # fmt: skip
+        return BookSnapshot(listing.symbol, at, *sides)
+
+    def update_id(self) -> int:
+        """Return the number of the books' newest change; grows by one with every print."""
+        return self.clock.now() // STEP_MS
+
+    def funding_rate(self, listing: Listing, stamp_ms: int) -> float:
+        """Return what a stamp pays, fraction: the base rate, more where the day rose."""
+        tape, day = self.tape(listing), stamp_ms - DAY_MS
+        now, before = tape.last(stamp_ms)[1], tape.last(max(day, tape_start(tape)))[1]
+        return round(BASE_RATE + 0.002 * float(np.clip(now / before - 1.0, -0.1, 0.1)), 8)
+
+
+def next_funding(now_ms: int) -> int:
+    """Return the next stamp after an instant, ms."""
+    return (now_ms // INTERVAL_MS + 1) * INTERVAL_MS
+
+
+def tape_start(tape: Tape) -> int:
+    """Return the first instant of a tape, ms; 0 where the world does not say."""
+    return int(getattr(tape.world, "start_ms", 0))
+
+
+def _opened(world: World, now_ms: int) -> int:
+    step = timeframe_ms(world.timeframe)
+    return now_ms // step * step
+
+
+def _listed(spot: str, market: Market, price: float) -> Listing:
+    symbol = symbol_on(spot, market)
+    base, quote = spot.split("/")
+    return Listing(f"{base}{quote}", symbol, market, base, quote, instrument_for(symbol, price))

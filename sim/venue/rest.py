@@ -1,0 +1,375 @@
+"""The venue's public questions over HTTP, as Binance spot and USDT-M answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from domain.errors import NotFound
+from domain.market import BarFrame, Market
+from domain.times import DAY_MS, timeframe_ms
+from execution.funding import INTERVAL_MS
+from sim.venue import refusals
+from sim.venue.market import Listing, Markets, next_funding, tape_start
+from sim.venue.refusals import Refused, Weights
+from sim.venue.tape import STEP_MS
+
+INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
+_LIMITS: Mapping[Market, int] = {"spot": 6_000, "perp": 2_400}
+_MOST_BARS: Mapping[Market, int] = {"spot": 1_000, "perp": 1_500}
+_PREFIX: Mapping[Market, str] = {"spot": "/api/v3", "perp": "/fapi/v1"}
+_FOR_EVER = 4_133_404_800_000  # delivery date of a perpetual, as the venue writes it
+
+Answer = Callable[["Asked"], Any]
+
+
+class Asked:
+    """One question: a market and its parameters."""
+
+    def __init__(self, market: Market, query: Mapping[str, str], markets: Markets) -> None:
+        self.market, self.query, self.markets = market, query, markets
+
+    def listing(self) -> Listing:
+        """Return the symbol that is asked about.
+
+        Raises
+        ------
+        Refused : without one, or if it is not listed.
+        """
+        name = self.query.get("symbol")
+        if not name:
+            raise refusals.missing("symbol")
+        try:
+            return self.markets.listing(self.market, name)
+        except NotFound:
+            raise refusals.invalid_symbol() from None
+
+    def listings(self) -> list[Listing]:
+        """Return the symbol that is asked about, or all of the market."""
+        if "symbol" in self.query:
+            return [self.listing()]
+        return [one for (market, _), one in self.markets.listings.items() if market == self.market]
+
+    def number(self, name: str) -> int | None:
+        """Return a whole number ≥ 0; None where it is not given.
+
+        Raises
+        ------
+        Refused : if it is none.
+        """
+        text = self.query.get(name)
+        if text is None or text == "":
+            return None
+        if not text.isdecimal():
+            raise refusals.illegal(name)
+        return int(text)
+
+    def limit(self, usual: int, most: int) -> int:
+        """Return how many are wanted, at most ``most``."""
+        wanted = self.number("limit")
+        return usual if not wanted else min(wanted, most)
+
+
+def routes(markets: Markets, wall: Callable[[], int]) -> list[web.RouteDef]:
+    """Return the routes of both markets; each market counts weights of its own.
+
+    Parameters
+    ----------
+    wall : ms, for the minutes in which weights are counted.
+    """
+    found: list[web.RouteDef] = []
+    for market, prefix in _PREFIX.items():
+        weights = Weights(_LIMITS[market], wall)
+        for path, (answer, weight) in (_COMMON | _OWN[market]).items():
+            found.append(web.get(prefix + path, _handler(market, markets, weights, answer, weight)))
+    found.append(web.get("/dapi/v1/exchangeInfo", _no_coin_contracts))
+    return found
+
+
+async def _no_coin_contracts(_: web.Request) -> web.Response:
+    return web.json_response({"timezone": "UTC", "rateLimits": [], "symbols": []})
+
+
+def _handler(
+    market: Market, markets: Markets, weights: Weights, answer: Answer,
+    weight: Callable[[Asked], int],
+) -> Callable[[web.Request], Awaitable[web.Response]]:  # fmt: skip
+    async def handle(request: web.Request) -> web.Response:
+        asked = Asked(market, request.query, markets)
+        try:
+            used = weights.take(request.remote or "", weight(asked))
+            body = answer(asked)
+        except Refused as refused:
+            return refused.response()
+        return web.json_response(body, headers={"X-MBX-USED-WEIGHT-1M": str(used)})
+
+    return handle
+
+
+def _ping(_: Asked) -> Any:
+    return {}
+
+
+def _time(asked: Asked) -> Any:
+    return {"serverTime": asked.markets.clock.now()}
+
+
+def _exchange_info(asked: Asked) -> Any:
+    told = _spot_symbol if asked.market == "spot" else _perp_symbol
+    return {
+        "timezone": "UTC",
+        "serverTime": asked.markets.clock.now(),
+        "rateLimits": [
+            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1,
+             "limit": _LIMITS[asked.market]},
+            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 50},
+        ],
+        "exchangeFilters": [],
+        "symbols": [told(listing) for listing in asked.listings()],
+    }  # fmt: skip
+
+
+def _filters(listing: Listing) -> list[dict[str, Any]]:
+    rules = listing.instrument
+    lot = {"minQty": f"{rules.min_qty:f}", "maxQty": f"{rules.max_qty:f}",
+           "stepSize": f"{rules.step:f}"}  # fmt: skip
+    return [
+        {"filterType": "PRICE_FILTER", "minPrice": f"{rules.tick:f}", "maxPrice": "10000000",
+         "tickSize": f"{rules.tick:f}"},
+        {"filterType": "LOT_SIZE", **lot},
+        {"filterType": "MARKET_LOT_SIZE", **lot},
+    ]  # fmt: skip
+
+
+def _spot_symbol(listing: Listing) -> dict[str, Any]:
+    rules = listing.instrument
+    return {
+        "symbol": listing.name, "status": "TRADING", "baseAsset": listing.base,
+        "baseAssetPrecision": 8, "quoteAsset": listing.quote, "quotePrecision": 8,
+        "quoteAssetPrecision": 8,
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT"],
+        "icebergAllowed": False, "ocoAllowed": False, "isSpotTradingAllowed": True,
+        "isMarginTradingAllowed": False, "permissions": [], "permissionSets": [["SPOT"]],
+        "filters": [
+            *_filters(listing),
+            {"filterType": "NOTIONAL", "minNotional": f"{rules.min_notional:f}",
+             "applyMinToMarket": True, "maxNotional": "9000000", "applyMaxToMarket": False,
+             "avgPriceMins": 5},
+        ],
+    }  # fmt: skip
+
+
+def _perp_symbol(listing: Listing) -> dict[str, Any]:
+    rules = listing.instrument
+    return {
+        "symbol": listing.name, "pair": listing.name, "contractType": "PERPETUAL",
+        "deliveryDate": _FOR_EVER, "onboardDate": 0, "status": "TRADING",
+        "maintMarginPercent": "2.5000", "requiredMarginPercent": "5.0000",
+        "baseAsset": listing.base, "quoteAsset": listing.quote, "marginAsset": listing.quote,
+        "pricePrecision": _digits(f"{rules.tick:f}"),
+        "quantityPrecision": _digits(f"{rules.step:f}"),
+        "baseAssetPrecision": 8, "quotePrecision": 8, "underlyingType": "COIN",
+        "liquidationFee": f"{rules.liquidation_bps / 1e4:g}",
+        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT_MARKET"],
+        "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+        "filters": [
+            *_filters(listing),
+            {"filterType": "MIN_NOTIONAL", "notional": f"{rules.min_notional:f}"},
+        ],
+    }  # fmt: skip
+
+
+def _digits(step: str) -> int:
+    return len(step.rstrip("0").partition(".")[2])
+
+
+def _klines(asked: Asked) -> Any:
+    listing, interval = asked.listing(), asked.query.get("interval")
+    if not interval:
+        raise refusals.missing("interval")
+    if interval not in INTERVALS:
+        raise refusals.invalid_interval()
+    step, now = timeframe_ms(interval), asked.markets.clock.now()
+    n = asked.limit(500, _MOST_BARS[asked.market])
+    start, end = asked.number("startTime"), asked.number("endTime")
+    end = now if end is None else min(end, now)
+    if start is None:
+        start = end // step * step - (n - 1) * step
+    first = max(
+        -(-start // step) * step, -(-tape_start(asked.markets.tape(listing)) // step) * step
+    )
+    n = min(n, (end - first) // step + 1)
+    if n <= 0:
+        return []
+    return _rows(asked.markets.bars(listing, interval, first, n))
+
+
+def _rows(bars: BarFrame) -> list[list[Any]]:
+    rows = []
+    for bar in bars.bars():
+        quote = bar.volume * (bar.high + bar.low + bar.close) / 3.0
+        rows.append([
+            bar.open_ms, _text(bar.open), _text(bar.high), _text(bar.low), _text(bar.close),
+            _text(bar.volume), bar.close_ms - 1, _text(quote), 24, _text(bar.volume / 2.0),
+            _text(quote / 2.0), "0",
+        ])  # fmt: skip
+    return rows
+
+
+def _text(value: float) -> str:
+    return repr(float(value))
+
+
+def _depth(asked: Asked) -> Any:
+    listing = asked.listing()
+    levels = asked.limit(100 if asked.market == "spot" else 500, 1_000)
+    book = asked.markets.book(listing, levels)
+    body: dict[str, Any] = {
+        "lastUpdateId": asked.markets.update_id(),
+        "bids": [[_text(price), _text(qty)] for price, qty in book.bids],
+        "asks": [[_text(price), _text(qty)] for price, qty in book.asks],
+    }
+    if asked.market == "perp":
+        body |= {"E": asked.markets.clock.now(), "T": book.at}
+    return body
+
+
+def _trades(asked: Asked) -> Any:
+    listing = asked.listing()
+    found = asked.markets.trades(listing, asked.limit(500, 1_000))
+    return [
+        {"id": int(at) // STEP_MS, "price": _text(price), "qty": _text(qty),
+         "quoteQty": _text(price * qty), "time": int(at), "isBuyerMaker": bool(sold),
+         "isBestMatch": True}
+        for at, price, qty, sold in zip(found.at, found.price, found.qty, found.sold, strict=True)
+    ]  # fmt: skip
+
+
+def _agg_trades(asked: Asked) -> Any:
+    listing, n = asked.listing(), asked.limit(500, 1_000)
+    start, end = asked.number("startTime"), asked.number("endTime")
+    number = asked.number("fromId")
+    if number is not None:
+        start, end = number * STEP_MS, None
+    now = asked.markets.clock.now()
+    end = now if end is None else min(end, now)
+    if start is None:
+        found = asked.markets.trades(listing, n, end)
+    else:
+        start = max(start, tape_start(asked.markets.tape(listing)))
+        found = asked.markets.tape(listing).prints(start, min(end + 1, start + n * STEP_MS))
+    return [
+        {"a": int(at) // STEP_MS, "p": _text(price), "q": _text(qty), "f": int(at) // STEP_MS,
+         "l": int(at) // STEP_MS, "T": int(at), "m": bool(sold), "M": True}
+        for at, price, qty, sold in zip(found.at, found.price, found.qty, found.sold, strict=True)
+    ]  # fmt: skip
+
+
+def _book_ticker(asked: Asked) -> Any:
+    rows = []
+    for listing in asked.listings():
+        book = asked.markets.book(listing, 1)
+        (bid, bids), (ask, asks) = book.bids[0], book.asks[0]
+        rows.append({"symbol": listing.name, "bidPrice": _text(bid), "bidQty": _text(bids),
+                     "askPrice": _text(ask), "askQty": _text(asks), "time": book.at})  # fmt: skip
+    return rows[0] if "symbol" in asked.query else rows
+
+
+def _day(asked: Asked) -> Any:
+    rows = [_day_of(asked, listing) for listing in asked.listings()]
+    return rows[0] if "symbol" in asked.query else rows
+
+
+def _day_of(asked: Asked, listing: Listing) -> dict[str, Any]:
+    now, tape = asked.markets.clock.now(), asked.markets.tape(listing)
+    first = max((now - DAY_MS) // 3_600_000 * 3_600_000, tape_start(tape))
+    bars = asked.markets.bars(listing, "1h", first, 26)
+    opened, last, volume = float(bars.open[0]), float(bars.close[-1]), float(bars.volume.sum())
+    book = asked.markets.book(listing, 1)
+    quote = float((bars.volume * bars.close).sum())
+    return {
+        "symbol": listing.name, "priceChange": _text(last - opened),
+        "priceChangePercent": f"{100.0 * (last / opened - 1.0):.3f}",
+        "weightedAvgPrice": _text(quote / volume if volume else last), "lastPrice": _text(last),
+        "lastQty": "0", "bidPrice": _text(book.bids[0][0]), "bidQty": _text(book.bids[0][1]),
+        "askPrice": _text(book.asks[0][0]), "askQty": _text(book.asks[0][1]),
+        "openPrice": _text(opened), "highPrice": _text(bars.high.max()),
+        "lowPrice": _text(bars.low.min()), "volume": _text(volume), "quoteVolume": _text(quote),
+        "openTime": first, "closeTime": now, "firstId": first, "lastId": now,
+        "count": 24 * len(bars),
+    }  # fmt: skip
+
+
+def _premium(asked: Asked) -> Any:
+    now, rows = asked.markets.clock.now(), []
+    for listing in asked.listings():
+        price, stamp = _text(asked.markets.price(listing)), next_funding(now)
+        rate = asked.markets.funding_rate(listing, now)
+        rows.append({
+            "symbol": listing.name, "markPrice": price, "indexPrice": price,
+            "estimatedSettlePrice": price, "lastFundingRate": f"{rate:.8f}",
+            "interestRate": "0.00010000", "nextFundingTime": stamp, "time": now,
+        })  # fmt: skip
+    return rows[0] if "symbol" in asked.query else rows
+
+
+def _funding(asked: Asked) -> Any:
+    listing, now = asked.listing(), asked.markets.clock.now()
+    n = asked.limit(100, 1_000)
+    start, end = asked.number("startTime"), asked.number("endTime")
+    end = now if end is None else min(end, now)
+    newest = end // INTERVAL_MS * INTERVAL_MS
+    first = newest - (n - 1) * INTERVAL_MS
+    if start is not None:
+        first = -(-start // INTERVAL_MS) * INTERVAL_MS
+    first = max(first, -(-tape_start(asked.markets.tape(listing)) // INTERVAL_MS) * INTERVAL_MS)
+    stamps = range(first, newest + 1, INTERVAL_MS)[:n]
+    return [
+        {"symbol": listing.name, "fundingTime": stamp,
+         "fundingRate": f"{asked.markets.funding_rate(listing, stamp):.8f}",
+         "markPrice": _text(asked.markets.tape(listing).last(stamp)[1])}
+        for stamp in stamps
+    ]  # fmt: skip
+
+
+def _by_limit(steps: tuple[tuple[int, int], ...], usual: int) -> Callable[[Asked], int]:
+    def weight(asked: Asked) -> int:
+        wanted = asked.number("limit") or usual
+        return next((cost for most, cost in steps if wanted <= most), steps[-1][1])
+
+    return weight
+
+
+def _flat(cost: int) -> Callable[[Asked], int]:
+    return lambda _: cost
+
+
+Paths = dict[str, tuple[Answer, Callable[[Asked], int]]]
+_COMMON: Paths = {
+    "/ping": (_ping, _flat(1)),
+    "/time": (_time, _flat(1)),
+}
+_OWN: Mapping[Market, Paths] = {
+    "spot": {
+        "/exchangeInfo": (_exchange_info, _flat(20)),
+        "/klines": (_klines, _flat(2)),
+        "/depth": (_depth, _by_limit(((100, 5), (500, 25), (1_000, 50)), 100)),
+        "/trades": (_trades, _flat(25)),
+        "/aggTrades": (_agg_trades, _flat(4)),
+        "/ticker/bookTicker": (_book_ticker, _flat(2)),
+        "/ticker/24hr": (_day, _flat(2)),
+    },
+    "perp": {
+        "/exchangeInfo": (_exchange_info, _flat(1)),
+        "/klines": (_klines, _by_limit(((99, 1), (499, 2), (1_000, 5), (1_500, 10)), 500)),
+        "/depth": (_depth, _by_limit(((50, 2), (100, 5), (500, 10), (1_000, 20)), 500)),
+        "/trades": (_trades, _flat(5)),
+        "/aggTrades": (_agg_trades, _flat(20)),
+        "/ticker/bookTicker": (_book_ticker, _flat(2)),
+        "/ticker/24hr": (_day, _flat(1)),
+        "/premiumIndex": (_premium, _flat(1)),
+        "/fundingRate": (_funding, _flat(1)),
+    },
+}

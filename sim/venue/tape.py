@@ -1,0 +1,164 @@
+"""What was traded inside the bars of a market, second by second: prints that add up to the bars.
+
+A bar says where it opened, how high and how low it was, where it closed and how much was traded.
+Between these lies a path that is made up, the same one whenever it is asked for: through open,
+high, low and close at instants drawn from ``default_rng([seed, pair, bar])``, straight between
+them with noise that never leaves [low, high]. Every step of it is a print; bars of any shorter or
+longer timeframe that are made from the prints agree with the given ones in every price, and in
+volume to the last bits of a sum.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.errors import UsageError
+from domain.market import BarFrame, symbol_on
+from domain.times import MINUTE_MS, timeframe_ms
+from sim.worlds import World
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+STEP_MS = 2_500  # between two prints; 24 a minute
+_KEPT = 512  # bars whose prints are kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prints:
+    """n trades in order.
+
+    Attributes
+    ----------
+    at : ms (n,). ``price`` : quote units (n,). ``qty`` : base units (n,).
+    sold : (n,) whether the buyer was the maker.
+    """
+
+    at: Ints
+    price: Floats
+    qty: Floats
+    sold: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+
+class Tape:
+    """The prints of one pair.
+
+    Parameters
+    ----------
+    world : the bars, of whole minutes.
+    tick : price step, quote units.
+
+    Raises
+    ------
+    UsageError : for bars that are no whole minutes.
+    """
+
+    def __init__(self, world: World, tick: float, seed: int = 0) -> None:
+        self.world, self.tick, self.seed = world, tick, seed
+        self.bar_ms = timeframe_ms(world.timeframe)
+        if self.bar_ms % MINUTE_MS:
+            raise UsageError("timeframe", "must be whole minutes", world.timeframe)
+        self.per_bar = self.bar_ms // STEP_MS
+        self._pair = zlib.crc32(symbol_on(world.symbol, "spot").encode())
+        self._kept: OrderedDict[int, Prints] = OrderedDict()
+
+    def prints(self, start_ms: int, end_ms: int) -> Prints:
+        """Return what was traded in [start, end)."""
+        first, last = start_ms // self.bar_ms, -(-end_ms // self.bar_ms)
+        parts = [self._bar(number) for number in range(first, max(last, first))]
+        if not parts:
+            return _NONE
+        joined = Prints(*(np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS))
+        use = (joined.at >= start_ms) & (joined.at < end_ms)
+        return Prints(*(getattr(joined, name)[use] for name in _COLUMNS))
+
+    def bars(self, timeframe: str, first_open_ms: int, n: int, now_ms: int) -> BarFrame:
+        """Return bars that open from ``first_open_ms`` on, the last one as far as it is by now.
+
+        Fewer than n where the market ends: nothing of what comes after ``now_ms`` is in them.
+        """
+        step = timeframe_ms(timeframe)
+        first = -(-first_open_ms // step) * step
+        n = max(min(n, -(-(now_ms - first) // step)), 0)
+        if step % self.bar_ms == 0 and n > 1:
+            whole = self._from_bars(timeframe, first, n - 1)
+            return _joined(whole, self._from_prints(timeframe, first + (n - 1) * step, 1, now_ms))
+        return self._from_prints(timeframe, first, n, now_ms)
+
+    def last(self, now_ms: int) -> tuple[int, float]:
+        """Return when and at which price was traded last before or at ``now_ms``."""
+        at = now_ms // STEP_MS * STEP_MS
+        found = self._bar(at // self.bar_ms)
+        place = (at % self.bar_ms) // STEP_MS
+        return at, float(found.price[place])
+
+    def _from_bars(self, timeframe: str, first: int, n: int) -> BarFrame:
+        per = timeframe_ms(timeframe) // self.bar_ms
+        base = self.world.bars(first, n * per)
+        rows = np.arange(n)[:, None] * per + np.arange(per)
+        return BarFrame(
+            self.world.symbol, timeframe, base.ts[rows[:, 0]], base.open[rows[:, 0]],
+            base.high[rows].max(axis=1), base.low[rows].min(axis=1), base.close[rows[:, -1]],
+            base.volume[rows].sum(axis=1),
+        )  # fmt: skip
+
+    def _from_prints(self, timeframe: str, first: int, n: int, now_ms: int) -> BarFrame:
+        step = timeframe_ms(timeframe)
+        found = self.prints(first, min(first + n * step, now_ms + 1))
+        slot = (found.at - first) // step
+        starts = np.flatnonzero(np.diff(slot, prepend=-1) != 0)
+        ends = np.append(starts[1:], len(slot)) - 1
+        high, low, volume = (
+            ufunc.reduceat(column, starts) if len(starts) else np.empty(0)
+            for ufunc, column in (
+                (np.maximum, found.price), (np.minimum, found.price), (np.add, found.qty),
+            )
+        )  # fmt: skip
+        return BarFrame(
+            self.world.symbol, timeframe, first + slot[starts] * step, found.price[starts], high,
+            low, found.price[ends], volume,
+        )  # fmt: skip
+
+    def _bar(self, number: int) -> Prints:
+        if number not in self._kept:
+            self._kept[number] = self._made(number)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[number]
+
+    def _made(self, number: int) -> Prints:
+        opened, n = number * self.bar_ms, self.per_bar
+        bar = self.world.bars(opened, 1).bar(0)
+        rng = np.random.default_rng([self.seed, self._pair, number])
+        inner = sorted(rng.choice(np.arange(1, n - 1), 2, replace=False).tolist())
+        # a rising bar dips first
+        turns = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
+        places, fixed = [0, *inner, n - 1], [bar.open, *turns, bar.close]
+        noise = rng.normal(0.0, 0.15 * (bar.high - bar.low) / np.sqrt(n), n)
+        path = np.interp(np.arange(n), places, fixed) + noise
+        price = np.round(np.round(path / self.tick) * self.tick, 10)
+        price = np.clip(price, bar.low, bar.high)
+        price[places] = fixed
+        share = rng.exponential(1.0, n)
+        qty = bar.volume * share / share.sum()
+        moved = np.diff(price, prepend=price[0])
+        sold = np.where(moved == 0.0, rng.random(n) < 0.5, moved < 0.0)
+        return Prints(opened + STEP_MS * np.arange(n, dtype=np.int64), price, qty, sold)
+
+
+_COLUMNS = ("at", "price", "qty", "sold")
+_NONE = Prints(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, bool))
+
+
+def _joined(one: BarFrame, other: BarFrame) -> BarFrame:
+    names = ("ts", "open", "high", "low", "close", "volume")
+    columns = (np.concatenate((getattr(one, name), getattr(other, name))) for name in names)
+    return BarFrame(one.symbol, one.timeframe, *columns)

@@ -1,0 +1,169 @@
+"""``data fetch`` by ccxt against the venue: paging, resume, waiting, and what must not be mixed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.files import read_funding
+from data.sources.exchange import TRIES, Caller, connect
+from data.sources.history import PAGE, History
+from data.store import BarStore
+from domain.errors import DataRefused, ServiceUnreachable, UsageError
+from serving.fetching import ALL, Fetcher, Wanted, markets_of
+from serving.settings import Settings, load_settings
+from sim.progress import quiet
+from sim.worlds import DEMO_START_MS, DemoMarket
+from tests.command_line import Cli
+from tests.venue_server import BTC, ETH, Faults, markets, venue
+
+PERP = "BTC/USDT:USDT"
+
+
+class Waits(list[float]):
+    """Remembers how long it was told to sleep, and does not."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def settings_in(folder: Path) -> Settings:
+    return load_settings(env={"VAR_DIR": str(folder)}, profile=None)
+
+
+def fetcher(folder: Path, url: str, market: str = "spot", waits: Waits | None = None) -> Fetcher:
+    place, _ = markets_of(market, [BTC])
+    exchange = connect("binance", place, url)
+    exchange.enableRateLimit = False
+    caller = Caller(exchange, waits if waits is not None else Waits())
+    store = BarStore(folder / "data")
+    return Fetcher(History(caller), store, settings_in(folder), "simulated", folder / "fetching")
+
+
+def test_six_timeframes_arrive_whole_and_agree_with_the_minutes(tmp_path: Path) -> None:
+    with venue() as url:
+        report = fetcher(tmp_path, url).fetch(Wanted([BTC], ALL, None, 900, True), quiet)
+    assert [row["timeframe"] for row in report["items"]] == [*ALL]
+    assert all(row["stored"] == 900 and row["gaps"] == 0 for row in report["items"])
+    assert all(row["different"] == 0 for row in report["compared"])
+    assert sum(row["compared"] for row in report["compared"]) > 400
+    store = BarStore(tmp_path / "data")
+    own = store.load(BTC, "5m")
+    np.testing.assert_array_equal(own.close, DemoMarket(7).bars(int(own.ts[0]), 900).close)
+    [raw] = store.raw.glob("*-BTCUSDT-simulated-spot-5m-*.parquet")
+    told = json.loads(Path(f"{raw}.provenance.json").read_text(encoding="utf-8"))
+    assert (told["symbol"], told["kept"]) == (BTC, 900)
+    assert not any((tmp_path / "fetching").iterdir())
+
+
+def test_a_second_fetch_asks_for_what_is_new_only(tmp_path: Path) -> None:
+    wanted = Wanted([BTC], ["5m"], DEMO_START_MS, 1, False)
+    with venue(made=markets(10)) as url:
+        first = fetcher(tmp_path, url).fetch(wanted, quiet)["items"][0]
+        again = fetcher(tmp_path, url).fetch(wanted, quiet)["items"][0]
+    with venue(made=markets(11)) as url:
+        later = fetcher(tmp_path, url).fetch(wanted, quiet)["items"][0]
+    assert (first["fetched"], again["fetched"], later["fetched"]) == (2_880, 0, 288)
+    assert later["stored"] == 11 * 288
+    assert later["gaps"] == 0
+
+
+def test_a_fetch_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    wanted, faults = Wanted([BTC], ["5m"], DEMO_START_MS, 1, False), Faults()
+    with venue(faults, markets(20)) as url:
+        part = fetcher(tmp_path, url)
+        faults.next = [200] * 5 + [503] * TRIES  # info, time and three pages, then nothing
+        with pytest.raises(ServiceUnreachable, match="8 attempts"):
+            part.fetch(wanted, quiet)
+        kept = list((tmp_path / "fetching").rglob("*.part"))
+        asked = len([path for path in faults.seen if "klines" in path])
+        whole = fetcher(tmp_path, url).fetch(wanted, quiet)["items"][0]
+        pages = len([path for path in faults.seen if "klines" in path]) - asked
+    assert len(kept) == 3
+    assert whole["stored"] == 20 * 288
+    assert pages == 6 - 3
+
+
+def test_trouble_is_waited_out_as_its_kind_wants(tmp_path: Path) -> None:
+    waits, faults = Waits(), Faults(headers={"Retry-After": "17"})
+    with venue(faults) as url:
+        history = fetcher(tmp_path, url, waits=waits).history
+        faults.next = [429]
+        history.open()
+        assert waits == [17.0]
+        waits.clear()
+        faults.headers = {}
+        faults.next = [503, 502, 0, 500]
+        assert history.now() == markets().clock.now()
+    assert len(waits) == 4
+    for n, seconds in enumerate(waits):  # 1, 2, 4, 8 s and at most a quarter more
+        assert 2.0**n <= seconds <= 1.25 * 2.0**n
+
+
+def test_a_venue_that_is_gone_is_told_after_two_minutes_of_trying(tmp_path: Path) -> None:
+    waits = Waits()
+    with pytest.raises(ServiceUnreachable, match="binance: did not answer"):
+        fetcher(tmp_path, "http://127.0.0.1:9", waits=waits).history.open()
+    assert len(waits) == TRIES - 1
+    assert 120 <= sum(waits) <= 160
+
+
+def test_pages_skip_holes_and_stop_at_what_is_closed(tmp_path: Path) -> None:
+    with venue(made=markets(10)) as url:
+        history = fetcher(tmp_path, url).history
+        history.open()
+        now = history.now()
+        before = DEMO_START_MS - 3 * PAGE * 300_000  # long before the first bar
+        pages = list(history.pages(BTC, "5m", before, now))
+    assert int(pages[0].ts[0]) == DEMO_START_MS
+    assert sum(map(len, pages)) == 10 * 288
+    assert int(pages[-1].ts[-1]) + 300_000 <= now
+
+
+def test_funding_of_a_perpetual_is_kept_as_a_file_that_a_backtest_reads(tmp_path: Path) -> None:
+    with venue() as url:
+        made = fetcher(tmp_path, url, "perp")
+        report = made.fetch(Wanted([PERP], ["1h"], DEMO_START_MS, 1, True), quiet)
+    [told] = report["funding"]
+    found = read_funding(made.store.raw / told["path"])
+    assert told["settlements"] == len(found.ts) == 40 * 3 + 1
+    assert found.symbol == PERP
+
+
+def test_what_the_exchange_does_not_list_is_refused_before_anything_is_fetched(
+    tmp_path: Path,
+) -> None:
+    with venue() as url:
+        for symbols, timeframes, says in (
+            (["NOPE/USDT"], ["5m"], "lists"), ([BTC], ["7m"], "must be one that binance has"),
+        ):  # fmt: skip
+            with pytest.raises(UsageError, match=says):
+                fetcher(tmp_path, url).fetch(Wanted(symbols, timeframes, None, 5, False), quiet)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_simulated_market_is_not_mixed_with_an_exchange_s_bars(tmp_path: Path) -> None:
+    with venue() as url:
+        fetcher(tmp_path, url).fetch(Wanted([BTC], ["1h"], None, 50, False), quiet)
+        real = fetcher(tmp_path, url)
+        mixed = Fetcher(real.history, real.store, real.settings, "binance", real.folder)
+        with pytest.raises(DataRefused, match="holds bars of simulated"):
+            mixed.fetch(Wanted([ETH], ["1h"], None, 50, False), quiet)
+
+
+def test_fetch_by_the_command_line(tmp_path: Path, cli: Cli) -> None:
+    with venue() as url:
+        words = ("--set", f"EXCHANGE_URL={url}", "--timeframe", "1h", "--bars", "30", "--json")
+        code, out, _ = cli("data", "fetch", *words)
+        assert code == 0
+        body: dict[str, Any] = json.loads(out)
+        assert body["items"][0]["stored"] == 30
+        assert body["requests"] == 3
+        assert cli("fetch", *words)[0] == 0  # the short name
+        code, _, told = cli("data", "fetch", "--market", "moon", *words)
+        assert code == 2
+        assert "spot or perp" in told

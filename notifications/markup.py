@@ -126,7 +126,8 @@ def split(html: str, limit: int = LIMIT) -> list[str]:
     for atom in _ATOM.findall(html):
         _nest(stack, atom)
         size = units(atom)
-        if used + size + _closing_size(stack) > limit and any(not _is_tag(a) for a in atoms):
+        # more than once: what a cut between lines leaves may be nearly as long as what it took
+        while used + size + _closing_size(stack) > limit and any(not _is_tag(a) for a in atoms):
             head, tail = _cut(atoms, opened)
             before: list[str] = []
             for one in head:

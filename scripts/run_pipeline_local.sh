@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The whole pipeline on this machine: bars in, features, three models, a decision.
 #   scripts/run_pipeline_local.sh --data BTCUSDT-binance-spot-5m-2025.parquet
+#   scripts/run_pipeline_local.sh                   with bars fetched from EXCHANGE
 #   scripts/run_pipeline_local.sh --demo            with bars of the simulated market, in a folder of
 #                                                   its own, VAR_DIR/demo-pipeline
-#   --days N               of the simulated market, default 120
+#   --days N               that are fetched, or simulated; default 120
 #   --model baseline|tft   kind of model, default baseline
 #   --symbol BTC/USDT      default BTC/USDT; the timeframe is the setting's
 #   --end DATE             train on bars that open before it; default: on all of them
@@ -13,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
 die() { printf 'run_pipeline_local: %s\n' "$1" >&2; exit 2; }
 
 data='' demo='' days=120 model=baseline symbol=BTC/USDT end=2100-01-01 promote='' dry=''
@@ -35,7 +36,6 @@ while [ $# -gt 0 ]; do
 done
 case $model in baseline | tft) ;; *) die "--model is baseline or tft, not $model" ;; esac
 [ -z "$data" ] || [ -z "$demo" ] || die "takes --data or --demo, not both"
-[ -n "$data$demo" ] || die "needs --data FILE or --demo: this version fetches no bars"
 [ -z "$data" ] || [ -e "$data" ] || [ -n "$dry" ] || die "--data: there is no file $data"
 
 conclave=${CONCLAVE:-.venv/bin/conclave}
@@ -55,7 +55,18 @@ if [ -n "$demo" ]; then
   data=$VAR_DIR/BTCUSDT-demo-spot-5m.parquet
   step "bars: the simulated market" "$python" scripts/demo_bars.py "$data" --days "$days"
 fi
-step "import" "$conclave" data import "$data"
+if [ -n "$data" ]; then
+  step "import" "$conclave" data import "$data"
+else
+  wanted='TIMEFRAME BARS'
+  [ -n "$dry" ] || wanted=$("$python" -c '
+import sys
+from domain.times import DAY_MS, timeframe_ms
+from serving.commands.common import settings_from
+timeframe = settings_from(None, None, None).data.timeframe
+print(timeframe, int(sys.argv[1]) * DAY_MS // timeframe_ms(timeframe))' "$days")
+  step "fetch" "$conclave" data fetch --symbol "$symbol" --timeframe "${wanted% *}" --bars "${wanted#* }"
+fi
 step "features" "$conclave" data features "$symbol"
 # Where the cleansed bars of the symbol lie; .env may have a say in it.
 bars='BARS'

@@ -23,7 +23,7 @@ OUTWARD = {"Deployment/conclave-desk", "RayJob/fetch workers train"}  # may reac
 PIPELINE = (
     "fetch", "features", "train-trend", "train-return", "train-risk", "train-chronos", "train-gate",
 )  # fmt: skip
-COMING: frozenset[str] = frozenset({"fetch"})  # no command for these yet
+COMING: frozenset[str] = frozenset()  # no command for these yet
 BY_HAND = frozenset({"train-gate"})  # a council that takes no side leaves nothing to judge
 SERVICE, PORT = "conclave-serve-svc", 8000
 CRON = re.compile(r"(\*|\*/[1-9]\d?|[\d,-]+)( (\*|\*/[1-9]\d?|[\d,-]+)){4}")

@@ -51,7 +51,7 @@ def test_models_when_one_is_trained_promoted_and_rolled_back_then_agents_use_wha
     assert in_use == {
         "risk": "models_dir", "chronos": "shipped", "baseline/trend": "shipped",
         "baseline/return": "shipped", "baseline/risk": "shipped", "tft/trend": "shipped",
-        "tft/return": "shipped", "tft/risk": "shipped",
+        "tft/return": "shipped", "tft/risk": "shipped", "gate/ema_cross": "shipped",
     }  # fmt: skip
     code, out, _ = cli("models", "rollback", "risk")
     assert code == 0

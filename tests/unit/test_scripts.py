@@ -21,6 +21,7 @@ from tests.manifests import (
     rendered,
     secret_templates,
 )
+from tests.venue_server import markets, venue
 
 SCRIPTS = ROOT / "scripts"
 BASH = sorted(path for path in SCRIPTS.glob("*.sh") if "bash" in path.read_text().splitlines()[0])
@@ -336,6 +337,9 @@ def test_pipeline_when_it_is_dry_then_its_steps_are_in_order() -> None:
         "run-inference",
     ]  # fmt: skip
     assert "train trend --model tft --data" in told.stdout
+    fetching = script("run_pipeline_local.sh", "--dry-run").stdout
+    assert "+ .venv/bin/conclave data fetch --symbol BTC/USDT --timeframe" in fetching
+    assert "== import" not in fetching
 
 
 @pytest.mark.parametrize(
@@ -344,9 +348,8 @@ def test_pipeline_when_it_is_dry_then_its_steps_are_in_order() -> None:
         (("--model", "lstm"), "baseline or tft"),
         (("--data", "/no/such.parquet"), "no file"),
         (("--data", "x", "--demo"), "not both"),
-        ((), "needs --data FILE or --demo"),
     ],
-    ids=["model", "file", "both", "neither"],
+    ids=["model", "file", "both"],
 )
 def test_pipeline_when_flags_make_no_sense_then_it_says_which(
     words: tuple[str, ...], told: str
@@ -355,6 +358,22 @@ def test_pipeline_when_flags_make_no_sense_then_it_says_which(
 
     assert done.returncode == 2
     assert told in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_pipeline_when_there_is_no_file_then_it_fetches_from_the_exchange(tmp_path: Path) -> None:
+    program = Path(sys.executable).parent / "conclave"
+    with venue(made=markets(30)) as url:
+        env = {
+            "CONCLAVE": str(program), "VAR_DIR": str(tmp_path / "var"), "TMPDIR": str(tmp_path),
+            "PYTHONPATH": str(ROOT), "EXCHANGE_URL": url,
+        }  # fmt: skip
+        done = script("run_pipeline_local.sh", "--days", "25", "--promote", env=env, timeout=800)
+
+    assert done.returncode == 0, done.stderr
+    assert "7,200" in done.stdout
+    assert re.search(r"^(LONG|SHORT|NO_TRADE) BTC/USDT 5m as of 2025-01-31", done.stdout, re.M)
 
 
 @pytest.mark.slow

@@ -67,6 +67,13 @@ def test_split_when_given_any_html_then_each_part_fits_and_nothing_is_lost(
     assert seen == re.sub(r"\s", "", without_tags(html))
 
 
+def test_split_when_a_short_line_is_cut_off_then_what_is_left_fits_as_well() -> None:
+    parts = split(f"<pre>a\n{'x' * 76}\U0001f600{'y' * 20}</pre>", 93)
+
+    assert all(units(part) <= 93 for part in parts)
+    assert "".join(without_tags(part) for part in parts) == f"a{'x' * 76}\U0001f600{'y' * 20}"
+
+
 def test_split_when_lines_fit_then_it_cuts_between_them() -> None:
     html = "\n".join(f"<b>line {n}</b> " + "x" * 30 for n in range(10))
 

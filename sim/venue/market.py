@@ -13,11 +13,12 @@ from domain.errors import DataRefused, NotFound
 from domain.market import BarFrame, BookSnapshot, Instrument, Market, symbol_on
 from domain.times import DAY_MS, iso, timeframe_ms
 from execution.funding import BASE_RATE, INTERVAL_MS
+from sim.venue.books import LEVELS, Shape, side
 from sim.venue.tape import STEP_MS, Prints, Tape
 from sim.worlds import World
 
-DEPTH = 1_000  # levels a side
-_WORTH = 40_000.0  # quote units of a level near the middle
+_WORTH = 40_000.0  # median worth of a level, quote units
+_GAP_BPS = 0.2  # between two orders
 
 
 class VenueClock:
@@ -110,6 +111,7 @@ class Markets:
         self.clock, self._seed, self._spread = clock, seed, spread_bps
         self._tapes: dict[str, Tape] = {}
         self.listings: dict[tuple[Market, str], Listing] = {}
+        self._first: dict[str, float] = {}  # price at which each was listed
         for pair, world in worlds.items():
             spot = symbol_on(pair, "spot")
             price = float(world.bars(_opened(world, clock.now()), 1).close[0])
@@ -117,6 +119,7 @@ class Markets:
             for market in markets:
                 listing = _listed(spot, market, price)
                 self.listings[market, listing.name] = listing
+                self._first[listing.symbol] = price
             tick = float(instrument_for(spot, price).tick)
             self._tapes[spot] = Tape(world, tick, seed)
 
@@ -153,30 +156,21 @@ class Markets:
         """Return the book around the last price; the same whenever it is asked for an instant."""
         at = self.clock.now() if at_ms is None else at_ms
         at, price = self.tape(listing).last(at)
-        tick = float(listing.instrument.tick)
-        half = max(price * self._spread / 2e4, tick / 2)
-        rng = np.random.default_rng(
-            [self._seed, zlib.crc32(listing.symbol.encode()), at // STEP_MS]
-        )
-        n = min(levels, DEPTH)
-        gaps = np.maximum(1, rng.poisson(max(price * 2e-5 / tick, 1.0), (2, n)))
-        away = np.cumsum(gaps, axis=1) - gaps[:, :1]
-        bid = np.floor((price - half) / tick) - away[0]
-        ask = np.maximum(np.ceil((price + half) / tick), bid[0] + 1) + away[1]
-        worth = rng.lognormal(np.log(_WORTH), 0.6, (2, n)) * (1.0 + away / max(away.max(), 1))
-        step = float(listing.instrument.step)
-        sides = []
-        for side, ticks in enumerate((bid, ask)):
-            prices = np.round(ticks * tick, 10)
-            kept = prices > 0.0
-            sizes = np.maximum(np.round(worth[side] / np.maximum(prices, tick) / step), 1) * step
-            sides.append(tuple(zip(prices[kept].tolist(), np.round(sizes[kept], 10).tolist(),
-                                   strict=True)))  # fmt: skip
-        return BookSnapshot(listing.symbol, at, *sides)
+        shape, n = self._shape(listing), min(levels, LEVELS)
+        bids, asks = (side(shape, price, at // STEP_MS, n, sign) for sign in (-1, 1))
+        return BookSnapshot(listing.symbol, at, tuple(bids), tuple(asks))
 
-    def update_id(self) -> int:
+    def _shape(self, listing: Listing) -> Shape:
+        # of the price at which it was listed, so that levels stay where they are
+        first, tick = self._first[listing.symbol], float(listing.instrument.tick)
+        key = zlib.crc32(listing.symbol.encode()) ^ (self._seed << 32)
+        gap = max(round(first * _GAP_BPS / 1e4 / tick), 1)
+        half = max(first * self._spread / 2e4 / tick, 0.5)
+        return Shape(tick, float(listing.instrument.step), gap, half, _WORTH, key)
+
+    def update_id(self, at_ms: int | None = None) -> int:
         """Return the number of the books' newest change; grows by one with every print."""
-        return self.clock.now() // STEP_MS
+        return (self.clock.now() if at_ms is None else at_ms) // STEP_MS
 
     def funding_rate(self, listing: Listing, stamp_ms: int) -> float:
         """Return what a stamp pays, fraction: the base rate, more where the day rose."""

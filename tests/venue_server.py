@@ -34,11 +34,14 @@ class Faults:
     seen: list[str] = field(default_factory=list)
 
 
-def markets(days: int = DAYS, now: Callable[[], int] = wall) -> Markets:
-    """Return two pairs of the simulated market, ``days`` after its first bar; time stands still."""
+def markets(days: int = DAYS, now: Callable[[], int] = wall, speed: float = 0.0) -> Markets:
+    """Return two pairs of the simulated market, ``days`` after its first bar.
+
+    At speed 0 time stands still.
+    """
     worlds: dict[str, World] = {name: DemoMarket(7, name) for name in (BTC, ETH)}
     start = DemoMarket().start_ms + days * 86_400_000 + 123_456
-    return Markets(worlds, VenueClock(start, now, speed=0.0), seed=7)
+    return Markets(worlds, VenueClock(start, now, speed), seed=7)
 
 
 @contextmanager

@@ -43,14 +43,14 @@ def connect(name: str, market: Market, url: str | None = None, timeout_ms: int =
                     "fetchMarkets": {"types": [listed]}},
     })  # fmt: skip
     if url is not None:
-        exchange.urls["api"] = _moved(exchange.urls["api"], url)
+        exchange.urls["api"] = moved(exchange.urls["api"], url)
     return exchange
 
 
-def _moved(value: Any, url: str) -> Any:
+def moved(value: Any, url: str) -> Any:
     """Return addresses with scheme and host of ``url``, their paths as they were."""
     if isinstance(value, dict):
-        return {name: _moved(part, url) for name, part in value.items()}
+        return {name: moved(part, url) for name, part in value.items()}
     parts, there = urlsplit(str(value)), urlsplit(url)
     if not parts.netloc:
         return value

@@ -18,6 +18,7 @@ from sim.venue.tape import STEP_MS, Prints, Tape
 from sim.worlds import World
 
 _WORTH = 40_000.0  # median worth of a level, quote units
+_KEPT_BOOKS = 256  # streams ask for the one before as well
 _GAP_BPS = 0.2  # between two orders
 
 
@@ -111,6 +112,7 @@ class Markets:
         self.clock, self._seed, self._spread = clock, seed, spread_bps
         self._tapes: dict[str, Tape] = {}
         self.listings: dict[tuple[Market, str], Listing] = {}
+        self._books: dict[tuple[str, int, int], BookSnapshot] = {}
         self._first: dict[str, float] = {}  # price at which each was listed
         for pair, world in worlds.items():
             spot = symbol_on(pair, "spot")
@@ -154,11 +156,16 @@ class Markets:
 
     def book(self, listing: Listing, levels: int, at_ms: int | None = None) -> BookSnapshot:
         """Return the book around the last price; the same whenever it is asked for an instant."""
-        at = self.clock.now() if at_ms is None else at_ms
-        at, price = self.tape(listing).last(at)
-        shape, n = self._shape(listing), min(levels, LEVELS)
-        bids, asks = (side(shape, price, at // STEP_MS, n, sign) for sign in (-1, 1))
-        return BookSnapshot(listing.symbol, at, tuple(bids), tuple(asks))
+        at, price = self.tape(listing).last(self.clock.now() if at_ms is None else at_ms)
+        key = (listing.symbol, levels, at)
+        book = self._books.get(key)
+        if book is None:
+            shape, n = self._shape(listing), min(levels, LEVELS)
+            bids, asks = (side(shape, price, at // STEP_MS, n, sign) for sign in (-1, 1))
+            book = self._books[key] = BookSnapshot(listing.symbol, at, tuple(bids), tuple(asks))
+            if len(self._books) > _KEPT_BOOKS:
+                del self._books[next(iter(self._books))]
+        return book
 
     def _shape(self, listing: Listing) -> Shape:
         # of the price at which it was listed, so that levels stay where they are

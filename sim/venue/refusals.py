@@ -53,6 +53,11 @@ def illegal(name: str) -> Refused:
     return Refused(400, -1100, f"Illegal characters found in parameter '{name}'.")
 
 
+def over() -> Refused:
+    """Return the refusal of everything once the market's bars have ended."""
+    return Refused(503, -1001, "Internal error; unable to process your request. No more bars.")
+
+
 @dataclass(slots=True)
 class _Caller:
     minute: int = -1

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from domain.errors import NotFound
+from domain.errors import DataRefused, NotFound
 from domain.market import BarFrame, Market
 from domain.times import DAY_MS, timeframe_ms
 from execution.funding import INTERVAL_MS
@@ -103,6 +103,8 @@ def _handler(
             body = answer(asked)
         except Refused as refused:
             return refused.response()
+        except DataRefused:  # a file of bars that has ended
+            return refusals.over().response()
         return web.json_response(body, headers={"X-MBX-USED-WEIGHT-1M": str(used)})
 
     return handle
@@ -211,14 +213,15 @@ def _rows(bars: BarFrame) -> list[list[Any]]:
     for bar in bars.bars():
         quote = bar.volume * (bar.high + bar.low + bar.close) / 3.0
         rows.append([
-            bar.open_ms, _text(bar.open), _text(bar.high), _text(bar.low), _text(bar.close),
-            _text(bar.volume), bar.close_ms - 1, _text(quote), 24, _text(bar.volume / 2.0),
-            _text(quote / 2.0), "0",
+            bar.open_ms, text(bar.open), text(bar.high), text(bar.low), text(bar.close),
+            text(bar.volume), bar.close_ms - 1, text(quote), 24, text(bar.volume / 2.0),
+            text(quote / 2.0), "0",
         ])  # fmt: skip
     return rows
 
 
-def _text(value: float) -> str:
+def text(value: float) -> str:
+    """Write a number as the venue does."""
     return repr(float(value))
 
 
@@ -228,8 +231,8 @@ def _depth(asked: Asked) -> Any:
     book = asked.markets.book(listing, levels)
     body: dict[str, Any] = {
         "lastUpdateId": asked.markets.update_id(),
-        "bids": [[_text(price), _text(qty)] for price, qty in book.bids],
-        "asks": [[_text(price), _text(qty)] for price, qty in book.asks],
+        "bids": [[text(price), text(qty)] for price, qty in book.bids],
+        "asks": [[text(price), text(qty)] for price, qty in book.asks],
     }
     if asked.market == "perp":
         body |= {"E": asked.markets.clock.now(), "T": book.at}
@@ -240,8 +243,8 @@ def _trades(asked: Asked) -> Any:
     listing = asked.listing()
     found = asked.markets.trades(listing, asked.limit(500, 1_000))
     return [
-        {"id": int(at) // STEP_MS, "price": _text(price), "qty": _text(qty),
-         "quoteQty": _text(price * qty), "time": int(at), "isBuyerMaker": bool(sold),
+        {"id": int(at) // STEP_MS, "price": text(price), "qty": text(qty),
+         "quoteQty": text(price * qty), "time": int(at), "isBuyerMaker": bool(sold),
          "isBestMatch": True}
         for at, price, qty, sold in zip(found.at, found.price, found.qty, found.sold, strict=True)
     ]  # fmt: skip
@@ -261,7 +264,7 @@ def _agg_trades(asked: Asked) -> Any:
         start = max(start, tape_start(asked.markets.tape(listing)))
         found = asked.markets.tape(listing).prints(start, min(end + 1, start + n * STEP_MS))
     return [
-        {"a": int(at) // STEP_MS, "p": _text(price), "q": _text(qty), "f": int(at) // STEP_MS,
+        {"a": int(at) // STEP_MS, "p": text(price), "q": text(qty), "f": int(at) // STEP_MS,
          "l": int(at) // STEP_MS, "T": int(at), "m": bool(sold), "M": True}
         for at, price, qty, sold in zip(found.at, found.price, found.qty, found.sold, strict=True)
     ]  # fmt: skip
@@ -272,31 +275,33 @@ def _book_ticker(asked: Asked) -> Any:
     for listing in asked.listings():
         book = asked.markets.book(listing, 1)
         (bid, bids), (ask, asks) = book.bids[0], book.asks[0]
-        rows.append({"symbol": listing.name, "bidPrice": _text(bid), "bidQty": _text(bids),
-                     "askPrice": _text(ask), "askQty": _text(asks), "time": book.at})  # fmt: skip
+        rows.append({"symbol": listing.name, "bidPrice": text(bid), "bidQty": text(bids),
+                     "askPrice": text(ask), "askQty": text(asks), "time": book.at})  # fmt: skip
     return rows[0] if "symbol" in asked.query else rows
 
 
 def _day(asked: Asked) -> Any:
-    rows = [_day_of(asked, listing) for listing in asked.listings()]
+    now = asked.markets.clock.now()
+    rows = [day_of(asked.markets, listing, now) for listing in asked.listings()]
     return rows[0] if "symbol" in asked.query else rows
 
 
-def _day_of(asked: Asked, listing: Listing) -> dict[str, Any]:
-    now, tape = asked.markets.clock.now(), asked.markets.tape(listing)
+def day_of(markets: Markets, listing: Listing, now: int) -> dict[str, Any]:
+    """Return the statistics of the last day, in whole hours, as of ``now`` (ms)."""
+    tape = markets.tape(listing)
     first = max((now - DAY_MS) // 3_600_000 * 3_600_000, tape_start(tape))
-    bars = asked.markets.bars(listing, "1h", first, 26)
+    bars = tape.bars("1h", first, 26, now)
     opened, last, volume = float(bars.open[0]), float(bars.close[-1]), float(bars.volume.sum())
-    book = asked.markets.book(listing, 1)
+    book = markets.book(listing, 1, now)
     quote = float((bars.volume * bars.close).sum())
     return {
-        "symbol": listing.name, "priceChange": _text(last - opened),
+        "symbol": listing.name, "priceChange": text(last - opened),
         "priceChangePercent": f"{100.0 * (last / opened - 1.0):.3f}",
-        "weightedAvgPrice": _text(quote / volume if volume else last), "lastPrice": _text(last),
-        "lastQty": "0", "bidPrice": _text(book.bids[0][0]), "bidQty": _text(book.bids[0][1]),
-        "askPrice": _text(book.asks[0][0]), "askQty": _text(book.asks[0][1]),
-        "openPrice": _text(opened), "highPrice": _text(bars.high.max()),
-        "lowPrice": _text(bars.low.min()), "volume": _text(volume), "quoteVolume": _text(quote),
+        "weightedAvgPrice": text(quote / volume if volume else last), "lastPrice": text(last),
+        "lastQty": "0", "bidPrice": text(book.bids[0][0]), "bidQty": text(book.bids[0][1]),
+        "askPrice": text(book.asks[0][0]), "askQty": text(book.asks[0][1]),
+        "openPrice": text(opened), "highPrice": text(bars.high.max()),
+        "lowPrice": text(bars.low.min()), "volume": text(volume), "quoteVolume": text(quote),
         "openTime": first, "closeTime": now, "firstId": first, "lastId": now,
         "count": 24 * len(bars),
     }  # fmt: skip
@@ -305,7 +310,7 @@ def _day_of(asked: Asked, listing: Listing) -> dict[str, Any]:
 def _premium(asked: Asked) -> Any:
     now, rows = asked.markets.clock.now(), []
     for listing in asked.listings():
-        price, stamp = _text(asked.markets.price(listing)), next_funding(now)
+        price, stamp = text(asked.markets.price(listing)), next_funding(now)
         rate = asked.markets.funding_rate(listing, now)
         rows.append({
             "symbol": listing.name, "markPrice": price, "indexPrice": price,
@@ -329,7 +334,7 @@ def _funding(asked: Asked) -> Any:
     return [
         {"symbol": listing.name, "fundingTime": stamp,
          "fundingRate": f"{asked.markets.funding_rate(listing, stamp):.8f}",
-         "markPrice": _text(asked.markets.tape(listing).last(stamp)[1])}
+         "markPrice": text(asked.markets.tape(listing).last(stamp)[1])}
         for stamp in stamps
     ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from domain.errors import ServiceUnreachable
 from sim.venue.market import Markets
 from sim.venue.rest import routes
+from sim.venue.streams import Streams
 
 
 def application(markets: Markets, wall: Callable[[], int]) -> web.Application:
@@ -20,8 +21,10 @@ def application(markets: Markets, wall: Callable[[], int]) -> web.Application:
     ----------
     wall : ms, for the limits on requests.
     """
-    app = web.Application()
+    app, streams = web.Application(), Streams(markets)
     app.add_routes(routes(markets, wall))
+    app.add_routes(streams.routes())
+    app.cleanup_ctx.append(streams.run)
     return app
 
 

@@ -87,7 +87,7 @@ class Tape:
         """
         step = timeframe_ms(timeframe)
         first = -(-first_open_ms // step) * step
-        n = max(min(n, -(-(now_ms - first) // step)), 0)
+        n = max(min(n, (now_ms - first) // step + 1), 0)
         if step % self.bar_ms == 0 and n > 1:
             whole = self._from_bars(timeframe, first, n - 1)
             return _joined(whole, self._from_prints(timeframe, first + (n - 1) * step, 1, now_ms))
@@ -115,7 +115,7 @@ class Tape:
         found = self.prints(first, min(first + n * step, now_ms + 1))
         slot = (found.at - first) // step
         starts = np.flatnonzero(np.diff(slot, prepend=-1) != 0)
-        ends = np.append(starts[1:], len(slot)) - 1
+        ends = (np.append(starts[1:], len(slot)) - 1)[: len(starts)]
         high, low, volume = (
             ufunc.reduceat(column, starts) if len(starts) else np.empty(0)
             for ufunc, column in (

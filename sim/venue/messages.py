@@ -1,0 +1,185 @@
+"""What the venue's streams say, as Binance words it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from domain.errors import NotFound
+from domain.market import BookSnapshot, Market
+from domain.times import timeframe_ms
+from sim.venue.market import Listing, Markets, next_funding
+from sim.venue.rest import INTERVALS, day_of, text
+from sim.venue.tape import STEP_MS
+
+_NAME = re.compile(r"(?P<symbol>[a-z0-9]+)@(?P<kind>[A-Za-z]+)(?P<levels>\d+)?(?:_(?P<bar>\w+))?"
+                   r"(?:@(?P<speed>\d+ms|1s|3s))?")  # fmt: skip
+_PARTIAL = (5, 10, 20)
+DIFFED = 1_000  # levels a side that diffs tell about
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream of one market.
+
+    Attributes
+    ----------
+    name : as it was asked for, ``btcusdt@kline_1m``.
+    kind : kline, trade, aggTrade, bookTicker, ticker, miniTicker, depth or markPrice.
+    bar : of klines. ``levels`` : of partial books; None = diffs.
+    """
+
+    name: str
+    market: Market
+    listing: Listing
+    kind: str
+    bar: str = ""
+    levels: int | None = None
+
+
+def stream_of(name: str, market: Market, markets: Markets) -> Stream | None:
+    """Read a stream's name; None if there is no such stream."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    kind, bar = found["kind"], found["bar"] or ""
+    levels = None if found["levels"] is None else int(found["levels"])
+    known = kind in _KINDS and (market == "perp" or kind != "markPrice")
+    fits = (bar in INTERVALS) == (kind == "kline") and (bool(bar) == (kind == "kline"))
+    if (
+        not known
+        or not fits
+        or (levels is not None and (kind != "depth" or levels not in _PARTIAL))
+    ):
+        return None
+    try:
+        listing = markets.listing(market, found["symbol"])
+    except NotFound:
+        return None
+    return Stream(name, market, listing, kind, bar, levels)
+
+
+def said(stream: Stream, markets: Markets, at_ms: int) -> list[Body]:
+    """Return what a stream says at the instant of a print."""
+    return _KINDS[stream.kind](stream, markets, at_ms)
+
+
+def _kline(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    step = timeframe_ms(stream.bar)
+    opened, bodies = at // step * step, []
+    if at == opened:  # the one before is over with the first print after it
+        bodies.append(_bar(stream, markets, opened - step, at, closed=True))
+    bodies.append(_bar(stream, markets, opened, at, closed=False))
+    return bodies
+
+
+def _bar(stream: Stream, markets: Markets, opened: int, at: int, *, closed: bool) -> Body:
+    tape, step = markets.tape(stream.listing), timeframe_ms(stream.bar)
+    bar = tape.bars(stream.bar, opened, 1, opened + step - 1 if closed else at).bar(0)
+    quote = bar.volume * (bar.high + bar.low + bar.close) / 3.0
+    return {
+        "e": "kline", "E": at, "s": stream.listing.name,
+        "k": {
+            "t": opened, "T": opened + step - 1, "s": stream.listing.name, "i": stream.bar,
+            "f": opened // STEP_MS, "L": at // STEP_MS, "o": text(bar.open), "c": text(bar.close),
+            "h": text(bar.high), "l": text(bar.low), "v": text(bar.volume),
+            "n": (at - opened) // STEP_MS + 1, "x": closed, "q": text(quote),
+            "V": text(bar.volume / 2.0), "Q": text(quote / 2.0), "B": "0",
+        },
+    }  # fmt: skip
+
+
+def _trade(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    price, qty, sold = _print(stream, markets, at)
+    number = at // STEP_MS
+    return [{"e": "trade", "E": at, "s": stream.listing.name, "t": number, "p": price, "q": qty,
+             "T": at, "m": sold, "M": True}]  # fmt: skip
+
+
+def _agg_trade(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    price, qty, sold = _print(stream, markets, at)
+    number = at // STEP_MS
+    return [{"e": "aggTrade", "E": at, "s": stream.listing.name, "a": number, "p": price, "q": qty,
+             "f": number, "l": number, "T": at, "m": sold, "M": True}]  # fmt: skip
+
+
+def _print(stream: Stream, markets: Markets, at: int) -> tuple[str, str, bool]:
+    found = markets.tape(stream.listing).prints(at, at + 1)
+    return text(found.price[0]), text(found.qty[0]), bool(found.sold[0])
+
+
+def _book_ticker(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    book = markets.book(stream.listing, 1, at)
+    (bid, bids), (ask, asks) = book.bids[0], book.asks[0]
+    body: Body = {"u": markets.update_id(at), "s": stream.listing.name, "b": text(bid),
+                  "B": text(bids), "a": text(ask), "A": text(asks)}  # fmt: skip
+    return [{"e": "bookTicker", "E": at, "T": at, **body} if stream.market == "perp" else body]
+
+
+def _depth(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    number = markets.update_id(at)
+    if stream.levels is not None:
+        book = markets.book(stream.listing, stream.levels, at)
+        bids, asks = _levels(book)
+        if stream.market == "spot":
+            return [{"lastUpdateId": number, "bids": bids, "asks": asks}]
+        return [_update(stream, number, at, bids, asks)]
+    now = markets.book(stream.listing, DIFFED, at)
+    before = markets.book(stream.listing, DIFFED, at - STEP_MS)
+    bids, asks = (_changes(*sides) for sides in ((before.bids, now.bids), (before.asks, now.asks)))
+    return [_update(stream, number, at, bids, asks)]
+
+
+def _update(stream: Stream, number: int, at: int, bids: Any, asks: Any) -> Body:
+    body: Body = {"e": "depthUpdate", "E": at, "s": stream.listing.name, "U": number, "u": number,
+                  "b": bids, "a": asks}  # fmt: skip
+    return {**body, "T": at, "pu": number - 1} if stream.market == "perp" else body
+
+
+def _levels(book: BookSnapshot) -> tuple[list[list[str]], list[list[str]]]:
+    bids, asks = ([[text(p), text(q)] for p, q in side] for side in (book.bids, book.asks))
+    return bids, asks
+
+
+def _changes(
+    before: tuple[tuple[float, float], ...], now: tuple[tuple[float, float], ...]
+) -> list[list[str]]:
+    """Return the levels that are new or other than before; those that are gone have quantity 0."""
+    old, new = dict(before), dict(now)
+    gone = [[text(price), "0"] for price in old if price not in new]
+    return gone + [[text(p), text(q)] for p, q in new.items() if old.get(p) != q]
+
+
+def _ticker(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    day = day_of(markets, stream.listing, at)
+    short = {
+        "p": "priceChange", "P": "priceChangePercent", "w": "weightedAvgPrice", "c": "lastPrice",
+        "Q": "lastQty", "b": "bidPrice", "B": "bidQty", "a": "askPrice", "A": "askQty",
+        "o": "openPrice", "h": "highPrice", "l": "lowPrice", "v": "volume", "q": "quoteVolume",
+        "O": "openTime", "C": "closeTime", "F": "firstId", "L": "lastId", "n": "count",
+    }  # fmt: skip
+    told: Body = {name: day[long] for name, long in short.items()}
+    return [{"e": "24hrTicker", "E": at, "s": stream.listing.name, **told}]
+
+
+def _mini_ticker(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    [whole] = _ticker(stream, markets, at)
+    kept = {name: whole[name] for name in ("E", "s", "c", "o", "h", "l", "v", "q")}
+    return [{"e": "24hrMiniTicker", **kept}]
+
+
+def _mark_price(stream: Stream, markets: Markets, at: int) -> list[Body]:
+    price = text(markets.tape(stream.listing).last(at)[1])
+    rate = f"{markets.funding_rate(stream.listing, at):.8f}"
+    return [{"e": "markPriceUpdate", "E": at, "s": stream.listing.name, "p": price, "i": price,
+             "P": price, "r": rate, "T": next_funding(at)}]  # fmt: skip
+
+
+_KINDS: Mapping[str, Callable[[Stream, Markets, int], list[Body]]] = {
+    "kline": _kline, "trade": _trade, "aggTrade": _agg_trade, "bookTicker": _book_ticker,
+    "ticker": _ticker, "miniTicker": _mini_ticker, "depth": _depth, "markPrice": _mark_price,
+}  # fmt: skip

@@ -1,0 +1,176 @@
+"""The live feed against the venue, while lines are cut, fall silent and talk nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import socket as sockets
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect as ws_connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from data.sources.exchange import Caller, connect
+from data.sources.history import History
+from data.sources.live import Backfill, LiveBars, Patience
+from domain.errors import UsageError
+from domain.market import Bar
+from sim.venue.market import Markets
+from tests.venue_server import BTC, ETH, markets, venue
+
+SPEED = 240.0  # a minute each quarter of a second
+STREAMS = "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
+NAMES = {"BTCUSDT": BTC, "ETHUSDT": ETH}
+QUICK = Patience(silence=1.5, first_wait=0.05, longest_wait=0.2)
+Relay = Callable[[int, ServerConnection, str], Awaitable[bool]]
+"""(connection number, who listens, message) → whether the line goes on."""
+
+
+def rest(url: str) -> Backfill:
+    exchange = connect("binance", "spot", url)
+    exchange.enableRateLimit = False
+    history = History(Caller(exchange, lambda _: None))
+
+    def ask(symbol: str, first: int) -> list[Bar]:
+        pages = history.pages(symbol, "1m", first, history.now())
+        return [bar for page in pages for bar in page.bars()]
+
+    async def backfill(symbol: str, first: int) -> Sequence[Bar]:
+        return await asyncio.to_thread(ask, symbol, first)
+
+    return backfill
+
+
+async def between(url: str, relay: Relay, port: int) -> None:
+    """Stand between feed and venue, and spoil what passes."""
+    count = 0
+
+    async def handle(listener: ServerConnection) -> None:
+        nonlocal count
+        count += 1
+        number = count
+        async with ws_connect(url.replace("http", "ws") + STREAMS, max_queue=None) as source:
+            async for message in source:
+                if not await relay(number, listener, str(message)):
+                    listener.transport.abort()
+                    return
+
+    async with serve(handle, "127.0.0.1", port):
+        await asyncio.Event().wait()
+
+
+def free_port() -> int:
+    with sockets.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def heard(
+    made: Markets, n: int, relay: Relay | None = None, before: int = 5, broken_first: bool = False
+) -> tuple[list[Bar], LiveBars]:
+    """Return the first n bars, and the feed that brought them."""
+    start = made.clock.now() // 60_000 * 60_000 - (before + 1) * 60_000
+
+    async def run(url: str) -> tuple[list[Bar], LiveBars]:
+        port = free_port()
+        own = url.replace("http", "ws") + STREAMS
+        urls = [own if relay is None else f"ws://127.0.0.1:{port}"]
+        if broken_first:
+            urls.insert(0, f"ws://127.0.0.1:{free_port()}")
+        feed = LiveBars(urls, NAMES, "1m", rest(url), {BTC: start, ETH: start}, QUICK)
+        spoiler = None if relay is None else asyncio.create_task(between(url, relay, port))
+        bars: list[Bar] = []
+        try:
+            async with asyncio.timeout(60):
+                async for bar in feed.bars():
+                    bars.append(bar)
+                    if len(bars) == n:
+                        break
+        finally:
+            if spoiler is not None:
+                spoiler.cancel()
+        return bars, feed
+
+    with venue(made=made) as url:
+        bars, feed = asyncio.run(run(url))
+    for symbol in (BTC, ETH):
+        mine = [bar for bar in bars if bar.symbol == symbol]
+        opens = [bar.open_ms for bar in mine]
+        assert opens == list(range(start + 60_000, start + 60_000 * (len(opens) + 1), 60_000))
+        tape = made.tape(made.listing("spot", symbol.replace("/", "")))
+        own = tape.bars("1m", opens[0], len(opens), opens[-1] + 10 * 60_000)
+        for name in ("open", "high", "low", "close"):
+            np.testing.assert_array_equal([getattr(bar, name) for bar in mine], getattr(own, name))
+    return bars, feed
+
+
+@pytest.fixture
+def made() -> Markets:
+    return markets(speed=SPEED)
+
+
+def test_bars_begin_with_what_was_missed_and_go_on_live(made: Markets) -> None:
+    _, feed = heard(made, 60)
+    assert feed.health.filled >= 10
+    assert feed.health.connects == 1
+    assert feed.health.problem == ""
+    assert feed.health.messages > 60
+
+
+def test_lines_that_are_cut_lose_nothing_and_repeat_nothing(made: Markets) -> None:
+    async def relay(number: int, listener: ServerConnection, message: str) -> bool:
+        await listener.send(message)
+        left[number] = left.get(number, 0) + 1
+        return left[number] < 80
+
+    left: dict[int, int] = {}
+    _, feed = heard(made, 80, relay)
+    assert feed.health.reconnects >= 2
+
+
+def test_a_line_that_says_nothing_is_given_up_and_what_it_kept_back_is_asked_for(
+    made: Markets,
+) -> None:
+    async def relay(number: int, listener: ServerConnection, message: str) -> bool:
+        if number == 1 and made.clock.now() > quiet_from:
+            return True
+        await listener.send(message)
+        return True
+
+    quiet_from = made.clock.now() + 4 * 60_000
+    _, feed = heard(made, 60, relay)
+    assert feed.health.silences == 1
+    assert feed.health.filled > 10
+
+
+def test_messages_that_are_dropped_doubled_or_nonsense_change_no_bar(made: Markets) -> None:
+    async def relay(number: int, listener: ServerConnection, message: str) -> bool:
+        del number
+        if '"x":true' in message:
+            seen.append(message)
+            if len(seen) % 5 == 0:
+                return True  # lost on the way
+        for text in (message, "{garbage", message):
+            await listener.send(text)
+        return True
+
+    seen: list[str] = []
+    _, feed = heard(made, 60, relay)
+    assert feed.health.garbage > 50
+    assert feed.health.repeated > 10
+
+
+def test_the_backup_is_tried_where_the_main_address_is_gone(made: Markets) -> None:
+    _, feed = heard(made, 16, broken_first=True)
+    assert feed.health.connects == 1
+
+
+def test_a_feed_without_an_address_or_a_beginning_is_refused() -> None:
+    async def nothing(symbol: str, first: int) -> Sequence[Bar]:
+        del symbol, first
+        return []
+
+    for urls, last in ((["ws://127.0.0.1:1"], {BTC: 0}), ([], {BTC: 0, ETH: 0})):
+        with pytest.raises(UsageError, match="feed"):
+            LiveBars(urls, NAMES, "1m", nothing, last)

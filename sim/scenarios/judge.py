@@ -17,10 +17,7 @@ _SHOWN = 5  # broken laws that are told in words
 
 def audited(played: Played, limits: RiskLimits) -> Auditor:
     """Return the auditor that has read everything."""
-    loop = played.loop
-    auditor = Auditor(
-        limits, loop.settings.account, played.books, played.cast.routes, played.kills
-    )  # fmt: skip
+    auditor = Auditor(limits, played.books, played.cast.routes, played.kills)
     auditor.read(row for _, row in played.ledger.records_since())
     auditor.expect_decisions(_heard_in_time(played.stage))
     auditor.tell_restarts(played.restarted, played.restarts)

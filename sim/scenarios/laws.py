@@ -93,7 +93,7 @@ class Auditor:
     """
 
     def __init__(
-        self, limits: RiskLimits, account: str, books: BookSource, routes: Mapping[str, str],
+        self, limits: RiskLimits, books: BookSource, routes: Mapping[str, str],
         kills: Iterable[tuple[int, bool]] = (),
     ) -> None:  # fmt: skip
         self.laws = {name: Law() for name in LAWS}
@@ -105,7 +105,7 @@ class Auditor:
         self.funding = ZERO  # paid or received, quote units
         self.modes: list[tuple[int, RiskMode]] = []
         self.flat_after: list[int | None] = []  # closes from each stop to nothing open
-        self._limits, self._account, self._books = limits, account, books
+        self._limits, self._books = limits, books
         self._symbols = {route: symbol for symbol, route in routes.items()}
         self._kills = sorted(kills)
         self._decided: set[tuple[str, int]] = set()

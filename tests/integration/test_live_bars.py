@@ -19,7 +19,7 @@ from domain.market import Bar
 from sim.venue.market import Markets
 from tests.venue_server import BTC, ETH, markets, venue
 
-SPEED = 240.0  # a minute each quarter of a second
+SPEED = 600.0  # a minute each tenth of a second
 STREAMS = "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
 NAMES = {"BTCUSDT": BTC, "ETHUSDT": ETH}
 QUICK = Patience(silence=1.5, first_wait=0.05, longest_wait=0.2)

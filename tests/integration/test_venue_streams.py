@@ -20,7 +20,7 @@ from sim.venue.tape import STEP_MS
 from sim.worlds import DemoMarket
 from tests.venue_server import BTC, markets, venue
 
-SPEED = 60.0  # a print each 42 ms
+SPEED = 240.0  # a print each 10 ms
 Said = list[dict[str, Any]]
 
 

@@ -55,7 +55,7 @@ def the_rows(name: str) -> list[Any]:
 
 def reading(name: str, rows: Iterable[Any], limits: RiskLimits = LIMITS) -> Auditor:
     run = a_run(name)
-    auditor = Auditor(limits, "paper", run.books, run.cast.routes, run.kills)
+    auditor = Auditor(limits, run.books, run.cast.routes, run.kills)
     auditor.read(rows)
     return auditor
 
@@ -240,14 +240,14 @@ def test_a_second_kill_that_closes_nothing_is_found_out() -> None:
     assert broken(auditor) == set()
     assert auditor.flat_after == [1]
     rows = [row for _, row in run.ledger.records_since()]
-    again = Auditor(LIMITS, "paper", run.books, run.cast.routes, run.kills)
+    again = Auditor(LIMITS, run.books, run.cast.routes, run.kills)
     again.read(r for r in rows if not (isinstance(r, Order | Fill) and r.intent == "kill"))
     assert "closing" in broken(again)
 
 
 def test_a_bar_that_was_not_decided_on_is_found_out() -> None:
     run = a_run("kill-while-silent")
-    auditor = Auditor(LIMITS, "paper", run.books, run.cast.routes, run.kills)
+    auditor = Auditor(LIMITS, run.books, run.cast.routes, run.kills)
     rows = the_rows("kill-while-silent")
     auditor.read(rows)
     decided = [r for r in rows if isinstance(r, Decision) and r.origin == "bar"]

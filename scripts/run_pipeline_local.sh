@@ -55,19 +55,20 @@ if [ -n "$demo" ]; then
   data=$VAR_DIR/BTCUSDT-demo-spot-5m.parquet
   step "bars: the simulated market" "$python" scripts/demo_bars.py "$data" --days "$days"
 fi
-if [ -n "$data" ]; then
-  step "import" "$conclave" data import "$data"
-else
-  wanted='TIMEFRAME BARS'
-  [ -n "$dry" ] || wanted=$("$python" -c '
+wanted='TIMEFRAME BARS'
+[ -n "$dry" ] || wanted=$("$python" -c '
 import sys
 from domain.times import DAY_MS, timeframe_ms
 from serving.commands.common import settings_from
 timeframe = settings_from(None, None, None).data.timeframe
 print(timeframe, int(sys.argv[1]) * DAY_MS // timeframe_ms(timeframe))' "$days")
-  step "fetch" "$conclave" data fetch --symbol "$symbol" --timeframe "${wanted% *}" --bars "${wanted#* }"
+timeframe=${wanted% *}
+if [ -n "$data" ]; then
+  step "import" "$conclave" data import "$data"
+else
+  step "fetch" "$conclave" data fetch --symbol "$symbol" --timeframe "$timeframe" --bars "${wanted#* }"
 fi
-step "features" "$conclave" data features "$symbol"
+step "features" "$conclave" data features "$symbol" --timeframe "$timeframe"
 # Where the cleansed bars of the symbol lie; .env may have a say in it.
 bars='BARS'
 [ -n "$dry" ] || bars=$("$python" -c '

@@ -27,7 +27,7 @@ from sim.progress import Progress, Steps
 
 ALL = ("1m", "3m", "5m", "15m", "30m", "1h")
 _COLUMNS = ("ts", "open", "high", "low", "close", "volume")
-_ORIGIN = "origin.json"
+_ORIGIN, _BEGUN = "origin.json", "begun.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Fetcher:
     ----------
     origin : of the bars, as file names tell it: the exchange's id, or ``simulated``.
     folder : keeps the pages of what is not whole yet.
+    server : that is asked, so that pages of another one are not taken for its.
     """
 
     history: History
@@ -63,6 +64,7 @@ class Fetcher:
     settings: Settings
     origin: str
     folder: Path
+    server: str = ""
 
     def fetch(self, wanted: Wanted, steps: Steps) -> dict[str, Any]:
         """Fetch everything and return a report, JSON's types.
@@ -78,6 +80,9 @@ class Fetcher:
                 self.history.require(symbol, timeframe)
         self._require_origin()
         now, items = self.history.now(), []
+        if wanted.start_ms is not None and wanted.start_ms >= now:
+            raise UsageError("--since", f"must lie before {iso(now)}, the exchange's time",
+                             iso(wanted.start_ms))  # fmt: skip
         for symbol in wanted.symbols:
             for timeframe in wanted.timeframes:
                 tick = steps(f"{symbol} {timeframe}")
@@ -103,20 +108,16 @@ class Fetcher:
         first = now // step * step - wanted.bars * step if start is None else start
         known = self._stored(symbol, timeframe)
         if known is not None and int(known.ts[0]) <= first:
-            first = max(first, int(known.ts[-1]) + step)
-        place = self.folder / f"{self._name(symbol, timeframe)}-{first}"
+            first = int(known.ts[-1]) + step  # what follows, so that there is no hole
+        place = self.folder / self._name(symbol, timeframe)
+        first = self._begun(place, first)
         fresh = sum(len(page) for page in self._pages(place, symbol, timeframe, first, now, tick))
         new = 0
         if fresh:
             whole = _whole(symbol, timeframe, _parts(place))
             path = place / f"{self._name(symbol, timeframe)}-{_span(whole)}.parquet"
             _write(path, whole)
-            result = import_file(
-                path, self.store, now_ms=now, features=build_features,
-                encoder=self.settings.features.encoder_length,
-                horizon=self.settings.data.pred_horizon_steps,
-            )  # fmt: skip
-            new = result.report.kept
+            new = self._import(path, now)
         shutil.rmtree(place, ignore_errors=True)
         stored = self._stored(symbol, timeframe)
         return {
@@ -127,13 +128,36 @@ class Fetcher:
             "gaps": 0 if stored is None else int((np.diff(stored.ts) != step).sum()),
         }  # fmt: skip
 
+    def _begun(self, place: Path, first: int) -> int:
+        """Return where a fetch begins: where one that was cut off began, if its pages will do."""
+        told, mine = place / _BEGUN, {"from": self.server, "first": first}
+        if told.is_file():
+            before = json.loads(told.read_text(encoding="utf-8"))
+            if before["from"] == self.server and before["first"] <= first:
+                return int(before["first"])
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        told.write_text(canonical_json(mine) + "\n", encoding="utf-8")
+        return first
+
+    def _import(self, path: Path, now: int) -> int:
+        try:
+            result = import_file(
+                path, self.store, now_ms=now, features=build_features,
+                encoder=self.settings.features.encoder_length,
+                horizon=self.settings.data.pred_horizon_steps,
+            )  # fmt: skip
+        except DataRefused:
+            shutil.rmtree(path.parent, ignore_errors=True)  # a second answer may be a better one
+            raise
+        return result.report.kept
+
     def _pages(
         self, place: Path, symbol: str, timeframe: str, first: int, now: int, tick: Progress
     ) -> Iterator[BarFrame]:
         """Iterate over pages, those that an earlier attempt left among them."""
         step, done = timeframe_ms(timeframe), 0
         total = max(-(-(now - first) // (PAGE * step)), 1)
-        place.mkdir(parents=True, exist_ok=True)
         for path in _parts(place):
             page = _read(path, symbol, timeframe)
             first, done = int(page.ts[-1]) + step, done + 1

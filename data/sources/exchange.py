@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 TRIES = 8  # of a question that is not answered: two minutes of waiting
+_FINAL = re.compile(r" (?:400|401|403|404|451|501) ")  # of HTTP: no second question would mend it
 _TYPES: Mapping[Market, tuple[str, str]] = {"spot": ("spot", "spot"), "perp": ("swap", "linear")}
 
 
@@ -37,24 +39,29 @@ def connect(name: str, market: Market, url: str | None = None, timeout_ms: int =
         hint = f'Did you mean "{close[0]}"?' if close else "ccxt's documentation lists them."
         raise SettingError("EXCHANGE", "must be an exchange that ccxt knows", name, hint)
     kind, listed = _TYPES[market]
-    exchange = getattr(ccxt, name)({
-        "enableRateLimit": True, "timeout": timeout_ms,
-        "options": {"defaultType": kind, "fetchCurrencies": False,
-                    "fetchMarkets": {"types": [listed]}},
-    })  # fmt: skip
+    options: dict[str, Any] = {"defaultType": kind, "fetchCurrencies": False}
+    if name.startswith("binance"):  # it lists its markets on several servers
+        options["fetchMarkets"] = {"types": [listed]}
+    exchange = getattr(ccxt, name)(
+        {"enableRateLimit": True, "timeout": timeout_ms, "options": options}
+    )
     if url is not None:
         exchange.urls["api"] = moved(exchange.urls["api"], url)
     return exchange
 
 
 def moved(value: Any, url: str) -> Any:
-    """Return addresses with scheme and host of ``url``, their paths as they were."""
+    """Return addresses on the host of ``url``; of perpetuals' streams under ``/fstream``."""
     if isinstance(value, dict):
         return {name: moved(part, url) for name, part in value.items()}
     parts, there = urlsplit(str(value)), urlsplit(url)
     if not parts.netloc:
         return value
-    return urlunsplit((there.scheme, there.netloc, parts.path, parts.query, ""))
+    scheme, path = there.scheme, parts.path
+    if parts.scheme in ("ws", "wss"):
+        scheme = "wss" if there.scheme == "https" else "ws"
+        path = f"/fstream{path}" if parts.netloc.startswith("fstream.") else path
+    return urlunsplit((scheme, there.netloc, path, parts.query, ""))
 
 
 class Caller:
@@ -96,6 +103,8 @@ class Caller:
             except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
                 self._wait(attempt, f"{self._name} asks to wait", self._told_to_wait(), error)
             except ccxt.OperationFailed as error:  # the network, or the exchange itself, 5xx
+                if _FINAL.search(str(error)):
+                    raise self._final(error) from error
                 self._wait(attempt, f"no answer from {self._name}", None, error)
             except ccxt.BaseError as error:
                 raise self._final(error) from error
@@ -131,7 +140,8 @@ class Caller:
             return SettingError("API key", f"was refused by {self._name}", told)
         if isinstance(error, ccxt.NotSupported):
             return UsageError(self._name, "does not offer it", told)
-        return ServiceUnreachable(self._name, "answered with an error", told)
+        hint = "Is EXCHANGE_URL right? Some exchanges refuse some countries (451)."
+        return ServiceUnreachable(self._name, "answered with an error", told, hint)
 
 
 def _short(error: Exception) -> str:

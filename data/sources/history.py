@@ -13,7 +13,8 @@ from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.times import timeframe_ms
 
-PAGE = 1_000  # bars; what most exchanges give at once
+PAGE = 1_000  # bars that are asked for at once
+_LEAST_PAGE = 300  # bars that every exchange gives at once
 
 
 class History:
@@ -47,6 +48,7 @@ class History:
             near = [name for name in self._exchange.markets if name[:3] == symbol[:3]][:5]
             hint = f"There are {', '.join(near)} …" if near else ""
             raise UsageError("symbol", f"must be one that {self._exchange.id} lists", symbol, hint)
+        timeframe_ms(timeframe)
         known = self._exchange.timeframes or {}
         if timeframe not in known:
             raise UsageError(
@@ -55,7 +57,9 @@ class History:
             )  # fmt: skip
 
     def now(self) -> int:
-        """Return the exchange's time, UTC ms."""
+        """Return the exchange's time, UTC ms; this machine's where it does not tell."""
+        if not self._exchange.has.get("fetchTime"):
+            return int(self._exchange.milliseconds())
         return int(self._call(self._exchange.fetch_time))
 
     def pages(self, symbol: str, timeframe: str, start_ms: int, now_ms: int) -> Iterator[BarFrame]:
@@ -78,7 +82,7 @@ class History:
                 yield _frame(symbol, timeframe, kept)
                 start = int(kept[-1][0]) + step
             elif not rows or int(rows[-1][0]) < start:
-                start += PAGE * step  # a hole as long as a page, or the time before its first bar
+                start += _LEAST_PAGE * step  # a long hole, or the time before its first bar
             else:
                 return
 

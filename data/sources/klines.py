@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from domain.errors import DataRefused
 from domain.market import Bar
 from domain.times import LAST_MS, timeframe_ms
 
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
 _LONGEST = 65_536  # characters of a message
 
 
@@ -75,7 +77,8 @@ def _bar(told: Mapping[str, Any], symbol: str, timeframe: str) -> Bar:
 def _number(told: Mapping[str, Any], name: str) -> float:
     value = told.get(name)
     try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
+        plain = not isinstance(value, str) or _NUMBER.fullmatch(value)
+        number = float(value) if plain and isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):

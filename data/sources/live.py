@@ -18,13 +18,15 @@ from websockets.exceptions import InvalidURI, WebSocketException
 from data.sources.klines import closed_bar
 from domain.errors import ConclaveError, DataRefused, UsageError
 from domain.market import Bar
-from domain.times import timeframe_ms
+from domain.times import iso, timeframe_ms
 
 log = structlog.get_logger("feed")
 
 Backfill = Callable[[str, int], Awaitable[Sequence[Bar]]]
 """(unified symbol, first open in ms) → closed bars from there to now, in order."""
 
+_AGAIN = (0.5, 1.0, 2.0)  # seconds until a hole is asked about again
+_FARTHEST = 1_000  # bars of a hole that nobody knows of, beyond which it is no bar
 _GARBAGE = 20  # unreadable messages in a row after which the line is given up
 
 
@@ -56,7 +58,8 @@ class Health:
     messages, received : of the stream, count and bytes.
     connects : lines that stood. ``silences`` : that were given up for saying nothing.
     garbage : messages that could not be read. ``repeated`` : bars that were known already.
-    filled : bars that came by REST. ``problem`` : what is wrong now; empty if nothing is.
+    filled : bars that came by REST. ``holes`` : bars that nobody had.
+    problem : what is wrong now; empty if nothing is.
     """
 
     messages: int = 0
@@ -66,6 +69,7 @@ class Health:
     garbage: int = 0
     repeated: int = 0
     filled: int = 0
+    holes: int = 0
     problem: str = ""
 
     @property
@@ -159,12 +163,23 @@ class LiveBars:
         if bar.open_ms <= self.last[bar.symbol]:
             self.health.repeated += 1
             return
-        if bar.open_ms > self.last[bar.symbol] + step:
+        for wait in (*_AGAIN, None):  # REST may be a moment behind the stream
+            if bar.open_ms <= self.last[bar.symbol] + step:
+                break
             async for one in self._missing(bar.symbol, bar.open_ms):
                 yield one
-        if bar.open_ms > self.last[bar.symbol]:  # else REST had it already
-            self.last[bar.symbol] = bar.open_ms
-            yield bar
+            if wait is not None and bar.open_ms > self.last[bar.symbol] + step:
+                await asyncio.sleep(wait)
+        hole = (bar.open_ms - self.last[bar.symbol]) // step - 1
+        if hole > _FARTHEST:
+            raise DataRefused(
+                f"kline of {bar.symbol}", "must follow on what is known", iso(bar.open_ms)
+            )
+        if hole > 0:
+            self.health.holes += hole
+            log.warning("feed_hole", symbol=bar.symbol, bars=hole, before=iso(bar.open_ms))
+        self.last[bar.symbol] = bar.open_ms
+        yield bar
 
     async def _missing(self, symbol: str, before_ms: int | None) -> AsyncIterator[Bar]:
         step = timeframe_ms(self.timeframe)

@@ -83,7 +83,9 @@ def fetch(
     since: Annotated[
         str | None, typer.Option(help="first day, e.g. 2024-01-01; else --bars of each timeframe")
     ] = None,
-    bars: Annotated[int, typer.Option(min=1, help="of each timeframe, the newest")] = 1_000,
+    bars: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="of each timeframe, the newest")
+    ] = 1_000,
     funding: Annotated[bool, typer.Option(help="settlements of perpetuals as well")] = True,
     json: Json = False, config: Config = None, sets: Set = None,
 ) -> None:  # fmt: skip
@@ -111,7 +113,7 @@ def fetch(
     fetcher = Fetcher(
         History(caller), _store(settings), settings,
         settings.data.exchange if url is None else SIMULATED,
-        settings.data.var_dir / "data" / "fetching",
+        settings.data.var_dir / "data" / "fetching", url or settings.data.exchange,
     )  # fmt: skip
     began = time.monotonic()
     with progress_steps(quiet=json) as steps:
@@ -122,6 +124,10 @@ def fetch(
         print_json(report)
         return
     out.print(_fetched(report))
+    holes = [f"{row['symbol']} {row['timeframe']}" for row in report["items"] if row["gaps"]]
+    if holes:
+        out.print(f"holes in {', '.join(holes)}: the exchange has no such bars, or they were not "
+                  "asked for", style="yellow", markup=False)  # fmt: skip
     for row in report["compared"]:
         if row["different"]:
             told = (
@@ -139,7 +145,7 @@ def _fetched(report: dict[str, Any]) -> Table:
     for row in report["items"]:
         table.add_row(
             row["symbol"], row["timeframe"], f"{row['fetched']:,}", f"{row['stored']:,}",
-            (row["start"] or "–")[:16], (row["end"] or "–")[:16], f"{row['gaps']:,}",
+            (row["start"] or "–")[:10], (row["end"] or "–")[:16], f"{row['gaps']:,}",
         )  # fmt: skip
     return table
 

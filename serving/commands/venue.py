@@ -54,7 +54,8 @@ def venue(
         async with serving(markets, clock.now, port=port) as found:
             names = ", ".join(sorted({each.name for each in markets.listings.values()}))
             out.print(f"http://127.0.0.1:{found}", markup=False)
-            err.print(f"{names}; simulated market, speed {speed:g}; Ctrl-C ends it", style="dim",
+            what = "bars of files" if data else "simulated market"
+            err.print(f"{names}; {what}, speed {speed:g}; Ctrl-C ends it", style="dim",
                       markup=False)  # fmt: skip
             await for_ever()
 
@@ -64,7 +65,9 @@ def venue(
 def _markets(
     data: list[Path], symbols: list[str], speed: float, seed: int, clock: SystemClock
 ) -> Markets:
+    from domain.errors import UsageError
     from domain.market import symbol_on
+    from domain.times import DAY_MS
     from serving.market_files import load_bars
     from sim.venue.market import Markets, Stored, VenueClock
     from sim.worlds import DemoSource, World
@@ -74,8 +77,13 @@ def _markets(
         frames = [load_bars(path, clock).frame for path in data]
         worlds = {symbol_on(frame.symbol, "spot"): Stored(frame) for frame in frames}
         start = max(int(frame.ts[0]) for frame in frames)
-        middle = (start + min(int(frame.ts[-1]) for frame in frames)) // 2
-        begins = middle // 86_400_000 * 86_400_000
+        end = min(int(frame.ts[-1]) for frame in frames)
+        if len(worlds) < len(frames) or start >= end:
+            raise UsageError(
+                "--data", "needs one file a pair, and a time that all of them have",
+                [path.name for path in data],
+            )  # fmt: skip
+        begins = max((start + end) // 2 // DAY_MS * DAY_MS, start)
     else:
         demo = DemoSource(symbols, seed=seed)
         worlds, begins = dict(demo.worlds), demo.live_ms

@@ -53,6 +53,11 @@ class Stored:
         self.start_ms, self._step = int(frame.ts[0]), frame.step_ms
         self._frame, self._last = frame, int(frame.ts[-1])
 
+    @property
+    def end_ms(self) -> int:
+        """The close of the last bar."""
+        return self._last + self._step
+
     def bars(self, first_open_ms: int, n: int) -> BarFrame:
         """Return n bars, the first of which opens at ``first_open_ms``.
 
@@ -116,7 +121,7 @@ class Markets:
         self._first: dict[str, float] = {}  # price at which each was listed
         for pair, world in worlds.items():
             spot = symbol_on(pair, "spot")
-            price = float(world.bars(_opened(world, clock.now()), 1).close[0])
+            price = float(world.bars(_opened(world, clock.now()), 1).open[0])
             markets: tuple[Market, Market] = ("spot", "perp")
             for market in markets:
                 listing = _listed(spot, market, price)
@@ -124,6 +129,12 @@ class Markets:
                 self._first[listing.symbol] = price
             tick = float(instrument_for(spot, price).tick)
             self._tapes[spot] = Tape(world, tick, seed)
+
+    @property
+    def ends_ms(self) -> int | None:
+        """Return when the first of the markets is over, ms; None = never."""
+        ends = [getattr(tape.world, "end_ms", None) for tape in self._tapes.values()]
+        return min((end for end in ends if end is not None), default=None)
 
     def listing(self, market: Market, name: str) -> Listing:
         """Return a listing.

@@ -79,15 +79,16 @@ def _kline(stream: Stream, markets: Markets, at: int) -> list[Body]:
 
 def _bar(stream: Stream, markets: Markets, opened: int, at: int, *, closed: bool) -> Body:
     tape, step = markets.tape(stream.listing), timeframe_ms(stream.bar)
-    bar = tape.bars(stream.bar, opened, 1, opened + step - 1 if closed else at).bar(0)
+    bar = tape.bars(stream.bar, opened, 1, opened + step if closed else at).bar(0)
     quote = bar.volume * (bar.high + bar.low + bar.close) / 3.0
+    last = (opened + step) // STEP_MS - 1 if closed else at // STEP_MS
     return {
         "e": "kline", "E": at, "s": stream.listing.name,
         "k": {
             "t": opened, "T": opened + step - 1, "s": stream.listing.name, "i": stream.bar,
-            "f": opened // STEP_MS, "L": at // STEP_MS, "o": text(bar.open), "c": text(bar.close),
+            "f": opened // STEP_MS, "L": last, "o": text(bar.open), "c": text(bar.close),
             "h": text(bar.high), "l": text(bar.low), "v": text(bar.volume),
-            "n": (at - opened) // STEP_MS + 1, "x": closed, "q": text(quote),
+            "n": last - opened // STEP_MS + 1, "x": closed, "q": text(quote),
             "V": text(bar.volume / 2.0), "Q": text(quote / 2.0), "B": "0",
         },
     }  # fmt: skip

@@ -228,14 +228,15 @@ def text(value: float) -> str:
 def _depth(asked: Asked) -> Any:
     listing = asked.listing()
     levels = asked.limit(100 if asked.market == "spot" else 500, 1_000)
-    book = asked.markets.book(listing, levels)
+    at = asked.markets.clock.now()  # one moment: the number must be that of these levels
+    book = asked.markets.book(listing, levels, at)
     body: dict[str, Any] = {
-        "lastUpdateId": asked.markets.update_id(),
+        "lastUpdateId": asked.markets.update_id(at),
         "bids": [[text(price), text(qty)] for price, qty in book.bids],
         "asks": [[text(price), text(qty)] for price, qty in book.asks],
     }
     if asked.market == "perp":
-        body |= {"E": asked.markets.clock.now(), "T": book.at}
+        body |= {"E": at, "T": book.at}
     return body
 
 
@@ -258,6 +259,8 @@ def _agg_trades(asked: Asked) -> Any:
         start, end = number * STEP_MS, None
     now = asked.markets.clock.now()
     end = now if end is None else min(end, now)
+    if end < tape_start(asked.markets.tape(listing)):
+        return []
     if start is None:
         found = asked.markets.trades(listing, n, end)
     else:

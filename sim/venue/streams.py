@@ -19,6 +19,7 @@ from sim.venue.tape import STEP_MS
 HEARTBEAT_S = 20.0  # between two pings of the server
 _QUEUE = 4_096  # messages that a slow listener may be behind before it is cut off
 _MOST_STREAMS = 1_024  # of one connection
+GOING_AWAY, TOO_SLOW = 1001, 1008  # codes of a WebSocket's close
 _PREFIX: dict[Market, str] = {"spot": "", "perp": "/fstream"}
 
 
@@ -29,7 +30,7 @@ class Listener:
         self.market, self.combined = market, combined
         self.streams: dict[str, Stream] = {}
         self.queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE)
-        self.lost = False
+        self.closes: int | None = None  # the code with which it is to be cut off
 
     def tell(self, name: str, body: str) -> None:
         """Queue a message; whoever is too far behind is cut off."""
@@ -40,7 +41,13 @@ class Listener:
         try:
             self.queue.put_nowait(text)
         except asyncio.QueueFull:
-            self.lost = True
+            self.closes = TOO_SLOW
+
+    def end(self, code: int) -> None:
+        """Cut it off after what waits."""
+        self.closes = code
+        with contextlib.suppress(asyncio.QueueFull):
+            self.queue.put_nowait("")
 
 
 class Streams:
@@ -82,13 +89,11 @@ class Streams:
             await asyncio.sleep(min(max(wait_ms / 1000.0, 0.0), 1.0))
             if clock.now() < next_at:
                 continue
-            try:
-                self._tell_of(next_at)
-            except DataRefused:  # the bars are over, and with them the market
+            if self._over(next_at):  # the bars are, and with them the market
                 for listener in self._listeners:
-                    listener.lost = True
-                    listener.answer('{"e":"close"}')
+                    listener.end(GOING_AWAY)
                 return
+            self._tell_of(next_at)
             next_at += STEP_MS
             await asyncio.sleep(0)  # whoever asks or listens gets a turn, however late this is
 
@@ -98,10 +103,20 @@ class Streams:
             for name, stream in listener.streams.items():
                 key = (listener.market, name)
                 if key not in told:
-                    bodies = said(stream, self._markets, at)
-                    told[key] = [json.dumps(body, separators=(",", ":")) for body in bodies]
+                    told[key] = self._said(stream, at)
                 for body in told[key]:
                     listener.tell(name, body)
+
+    def _said(self, stream: Stream, at: int) -> list[str]:
+        try:
+            bodies = said(stream, self._markets, at)
+        except DataRefused:  # a bar that began before the market did
+            return []
+        return [json.dumps(body, separators=(",", ":")) for body in bodies]
+
+    def _over(self, at: int) -> bool:
+        ends = self._markets.ends_ms
+        return ends is not None and at >= ends
 
     def _single(self, market: Market) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -124,6 +139,8 @@ class Streams:
         await socket.prepare(request)
         self._subscribe(listener, names)
         self._listeners.add(listener)
+        if self._over(self._markets.clock.now()):
+            listener.end(GOING_AWAY)
         sending = asyncio.create_task(self._send(socket, listener))
         try:
             async for message in socket:
@@ -135,9 +152,12 @@ class Streams:
         return socket
 
     async def _send(self, socket: web.WebSocketResponse, listener: Listener) -> None:
-        while not listener.lost:
-            await socket.send_str(await listener.queue.get())
-        await socket.close(code=1008, message=b"too slow")
+        while listener.closes != TOO_SLOW:
+            text = await listener.queue.get()
+            if not text:
+                break
+            await socket.send_str(text)
+        await socket.close(code=listener.closes or GOING_AWAY)
 
     def _subscribe(self, listener: Listener, names: Iterable[str]) -> None:
         # a name that is no stream is silent, as on the exchange

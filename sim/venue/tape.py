@@ -5,7 +5,8 @@ Between these lies a path that is made up, the same one whenever it is asked for
 high, low and close at instants drawn from ``default_rng([seed, pair, bar])``, straight between
 them with noise that never leaves [low, high]. Every step of it is a print; bars of any shorter or
 longer timeframe that are made from the prints agree with the given ones in every price, and in
-volume to the last bits of a sum.
+volume to the last bits of a sum; a bar as long as the given ones, or longer, is theirs once it is
+over, to the bit.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.errors import UsageError
 from domain.market import BarFrame, symbol_on
-from domain.times import MINUTE_MS, timeframe_ms
+from domain.times import timeframe_ms
 from sim.worlds import World
 
 Floats = NDArray[np.float64]
@@ -53,19 +53,13 @@ class Tape:
 
     Parameters
     ----------
-    world : the bars, of whole minutes.
+    world : the bars.
     tick : price step, quote units.
-
-    Raises
-    ------
-    UsageError : for bars that are no whole minutes.
     """
 
     def __init__(self, world: World, tick: float, seed: int = 0) -> None:
         self.world, self.tick, self.seed = world, tick, seed
         self.bar_ms = timeframe_ms(world.timeframe)
-        if self.bar_ms % MINUTE_MS:
-            raise UsageError("timeframe", "must be whole minutes", world.timeframe)
         self.per_bar = self.bar_ms // STEP_MS
         self._pair = zlib.crc32(symbol_on(world.symbol, "spot").encode())
         self._kept: OrderedDict[int, Prints] = OrderedDict()
@@ -88,10 +82,11 @@ class Tape:
         step = timeframe_ms(timeframe)
         first = -(-first_open_ms // step) * step
         n = max(min(n, (now_ms - first) // step + 1), 0)
-        if step % self.bar_ms == 0 and n > 1:
-            whole = self._from_bars(timeframe, first, n - 1)
-            return _joined(whole, self._from_prints(timeframe, first + (n - 1) * step, 1, now_ms))
-        return self._from_prints(timeframe, first, n, now_ms)
+        if step % self.bar_ms:
+            return self._from_prints(timeframe, first, n, now_ms)
+        over = min(n, max((now_ms - first) // step, 0))  # the market's own bars, once they are over
+        growing = self._from_prints(timeframe, first + over * step, n - over, now_ms)
+        return _joined(self._from_bars(timeframe, first, over), growing) if over else growing
 
     def last(self, now_ms: int) -> tuple[int, float]:
         """Return when and at which price was traded last before or at ``now_ms``."""
@@ -139,8 +134,8 @@ class Tape:
         bar = self.world.bars(opened, 1).bar(0)
         rng = np.random.default_rng([self.seed, self._pair, number])
         inner = sorted(rng.choice(np.arange(1, n - 1), 2, replace=False).tolist())
-        # a rising bar dips first
-        turns = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
+        # by lot: an order that told where the bar will close could be traded on
+        turns = (bar.low, bar.high) if rng.random() < 0.5 else (bar.high, bar.low)
         places, fixed = [0, *inner, n - 1], [bar.open, *turns, bar.close]
         noise = rng.normal(0.0, 0.15 * (bar.high - bar.low) / np.sqrt(n), n)
         path = np.interp(np.arange(n), places, fixed) + noise

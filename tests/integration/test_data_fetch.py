@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,53 @@ def test_a_fetch_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(kept) == 3
     assert whole["stored"] == 20 * 288
     assert pages == 6 - 3
+
+
+def test_a_later_fetch_of_the_newest_leaves_no_hole(tmp_path: Path) -> None:
+    with venue(made=markets(10)) as url:
+        fetcher(tmp_path, url).fetch(Wanted([BTC], ["5m"], None, 50, False), quiet)
+    with venue(made=markets(12)) as url:
+        found = fetcher(tmp_path, url).fetch(Wanted([BTC], ["5m"], None, 50, False), quiet)
+    assert found["items"][0]["stored"] == 50 + 2 * 288
+    assert found["items"][0]["gaps"] == 0
+
+
+def test_pages_of_another_server_are_not_taken_for_this_one_s(tmp_path: Path) -> None:
+    wanted, faults = Wanted([BTC], ["5m"], DEMO_START_MS, 1, False), Faults()
+    with venue(faults, markets(20)) as url:
+        faults.next = [200] * 5 + [503] * TRIES
+        part = fetcher(tmp_path, url)
+        with pytest.raises(ServiceUnreachable):
+            Fetcher(
+                part.history, part.store, part.settings, "simulated", part.folder, "other"
+            ).fetch(wanted, quiet)
+        asked = len([path for path in faults.seen if "klines" in path])
+        fetcher(tmp_path, url).fetch(wanted, quiet)
+        assert len([path for path in faults.seen if "klines" in path]) - asked == 6
+
+
+def test_earlier_bars_join_later_ones_that_are_stored(tmp_path: Path) -> None:
+    with venue(made=markets(12)) as url:
+        fetcher(tmp_path, url).fetch(
+            Wanted([BTC], ["5m"], DEMO_START_MS + 9 * 86_400_000, 1, False), quiet
+        )
+        found = fetcher(tmp_path, url).fetch(
+            Wanted([BTC], ["5m"], DEMO_START_MS + 2 * 86_400_000, 1, False), quiet
+        )
+    assert found["items"][0]["stored"] == 10 * 288
+
+
+def test_what_no_second_question_mends_is_told_at_once(tmp_path: Path) -> None:
+    waits = Waits()
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as another:
+        threading.Thread(target=another.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{another.server_address[1]}"  # answers 501 to everything
+        with pytest.raises(ServiceUnreachable, match="answered with an error"):
+            fetcher(tmp_path, address, waits=waits).history.open()
+        another.shutdown()
+    with venue() as url, pytest.raises(UsageError, match="must lie before"):
+        fetcher(tmp_path, url).fetch(Wanted([BTC], ["5m"], 4_000_000_000_000, 1, False), quiet)
+    assert waits == []
 
 
 def test_trouble_is_waited_out_as_its_kind_wants(tmp_path: Path) -> None:

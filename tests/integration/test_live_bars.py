@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket as sockets
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -100,7 +101,7 @@ def heard(
         assert opens == list(range(start + 60_000, start + 60_000 * (len(opens) + 1), 60_000))
         tape = made.tape(made.listing("spot", symbol.replace("/", "")))
         own = tape.bars("1m", opens[0], len(opens), opens[-1] + 10 * 60_000)
-        for name in ("open", "high", "low", "close"):
+        for name in ("open", "high", "low", "close", "volume"):
             np.testing.assert_array_equal([getattr(bar, name) for bar in mine], getattr(own, name))
     return bars, feed
 
@@ -164,6 +165,54 @@ def test_messages_that_are_dropped_doubled_or_nonsense_change_no_bar(made: Marke
 def test_the_backup_is_tried_where_the_main_address_is_gone(made: Markets) -> None:
     _, feed = heard(made, 16, broken_first=True)
     assert feed.health.connects == 1
+
+
+def test_bars_that_rest_tells_late_are_waited_for_and_those_it_never_tells_are_counted(
+    made: Markets,
+) -> None:
+    opened = made.clock.now() // 60_000 * 60_000
+    tape = made.tape(made.listing("spot", "BTCUSDT"))
+
+    def bar(n: int) -> Bar:
+        return tape.bars("1m", opened + n * 60_000, 1, opened + 99 * 60_000).bar(0)
+
+    def told(n: int) -> str:
+        one = bar(n)
+        values = dict(
+            zip("ohlcv", (one.open, one.high, one.low, one.close, one.volume), strict=True)
+        )
+        body = {"t": one.open_ms, "s": "BTCUSDT", "i": "1m", "x": True, **values}
+        return json.dumps({"e": "kline", "k": body})
+
+    async def say(listener: ServerConnection) -> None:
+        for n in (1, 3, 6):
+            await listener.send(told(n))
+        await listener.wait_closed()
+
+    async def run() -> tuple[list[int], LiveBars]:
+        asked: list[int] = []
+
+        async def backfill(symbol: str, first: int) -> Sequence[Bar]:
+            del symbol
+            asked.append(first)
+            late = [bar(2)] if asked.count(opened + 120_000) >= 2 else []  # 4 and 5 never
+            return [one for one in late if one.open_ms >= first]
+
+        port = free_port()
+        async with serve(say, "127.0.0.1", port):
+            feed = LiveBars([f"ws://127.0.0.1:{port}"], {"BTCUSDT": BTC}, "1m", backfill,
+                            {BTC: opened}, QUICK)  # fmt: skip
+            found: list[int] = []
+            async with asyncio.timeout(30):
+                async for one in feed.bars():
+                    found.append((one.open_ms - opened) // 60_000)
+                    if len(found) == 4:
+                        return found, feed
+        raise AssertionError
+
+    found, feed = asyncio.run(run())
+    assert found == [1, 2, 3, 6]
+    assert feed.health.holes == 2
 
 
 def test_a_feed_without_an_address_or_a_beginning_is_refused() -> None:

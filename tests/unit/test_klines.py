@@ -50,7 +50,8 @@ def test_what_is_no_closed_bar_of_ours_is_nothing(text: str) -> None:
         message(x="true"), message(t="1735689600000"), message(t=1_735_689_600_001),
         message(t=-300_000), message(t=True), message(o="nan"), message(h="inf"), message(l="0"),
         message(l="-1"), message(c="102"), message(o="99"), message(v="-1"), message(v=None),
-        message(o=[1]), message(h=True), "[" * 10_000, "x" * 70_000,
+        message(o=[1]), message(h=True), message(o="1_00"), message(o=" 100.5 "),
+        message(o="١٠٠"), "[" * 10_000, "x" * 70_000,
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(text: str) -> None:

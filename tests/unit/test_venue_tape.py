@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.resample import resample
-from domain.errors import DataRefused, UsageError
+from domain.errors import DataRefused
 from domain.market import BarFrame
 from domain.times import timeframe_ms
 from sim.venue.market import Stored
@@ -86,9 +86,13 @@ def test_stored_bars_end_and_a_hole_is_flat_and_untraded() -> None:
     assert (flat.price == bars.close[39]).all()
 
 
-def test_bars_of_seconds_are_refused() -> None:
-    class Odd:
-        symbol, timeframe = "BTC/USDT", "5x"
-
-    with pytest.raises(UsageError, match="timeframe"):
-        Tape(Odd(), 0.01)  # type: ignore[arg-type]
+@pytest.mark.parametrize("timeframe", ["1m", "5m", "15m", "1h"])
+def test_a_bar_is_the_same_to_the_bit_however_it_is_asked_for(tape: Tape, timeframe: str) -> None:
+    step = timeframe_ms(timeframe)
+    first = DEMO_START_MS + DAY
+    many = tape.bars(timeframe, first, 40, END)
+    for n in range(40):
+        alone = tape.bars(timeframe, first + n * step, 1, END).bar(0)
+        last = tape.bars(timeframe, first, n + 1, END).bar(-1)
+        just = tape.bars(timeframe, first + n * step, 1, first + (n + 1) * step).bar(0)
+        assert many.bar(n) == alone == last == just

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import ccxt
 
+from data.sources.waiting import backoff
 from domain.errors import ConclaveError, ServiceUnreachable, SettingError, UsageError
 from domain.market import Market
 
@@ -124,8 +125,8 @@ class Caller:
             rule = f"did not answer in {TRIES} attempts"
             hint = "Try again later; what was fetched is kept."
             raise ServiceUnreachable(self._name, rule, _short(error), hint) from error
-        backoff = min(FIRST_WAIT_S * 2.0**attempt, LONGEST_WAIT_S)
-        seconds = told if told is not None else backoff * (1.0 + 0.25 * self._rng.random())
+        own = backoff(attempt + 1, FIRST_WAIT_S, LONGEST_WAIT_S, self._rng)
+        seconds = own if told is None else told
         self.waits += 1
         self._say(f"{why}: again in {seconds:.0f} s ({_short(error)})")
         self._sleep(seconds)

@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidURI, WebSocketException
 
 from data.sources.klines import closed_bar
+from data.sources.waiting import backoff
 from domain.errors import ConclaveError, DataRefused, UsageError
 from domain.market import Bar
 from domain.times import iso, timeframe_ms
@@ -111,16 +112,18 @@ class LiveBars:
         rng, attempt = random.Random(self.seed), 0  # noqa: S311 - spreads reconnects only
         while True:
             url = self.urls[attempt % len(self.urls)]
-            heard = self.health.messages
+            heard = self.health.messages - self.health.garbage
             try:
                 async with self._connected(url) as socket:
                     async for bar in self._of_line(socket):
                         yield bar
             except (OSError, TimeoutError, WebSocketException, ConclaveError) as error:
                 self._trouble(url, error)
-            attempt = 0 if self.health.messages > heard else attempt + 1
-            wait = min(self.patience.first_wait * 2.0**attempt, self.patience.longest_wait)
-            await asyncio.sleep(wait * (1.0 + 0.25 * rng.random()))
+            sense = self.health.messages - self.health.garbage > heard
+            attempt = 0 if sense else attempt + 1  # a line of nonsense is no better than none
+            patience = self.patience
+            wait = backoff(attempt, patience.first_wait, patience.longest_wait, rng)
+            await asyncio.sleep(wait)
 
     def _connected(self, url: str) -> connect:
         patience = self.patience

@@ -1,0 +1,14 @@
+"""How long to wait before something that failed is tried again."""
+
+from __future__ import annotations
+
+import random
+
+_MOST_DOUBLINGS = 16  # beyond, the longest wait holds, and powers would overflow one day
+_JITTER = 0.25  # of the wait, at most: so that not all come back at once
+
+
+def backoff(failures: int, first: float, longest: float, rng: random.Random) -> float:
+    """Return the wait after so many failures in a row (≥ 1): doubled each time, with jitter, s."""
+    doubled = first * 2.0 ** min(max(failures - 1, 0), _MOST_DOUBLINGS)
+    return min(doubled, longest) * (1.0 + _JITTER * rng.random())

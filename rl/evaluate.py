@@ -28,11 +28,11 @@ from rl.observation import ACCOUNT
 from rl.playing import Chooser, allow_all, skip_all
 from rl.policy import Flags, Policy, Rows
 from sim.statistics.comparing import block_bootstrap
+from sim.worlds import REGIMES
 
 Floats = NDArray[np.float64]
 GATE, NONE, RANDOM, SKIPS, HOLD = "gate", "no gate", "random gate", "always skip", "buy and hold"
 REGIME = "feature:regime"
-REGIMES = ("calm, ranging", "calm, trending", "wild, ranging", "wild, trending")
 _VETO = ("veto", "shrink", "override", "allow")
 
 

@@ -198,8 +198,8 @@ class Fetcher:
         found = self.history.funding(symbol, start, now)
         if not len(found.ts):
             return {"symbol": symbol, "settlements": 0, "path": None}
-        span = f"{iso(int(found.ts[0]))[:10]}-{iso(int(found.ts[-1]))[:10]}".replace("-", "")
-        name = f"{_pair(symbol)}-{self.origin}-perp-funding-8h-{span[:8]}-{span[8:]}.parquet"
+        ends = (iso(int(found.ts[place]))[:10].replace("-", "") for place in (0, -1))
+        name = f"{_pair(symbol)}-{self.origin}-perp-funding-8h-{'-'.join(ends)}.parquet"
         path = self.store.raw / name
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.table({"ts": found.ts, "rate": found.rate})

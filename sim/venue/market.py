@@ -162,8 +162,8 @@ class Markets:
 
     def trades(self, listing: Listing, n: int, until_ms: int | None = None) -> Prints:
         """Return the last n prints up to an instant; None = now."""
-        until = self.clock.now() if until_ms is None else until_ms
-        return self.tape(listing).prints(until + 1 - n * STEP_MS, until + 1)
+        until, tape = self.clock.now() if until_ms is None else until_ms, self.tape(listing)
+        return tape.prints(max(until + 1 - n * STEP_MS, tape_start(tape)), until + 1)
 
     def book(self, listing: Listing, levels: int, at_ms: int | None = None) -> BookSnapshot:
         """Return the book around the last price; the same whenever it is asked for an instant."""

@@ -78,7 +78,6 @@ class Weights:
     def __init__(self, most: int, wall: Callable[[], int]) -> None:
         self.most, self._wall = most, wall
         self._callers: dict[str, _Caller] = {}
-        self.requests = 0
 
     def take(self, caller: str, weight: int) -> int:
         """Count a request and return the caller's weight in this minute.
@@ -88,7 +87,6 @@ class Weights:
         Refused : 429 beyond the limit; 418 for whoever goes on asking.
         """
         now, known = self._wall(), self._callers.setdefault(caller, _Caller())
-        self.requests += 1
         if now < known.banned_until:
             raise self._no(418, known.banned_until - now)
         if known.minute != now // MINUTE_MS:

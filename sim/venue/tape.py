@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data.resample import resample
 from domain.market import BarFrame, symbol_on
 from domain.times import timeframe_ms
 from sim.worlds import World
@@ -97,13 +98,7 @@ class Tape:
 
     def _from_bars(self, timeframe: str, first: int, n: int) -> BarFrame:
         per = timeframe_ms(timeframe) // self.bar_ms
-        base = self.world.bars(first, n * per)
-        rows = np.arange(n)[:, None] * per + np.arange(per)
-        return BarFrame(
-            self.world.symbol, timeframe, base.ts[rows[:, 0]], base.open[rows[:, 0]],
-            base.high[rows].max(axis=1), base.low[rows].min(axis=1), base.close[rows[:, -1]],
-            base.volume[rows].sum(axis=1),
-        )  # fmt: skip
+        return resample(self.world.bars(first, n * per), timeframe)
 
     def _from_prints(self, timeframe: str, first: int, n: int, now_ms: int) -> BarFrame:
         step = timeframe_ms(timeframe)

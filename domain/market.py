@@ -108,6 +108,16 @@ class BarFrame:
         ts = np.array([bar.open_ms for bar in bars], dtype=np.int64)
         return cls(bars[0].symbol, bars[0].timeframe, ts, *columns)
 
+    @classmethod
+    def join(cls, symbol: str, timeframe: str, parts: Sequence[BarFrame]) -> Self:
+        """Put frames behind one another, none at all included."""
+        columns = [
+            np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)])
+            for name in ("open", "high", "low", "close", "volume")
+        ]
+        ts = np.concatenate([np.empty(0, np.int64), *(part.ts for part in parts)])
+        return cls(symbol, timeframe, ts, *columns)
+
     def __len__(self) -> int:
         return len(self.ts)
 
@@ -219,6 +229,46 @@ class BookView:
     book: BookSnapshot | None = None
     trades: tuple[Trade, ...] = ()
     flow: OrderFlow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenBook:
+    """What was seen of a symbol's book and trades by an instant: what a decision, or a fill, used.
+
+    Attributes
+    ----------
+    at : UTC ms; nothing in ``view`` is later.
+    """
+
+    symbol: str
+    at: int
+    view: BookView
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"{self.symbol} {self.at}"
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Cheaper than the key to compare."""
+        return self.symbol, self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """What an exchange tells of one close.
+
+    Attributes
+    ----------
+    bars : of forecast symbols, by symbol.
+    executed : forecast symbol → bar of the same span where it is executed, if that is elsewhere.
+    seen : books at the close, where somebody watched.
+    """
+
+    bars: tuple[Bar, ...]
+    executed: Mapping[str, Bar] = field(default_factory=dict)
+    seen: tuple[SeenBook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

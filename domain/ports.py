@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from domain.decision import Consensus, Decision, GateVerdict
-from domain.market import Bar, BookView, MarketState
+from domain.market import Bar, BarFrame, BookView, Instant, MarketState, SeenBook
 from domain.opinion import Opinion
 from domain.trading import (
     ClosedTrade,
@@ -232,6 +232,43 @@ class MarketSource(Protocol):
 
     def stream(self, after_ms: Mapping[str, int]) -> Iterator[Bar]:
         """Iterate over closed bars; ``after_ms`` maps symbols to the last open already known."""
+        ...
+
+
+@runtime_checkable
+class LiveSource(Protocol):
+    """An exchange that is watched as it trades."""
+
+    @property
+    def label(self) -> str:
+        """``binance`` or ``demo``: shown on every surface."""
+        ...
+
+    @property
+    def begins_ms(self) -> int:
+        """Open of the first bar that a desk without a past learns from, UTC ms."""
+        ...
+
+    async def closed_since(self, symbol: str, first_ms: int) -> BarFrame:
+        """Return the closed bars that open from ``first_ms`` on, as far as there are now.
+
+        Raises
+        ------
+        ServiceUnreachable : if the exchange does not answer.
+        """
+        ...
+
+    def instants(self, after_ms: Mapping[str, int]) -> AsyncGenerator[Instant]:
+        """Iterate over closes for ever, by time; none is left out.
+
+        Parameters
+        ----------
+        after_ms : symbol → open of the last bar known, for every symbol.
+        """
+        ...
+
+    def after_close(self, symbol: str, close_ms: int) -> list[SeenBook]:
+        """Return the books of an execution symbol in the moments after a close."""
         ...
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import UsageError
-from domain.market import Bar, Instrument, MarketState
+from domain.market import Bar, Instrument, MarketState, SeenBook
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -97,13 +97,16 @@ class TradingLoop(Controls):
 
     # Phase A
 
-    def absorb(self, bar: Bar, exec_bar: Bar | None = None) -> Absorbed:
+    def absorb(
+        self, bar: Bar, exec_bar: Bar | None = None, seen: Sequence[SeenBook] = ()
+    ) -> Absorbed:
         """Take in one closed bar of a forecast symbol; a bar already known changes nothing.
 
         Parameters
         ----------
         exec_bar : the same span on the execution market, where that is another symbol; without
             it nothing fills in this bar and nothing may be entered at its close.
+        seen : books that orders fill from in this bar, and the one at its close, to be kept.
 
         Raises
         ------
@@ -112,7 +115,7 @@ class TradingLoop(Controls):
         executed = execution_bar(self._routes, bar, exec_bar)
         if bar.close_ms <= self.absorbed_up_to(bar.symbol):
             return Absorbed(bar, repeated=True)
-        records: list[Any] = []
+        records: list[Any] = [*seen]
         orders: list[Order] = []
         if not self._account.funded:
             self._opening(records, bar.open_ms)

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,12 @@ from sqlalchemy import Engine
 
 from agents.host import AgentHost, threaded
 from agents.reloading import Reloading
-from data.files import read_funding
 from data.memory import LIVE_BARS, MarketMemory
-from data.sources.replay import ReplaySource
-from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.operations import RiskEvent
-from domain.ports import Agent, BookSource, MarketSource, Needs, Strategy
+from domain.ports import Agent, BookSource, Needs, Strategy
 from domain.times import timeframe_ms
-from execution.funding import FundingRate, base_rate, no_funding, rates_of
+from execution.funding import no_funding
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
@@ -37,13 +34,13 @@ from serving.counters import Counters, TimedLedger
 from serving.debating import debating
 from serving.deciders import build_strategy
 from serving.desk import Desk, Progress
+from serving.feeds import Feed, feed_of, generated_books, symbols_of
 from serving.folds import Fold
 from serving.gate_models import desk_gate
 from serving.jobs import JOBS_LEASE, Worker
 from serving.journal_desk import JournalRules
 from serving.killing import KILL_FILE
 from serving.market_clock import MarketClock
-from serving.market_files import load_bars
 from serving.monitoring import Monitor
 from serving.opinions import InProcessOpinions, Opinions, ServeOpinions
 from serving.pacing import Pacer
@@ -75,7 +72,6 @@ from serving.upkeep import upkeep_of
 from serving.watching_symbols import Watchlist
 from sim.drift import shipped_reference
 from sim.opinions import widest
-from sim.worlds import DemoSource
 from storage.accounts import ensure_account
 from storage.audit import Audit
 from storage.engine import database_file, open_database
@@ -86,6 +82,7 @@ from storage.leases import Lease
 from storage.migrate import upgrade
 from storage.proposals import Proposals
 from storage.queries import Reader
+from storage.seen_books import SqlBooks
 from storage.snapshots import SqlSnapshots
 from storage.symbols import Symbols
 
@@ -157,26 +154,27 @@ def council_service(
     plan: RunPlan, settings: Settings, agents: Mapping[str, AgentHost]
 ) -> CouncilService:
     """Wire what answers HTTP; it reads the database and appends nothing."""
-    feed = feed_of(plan, settings)
-    memories = _memories(feed, settings.data.timeframe)
-    return _service(plan, settings, agents, memories, feed.symbols)
+    engine = open_storage(settings, busy_ms=ASKING_MS)
+    symbols = symbols_of(plan, settings)
+    seen = SqlBooks(engine, plan.world) if plan.live else generated_books(plan, settings)
+    memories = _memories(symbols, settings.data.timeframe, seen)
+    return _service(plan, settings, engine, agents, memories, symbols)
 
 
 def reading_service(plan: RunPlan, settings: Settings) -> CouncilService:
     """Wire the same without agents and bars: it reads, and asks the desk."""
-    replayed = plan.source == "replay"  # its symbols are those of its files
-    symbols = feed_of(plan, settings).symbols if replayed else settings.data.symbols
-    return _service(plan, settings, {}, {}, symbols)
+    engine = open_storage(settings, busy_ms=ASKING_MS)
+    return _service(plan, settings, engine, {}, {}, symbols_of(plan, settings))
 
 
 def _service(
     plan: RunPlan,
     settings: Settings,
+    engine: Engine,
     agents: Mapping[str, AgentHost],
     memories: dict[str, MarketMemory],
     symbols: Sequence[str],
 ) -> CouncilService:
-    engine = open_storage(settings, busy_ms=ASKING_MS)
     clock = SystemClock()
     return CouncilService(
         plan=plan,
@@ -280,54 +278,6 @@ def deadline(plan: RunPlan, settings: Settings) -> float:
 # The desk
 
 
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """A source with what is needed around it."""
-
-    source: MarketSource
-    symbols: list[str]
-    history: list[BarFrame]
-    price: Mapping[str, float]
-    funding: FundingRate
-    keep_market: bool
-    wall_clock: bool = False  # stamp decisions with the wall's time, so that old bars are stale
-    books: BookSource | None = None  # files of bars have none
-    span: tuple[int, int] | None = None  # first open, last close (ms) of a feed that ends
-
-
-def feed_of(plan: RunPlan, settings: Settings) -> Feed:
-    if plan.source == "demo":
-        demo = DemoSource(
-            settings.data.symbols, settings.data.timeframe, plan.seed,
-            warm_up_days=plan.warm_up_days,
-        )  # fmt: skip
-        history = demo.history()
-        price = {symbol: float(frame.close[-1]) for symbol, frame in history.items()}
-        return Feed(
-            demo, list(history), list(history.values()), price, base_rate,
-            keep_market=False, books=demo,
-        )  # fmt: skip
-    if plan.source == "replay":
-        frames = [
-            load_bars(Path(name), SystemClock()).frame.between(plan.start_ms, plan.end_ms)
-            for name in plan.data
-        ]
-        rate: FundingRate = base_rate
-        if plan.funding is not None:
-            found = read_funding(Path(plan.funding))
-            rate = rates_of(found.ts.tolist(), found.rate.tolist())
-        price = {frame.symbol: float(frame.close[-1]) for frame in frames}
-        symbols = [frame.symbol for frame in frames]
-        return Feed(ReplaySource(frames), symbols, [], price, rate, True, span=_span(frames))
-    raise UsageError("source", "must be demo or replay", plan.source)
-
-
-def _span(frames: Sequence[BarFrame]) -> tuple[int, int] | None:
-    opens = [int(frame.ts[0]) for frame in frames]
-    closes = [int(frame.ts[-1]) + frame.step_ms for frame in frames]
-    return (min(opens), max(closes)) if frames else None
-
-
 def build_desk(plan: RunPlan, settings: Settings) -> Desk:
     """Wire the desk of a plan."""
     return build_desk_on(plan, settings, feed_of(plan, settings))
@@ -337,7 +287,11 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     """Wire a desk on a feed."""
     engine = sound_storage(settings, SystemClock())
     ensure_account(engine, plan.world, ACCOUNT, CURRENCY, "paper")
-    market = market_for(settings, feed.symbols, feed.price, keep_market=feed.keep_market)
+    market = market_for(
+        settings, feed.symbols, feed.price, keep_market=feed.keep_market, listed=feed.listed
+    )
+    seen = SqlBooks(engine, plan.world) if plan.live else None
+    books = seen or feed.books
     commit = git_commit()
     bar_ms = timeframe_ms(settings.data.timeframe)
     round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
@@ -353,7 +307,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         PaperBroker(
             market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
             funding=feed.funding if settings.execution.funding else no_funding,
-            venue=venue(settings),
+            venue=replace(venue(settings), books=seen),
         ),
         ledger,
         market.instruments,
@@ -377,13 +331,13 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     var_dir = settings.data.var_dir
     clock = SystemClock()
     fold = Fold(strategy, SqlSnapshots(engine, plan.world))
-    market_clock = MarketClock(wall=clock if feed.wall_clock else None)
+    market_clock = MarketClock(wall=feed.wall)
     return Desk(
         loop=loop,
         fold=fold,
         source=feed.source,
         reader=Reader(engine, plan.world),
-        memories=_memories(feed, settings.data.timeframe),
+        memories=_memories(feed.symbols, settings.data.timeframe, books),
         routes=market.routes,
         needs=lambda: _with_strategy(widest(agents), strategy),
         agents=agents,
@@ -402,6 +356,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         upkeep=upkeep_of(settings, loop, fold, ledger, list(market.routes), clock, market_clock),
         counters=counters,
         gate=gate,
+        books=seen,
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),
@@ -429,6 +384,8 @@ def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Ne
         warm_up_days=plan.warm_up_days,
         price=feed.price,
         keep_market=feed.keep_market,
+        listed=feed.listed,
+        seen_books=plan.live,
         bars=needs.bars,
         feature_rows=needs.feature_rows,
         funding=rates,
@@ -500,5 +457,7 @@ def _with_strategy(needs: Needs, strategy: Strategy) -> Needs:
     return Needs(max(needs.bars, own.bars), rows)
 
 
-def _memories(feed: Feed, timeframe: str) -> dict[str, MarketMemory]:
-    return {symbol: MarketMemory(symbol, timeframe, books=feed.books) for symbol in feed.symbols}
+def _memories(
+    symbols: Iterable[str], timeframe: str, books: BookSource | None
+) -> dict[str, MarketMemory]:
+    return {symbol: MarketMemory(symbol, timeframe, books=books) for symbol in symbols}

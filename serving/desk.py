@@ -7,11 +7,11 @@ through Serve, and thinks with the light agents in its own process when Serve do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import structlog
@@ -21,11 +21,11 @@ from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.decision import Decision
 from domain.errors import ServiceUnreachable, UsageError
-from domain.market import Bar, BarFrame, MarketState
+from domain.market import Bar, BarFrame, Instant, MarketState, SeenBook
 from domain.opinion import Opinion
-from domain.ports import Agent, MarketSource, Needs
+from domain.ports import Agent, LiveSource, MarketSource, Needs
 from domain.times import iso
-from domain.trading import RiskMode
+from domain.trading import OrderType, RiskMode
 from execution.loop import TradingLoop
 from rl.following import FollowingGate
 from serving.asserting import Asserting
@@ -37,7 +37,7 @@ from serving.journal_desk import JournalRules, closed, reflected
 from serving.market_clock import MarketClock
 from serving.monitoring import Monitor
 from serving.opinions import Opinions
-from serving.pacing import Pacer
+from serving.pacing import Pacer, instants
 from serving.promotion import Refresher
 from serving.reports import SignalReports
 from serving.risk_desk import happened, reported, told_of
@@ -50,6 +50,7 @@ from serving.upkeep import Upkeep
 from serving.wire import opinion_from
 from storage.ledger import SqlLedger
 from storage.queries import Reader
+from storage.seen_books import SqlBooks
 
 log = structlog.get_logger("desk")
 
@@ -94,12 +95,13 @@ class Desk:
     refresher : lets ``agents`` move to models that are promoted while they are here.
     upkeep : state file, backups, measurements.
     gate : judges the loop's decisions; told about here.
+    books : that a live market shows; what agents and fills see of them.
     counters : what it does, counted and timed for Prometheus.
     """
 
     loop: TradingLoop
     fold: Fold
-    source: MarketSource
+    source: MarketSource | LiveSource
     reader: Reader
     memories: dict[str, MarketMemory]
     routes: Mapping[str, str]
@@ -122,6 +124,7 @@ class Desk:
     monitor: Monitor | None = None
     session: SessionLog | None = None
     gate: FollowingGate | None = None
+    books: SqlBooks | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)
@@ -193,7 +196,24 @@ class Desk:
             await self._decide(states)
 
     async def _warm_up(self) -> None:
-        new = [self._undecided(frame) for frame in self.history]
+        if not isinstance(self.source, LiveSource):
+            await self._learn([self._undecided(frame) for frame in self.history])
+            return
+        # A symbol with a past goes on where that ends, whoever is new learns first.
+        new = {symbol for symbol in self.memories if not self.loop.decided_up_to(symbol)}
+        while new and not self.leave.is_set():  # what closed meanwhile is history as well
+            self.progress.phase = "fetching history"
+            self._house()
+            more = [
+                await self.source.closed_since(
+                    symbol, self.memories[symbol].last_as_of or self.source.begins_ms
+                )
+                for symbol in sorted(new)
+            ]
+            await self._learn(more)
+            new = {frame.symbol for frame in more if len(frame)}
+
+    async def _learn(self, new: Sequence[BarFrame]) -> None:
         bars, done = sum(map(len, new)), 0
         for fresh in filter(len, new):
             memory = self.memories[fresh.symbol]
@@ -238,20 +258,24 @@ class Desk:
             for symbol, memory in self.memories.items()
         }
         known = {symbol: open_ms for symbol, open_ms in known.items() if open_ms > 0}
-        for bars in _same_close(self.source.stream(known)):
-            if not await self.pacer.until(bars[0].close_ms, self.leave) or housekeeping.done():
-                return
-            await self._step(bars)
+        coming = instants(self.source, known, self.pacer, self.leave)
+        async with contextlib.aclosing(coming):
+            async for instant in coming:
+                if housekeeping.done():
+                    return
+                await self._step(instant)
+        if self.leave.is_set():
+            return
         self.progress.phase = "finished"
         self._tell(force=True)
 
-    async def _step(self, bars: Sequence[Bar]) -> None:
+    async def _step(self, instant: Instant) -> None:
         """Take one instant: every bar is in the ledger before anybody is asked about it."""
         began = time.monotonic()
-        self.market_clock.reach(bars[0].close_ms)
         states = []
-        for bar in bars:
-            self.loop.absorb(bar, self._exec_bar(bar))
+        for bar in instant.bars:
+            self.market_clock.reach(bar.close_ms)
+            self.loop.absorb(bar, self._exec_bar(bar, instant), self._seen(bar, instant))
             memory = self.memories[bar.symbol]
             memory.append(bar)
             state = self._state(memory)
@@ -261,13 +285,32 @@ class Desk:
         for _ in states:
             self.counters.decided_after(time.monotonic() - began)
 
-    def _exec_bar(self, bar: Bar) -> Bar | None:
+    def _exec_bar(self, bar: Bar, instant: Instant) -> Bar | None:
         route = self.routes[bar.symbol]
         if route == bar.symbol:
             return None
+        if isinstance(self.source, LiveSource):
+            return instant.executed.get(bar.symbol)
         return Bar(
             route, bar.timeframe, bar.open_ms, bar.open, bar.high, bar.low, bar.close, bar.volume
         )
+
+    def _seen(self, bar: Bar, instant: Instant) -> list[SeenBook]:
+        """Return the books that orders fill from in a bar, if there are any, and that at its close.
+
+        A bar that is known already has had its own.
+        """
+        if self.books is None or bar.close_ms <= self.loop.absorbed_up_to(bar.symbol):
+            return []
+        route, seen = self.routes[bar.symbol], []
+        if isinstance(self.source, LiveSource) and any(
+            order.symbol == route and order.type is OrderType.MARKET
+            for order in self.loop.open_orders()
+        ):
+            seen += self.source.after_close(route, bar.open_ms)
+        seen += [one for one in instant.seen if one.symbol == bar.symbol]
+        self.books.remember(seen)
+        return seen
 
     def _state(self, memory: MarketMemory, as_of: int | None = None) -> MarketState | None:
         needs = self.needs()
@@ -482,11 +525,6 @@ class Desk:
         now = self.market_clock.now() if last else state.as_of
         decision = self.loop.decide(state, opinions, absent, now, origin="on_demand")
         return {"id": decision.id}
-
-
-def _same_close(bars: Iterator[Bar]) -> Iterator[list[Bar]]:
-    for _, group in groupby(bars, key=lambda bar: bar.close_ms):
-        yield list(group)
 
 
 def _spoken(

@@ -8,11 +8,13 @@ from typing import Any
 
 from domain.errors import DataRefused
 from domain.market import parse_symbol
-from serving.bootstrap import Feed, build_desk_on
+from serving.bootstrap import build_desk_on
+from serving.feeds import Feed
 from serving.logs import start_logging
 from serving.plan import RunPlan, world_named
 from serving.schema import signal_of
 from serving.settings import Settings
+from serving.system import SystemClock
 
 
 def infer(settings: Settings, profile: str, symbols: list[str]) -> list[dict[str, Any]]:
@@ -66,5 +68,5 @@ def _stored(settings: Settings, symbols: list[str]) -> Feed:
         price={frame.symbol: float(frame.close[-1]) for frame in recent},
         funding=base_rate,
         keep_market=True,  # the stored bars are all there is: nothing is invented
-        wall_clock=True,
+        wall=SystemClock(),
     )

@@ -17,12 +17,12 @@ from domain.times import timeframe_ms
 from serving.bootstrap import (
     DESK_LEASE,
     asserting_on,
-    feed_of,
     journal_rules,
     open_storage,
     settings_of,
 )
 from serving.control import LEASE_TTL_MS
+from serving.feeds import symbols_of
 from serving.journal_desk import Said, place_of, reflection, reflection_of
 from serving.plan import RunPlan
 from serving.rules import ACCOUNT
@@ -102,8 +102,8 @@ def reflect(plan: RunPlan, body: Mapping[str, Any]) -> dict[str, Any]:
 def assertions(plan: RunPlan) -> dict[str, Any]:
     """Measure what must hold of a run's ledger, and write down what changed."""
     with at_the_ledger(plan) as here:
-        feed = feed_of(plan, here.settings)
-        asserting = asserting_on(plan.world, here.settings, feed.symbols, here.engine, here.append)
+        symbols = symbols_of(plan, here.settings)
+        asserting = asserting_on(plan.world, here.settings, symbols, here.engine, here.append)
         asserting.resume()
         now = here.now()
         return asyncio.run(asserting.now(now, now if plan.source == "live" else None))

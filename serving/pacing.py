@@ -1,10 +1,16 @@
-"""Market time against wall time: when a bar may be let go."""
+"""The rhythm of a market: when what is stored or generated may be let go, and what happens live."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+
+from domain.market import Instant
+from domain.ports import LiveSource, MarketSource
 
 
 @dataclass(slots=True)
@@ -39,3 +45,45 @@ class Pacer:
         except TimeoutError:
             return True
         return False
+
+
+async def instants(
+    source: MarketSource | LiveSource, after_ms: Mapping[str, int], pacer: Pacer,
+    leave: asyncio.Event,
+) -> AsyncGenerator[Instant]:  # fmt: skip
+    """Iterate over what closes together until the source ends or somebody asks to leave.
+
+    Parameters
+    ----------
+    pacer : holds back what is stored or generated; an exchange has a rhythm of its own.
+    """
+    if isinstance(source, LiveSource):
+        found = source.instants(after_ms)
+        told = _until_left(found, leave)
+        async with contextlib.aclosing(found), contextlib.aclosing(told):
+            async for instant in told:
+                yield instant
+        return
+    for _, bars in groupby(source.stream(after_ms), key=lambda bar: bar.close_ms):
+        instant = Instant(tuple(bars))
+        if not await pacer.until(instant.bars[0].close_ms, leave):
+            return
+        yield instant
+
+
+async def _until_left(
+    found: AsyncGenerator[Instant], leave: asyncio.Event
+) -> AsyncGenerator[Instant]:
+    leaving = asyncio.ensure_future(leave.wait())
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(found))
+            await asyncio.wait({coming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await coming
+                return
+            yield coming.result()
+    finally:
+        leaving.cancel()

@@ -20,6 +20,20 @@ RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
+class VenueRun:
+    """The local exchange of a run, which is started beside it.
+
+    Attributes
+    ----------
+    start_ms : its market time at ``began_ms`` of the wall; it goes on at the plan's speed.
+    """
+
+    port: int
+    start_ms: int
+    began_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunPlan:
     """The market, the world its memory belongs to, and how fast time passes.
 
@@ -28,6 +42,8 @@ class RunPlan:
     world : names the market in the ledger; what is learned in one never weighs in another.
     speed : market seconds per wall second; None = as fast as possible.
     start_ms, end_ms : half-open range of bar opens to replay, or None.
+    exchange_url : of a live market that is not at the exchange's own address.
+    venue : the local exchange where the simulated market is traded; None = without one.
     serve_url : where API and agents answer if not on ``host`` and ``port`` of this machine.
     """
 
@@ -49,6 +65,8 @@ class RunPlan:
     serve_url: str | None = None
     local: bool = False
     pid: int = 0
+    exchange_url: str | None = None
+    venue: VenueRun | None = None
 
     @property
     def address(self) -> str:
@@ -59,9 +77,14 @@ class RunPlan:
         return f"http://{host}:{self.port}"
 
     @property
+    def live(self) -> bool:
+        """Whether an exchange is listened to, be it the local one."""
+        return self.source == "live" or self.venue is not None
+
+    @property
     def simulated(self) -> bool:
-        """Whether the market is generated."""
-        return self.source == "demo"
+        """Whether the market is not an exchange's own."""
+        return self.source == "demo" or self.exchange_url is not None
 
     def save(self, var_dir: Path) -> Path:
         """Write the plan to ``VAR_DIR/run.json`` and return the path."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.files import matching_funding
-from domain.canonical import plain
+from domain.canonical import plain, short_hash
 from domain.errors import DataRefused, UsageError
 from domain.market import market_of
 from domain.times import parse_timerange, timeframe_ms
@@ -52,24 +52,34 @@ class Resolved:
     Attributes
     ----------
     why : why it is this market, for people.
+    traded : whether the simulated market is to be traded at an exchange of this machine.
     """
 
     wish: Wish
     kind: SourceKind
     why: str
     settings: Settings
+    traded: bool = False
 
     def plan(self, ports: tuple[int, int]) -> RunPlan:
         """Return the plan of a run; see :func:`make_plan`."""
         return make_plan(self.wish, self.kind, self.settings, ports)
 
 
-def resolve(wish: Wish, load: Callable[[str | None], Settings]) -> Resolved:
+Reaches = Callable[[Settings], bool]
+"""Whether the exchange that settings name answers now."""
+
+
+def resolve(
+    wish: Wish, load: Callable[[str | None], Settings], reaches: Reaches | None = None
+) -> Resolved:
     """Choose market and profile, which the settings depend on.
 
     Parameters
     ----------
     load : profile → settings, with the flags of the wish on top.
+    reaches : asked where the market is ``auto``; None = no exchange is looked for, as where several
+        processes have to come to the same answer.
 
     Raises
     ------
@@ -79,23 +89,34 @@ def resolve(wish: Wish, load: Callable[[str | None], Settings]) -> Resolved:
     if wish.source is None:  # a file names its market better than a setting does
         settings = load(wish.profile)
         wished = replace(wish, source="replay" if wish.data else settings.data.source)
-    kind, why = source_of(wished)
+    reached = None
+    if wished.source == "auto" and reaches is not None and not wished.data:
+        settings = load(wished.profile)
+        reached = settings.data.exchange if reaches(settings) else ""
+    kind, why = source_of(wished, reached)
     profile = wished.profile or default_profile(kind)
-    return Resolved(replace(wished, profile=profile), kind, why, load(profile))
+    traded = kind == "demo" and reached is not None and wished.speed != "max"
+    return Resolved(replace(wished, profile=profile), kind, why, load(profile), traded)
 
 
-def source_of(wish: Wish) -> tuple[SourceKind, str]:
+def source_of(wish: Wish, reached: str | None = None) -> tuple[SourceKind, str]:
     """Choose the market and say why.
+
+    Parameters
+    ----------
+    reached : the exchange that answers, empty if none does; None if nobody looked.
 
     Raises
     ------
-    UsageError : for ``live`` (there is no exchange connection yet), or ``replay`` without a file.
+    UsageError : for ``replay`` without a file, or a speed that an exchange does not have.
     """
-    if wish.source == "live":
-        raise UsageError(
-            "--source live", "needs an exchange connection, which this version does not have yet",
-            hint="Use --source replay --data FILE for real bars, or --source demo.",
-        )  # fmt: skip
+    if wish.source == "live" or (wish.source == "auto" and reached):
+        if wish.data:
+            raise UsageError("--data", "goes with --source replay", wish.source)
+        if wish.speed is not None:
+            raise UsageError("--speed", "is the exchange's own where it is live", wish.speed)
+        answers = "" if reached is None else f" {reached} answers:"
+        return "live", f"live:{answers} public data of the exchange, orders on paper"
     if wish.source == "replay" or (wish.source == "auto" and wish.data):
         if not wish.data:
             raise UsageError("--source replay", "needs bars", hint="Add --data FILE.")
@@ -104,7 +125,9 @@ def source_of(wish: Wish) -> tuple[SourceKind, str]:
         raise UsageError("--data", "goes with --source replay", wish.source)
     if wish.source == "demo":
         return "demo", "simulated market, as asked"
-    return "demo", "no exchange connection in this version, so the market is simulated"
+    if reached is None:
+        return "demo", "simulated market"
+    return "demo", "no exchange answers, so the market is simulated, at an exchange of this machine"
 
 
 def default_profile(kind: SourceKind) -> str:
@@ -131,12 +154,14 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         funding = _funding(files, wish.funding)
         left_out: Any = {
             "serving": True, "notify": True, "data": True, "models": {"trials_log"},
-            "assertions": True,
+            "assertions": True, "feed": True,
         }  # fmt: skip
         rules = plain(settings.model_dump(mode="json", exclude=left_out))
         rules["horizon"] = settings.data.pred_horizon_steps
         contents = [f"{f.frame.symbol} {f.frame.timeframe} {f.sha256}" for f in files]
         world = replay_world(contents, (start, end), str(rules))
+    elif kind == "live":
+        world = world_named(_exchange(settings), settings.data.symbols, settings)
     else:
         world = world_named(f"demo-{DEMO_SEED}", settings.data.symbols, settings)
     if wish.fresh:
@@ -159,7 +184,16 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         ray_dashboard_port=ports[1],
         local=wish.local,
         pid=os.getpid(),
+        exchange_url=settings.data.exchange_url if kind == "live" else None,
     )
+
+
+def _exchange(settings: Settings) -> str:
+    """Name an exchange; another server of its protocol is another market."""
+    data = settings.data
+    if data.exchange_url is None:
+        return data.exchange
+    return f"{data.exchange}-at-{short_hash(data.exchange_url, 6)}"
 
 
 def _judged(
@@ -197,6 +231,8 @@ def _funding(files: list[BarsFile], given: Path | None) -> Path | None:
 
 
 def _speed(text: str | None, kind: SourceKind) -> float | None:
+    if kind == "live":
+        return 1.0
     if text is None:
         return DEMO_SPEED if kind == "demo" else None
     if text == "max":

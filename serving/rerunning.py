@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from domain.decision import Costs
 from domain.errors import DataRefused, LedgerError
 from domain.market import MarketState
-from domain.ports import Ledger, Needs, Strategy
+from domain.ports import BookSource, Ledger, Needs, Strategy
 from domain.times import timeframe_ms
 from domain.trading import EquityMark
 from execution.funding import FundingRate, base_rate, no_funding
@@ -25,6 +25,7 @@ from sim.rerun import Rerun, Stage, last_before
 from sim.worlds import DemoSource
 from storage.events import EventLog
 from storage.ledger import SqlLedger
+from storage.seen_books import SqlBooks
 
 R = TypeVar("R")
 Build = Callable[[Settings, Callable[[MarketState], Costs], str, str], Strategy]
@@ -43,6 +44,7 @@ class Session:
         self.world = world
         self._ledger = SqlLedger(engine, world)
         self._events = EventLog(engine, world)
+        self.books: BookSource = SqlBooks(engine, world)
         self._head = self._ledger.head()
 
     def append(self, records: Sequence[Any]) -> list[int]:
@@ -98,7 +100,7 @@ def stages_of(session: Session, build: Build) -> list[Stage]:
     DataRefused : if nobody wrote down what it was run with.
     SettingError : if this version does not know one of its settings.
     """
-    return [_stage(after, terms, build) for after, terms in session.terms()]
+    return [_stage(after, terms, build, session.books) for after, terms in session.terms()]
 
 
 def marks_again(
@@ -114,15 +116,19 @@ def marks_again(
     return [mark for mark in marks if start < mark.at <= end]
 
 
-def _stage(after: int, terms: Terms, build: Build) -> Stage:
+def _stage(after: int, terms: Terms, build: Build, seen: BookSource) -> Stage:
     settings = settings_under(terms)
     symbols, timeframe = sorted(terms.price), settings.data.timeframe
-    market = market_for(settings, symbols, terms.price, keep_market=terms.keep_market)
+    market = market_for(
+        settings, symbols, terms.price, keep_market=terms.keep_market, listed=terms.listed
+    )
     rules = backtest_rules(settings, terms.profile, terms.commit)
     rules = replace(
         rules, source=terms.source, limits=risk_limits(settings, terms.source),
         journal=settings.journal.reflections,
     )  # fmt: skip
+    if terms.seen_books:
+        rules = replace(rules, venue=replace(rules.venue, books=seen))
     bar_ms, horizon = timeframe_ms(timeframe), settings.data.pred_horizon_steps
     costs = partial(market.round_trip, bar_ms, horizon)
 
@@ -137,8 +143,10 @@ def _stage(after: int, terms: Terms, build: Build) -> Stage:
             funding=_funding(settings, terms),
         )
 
-    books = None
-    if terms.source == DemoSource.label:
+    books: BookSource | None = None
+    if terms.seen_books:
+        books = seen
+    elif terms.source == DemoSource.label:
         books = DemoSource(symbols, timeframe, terms.seed, warm_up_days=terms.warm_up_days)
     needs = Needs(terms.bars, terms.feature_rows)
     return Stage(after, loop, market.routes, timeframe, needs, books)

@@ -51,23 +51,26 @@ class Market:
 
 
 def market_for(
-    settings: Settings, symbols: list[str], price: Mapping[str, float], *, keep_market: bool
-) -> Market:
+    settings: Settings, symbols: list[str], price: Mapping[str, float], *, keep_market: bool,
+    listed: Mapping[str, Instrument] | None = None,
+) -> Market:  # fmt: skip
     """Route forecast symbols to where they are executed.
 
     Parameters
     ----------
     price : a recent price of each symbol, quote units; scales default filters.
     keep_market : execute where the bars come from (a single file); else ``EXECUTION_MARKET``.
+    listed : filters and fees as the exchange tells them, by execution symbol; else default ones.
     """
     routes = {
         symbol: symbol if keep_market else symbol_on(symbol, settings.execution.market)
         for symbol in symbols
     }
     instruments = {
-        route: _with_fees(settings, instrument_for(route, price.get(symbol)))
+        route: _with_fees(settings, (listed or {}).get(route)
+                          or instrument_for(route, price.get(symbol)))
         for symbol, route in routes.items()
-    }
+    }  # fmt: skip
     costs = {route: CostModel.of(each, frictions(settings)) for route, each in instruments.items()}
     return Market(routes, instruments, costs, settings.execution.funding)
 

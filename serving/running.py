@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from serving.bootstrap import (
 )
 from serving.commands.common import err, out
 from serving.control import LEASE_TTL_MS
+from serving.local_exchange import answers, at_local_exchange
 from serving.logs import start_logging
 from serving.plan import RunPlan
 from serving.planning import Resolved, Wish, resolve
@@ -36,7 +38,7 @@ from serving.processes import alive, choose_port, port_free, spawn
 from serving.promotion import Refresher
 from serving.recovering import sound_storage
 from serving.settings import Settings
-from serving.supervisor import Supervisor
+from serving.supervisor import Keeper, Supervisor, venue_child
 from serving.system import SystemClock, environment
 from serving.watching_symbols import watched
 from storage.events import EventLog
@@ -54,8 +56,13 @@ PATIENCE_SECONDS = 20.0  # for a run that was killed to let go of its ports
 
 def start(wish: Wish) -> int:
     """Run the system until it is done or asked to leave; return the exit code."""
-    resolved = resolve(wish, partial(settings_wished, wish))
+    resolved = resolve(wish, partial(settings_wished, wish), answers)
     settings, why = resolved.settings, resolved.why
+    if resolved.kind == "live" and wish.source != "auto" and not answers(settings):
+        raise ServiceUnreachable(
+            settings.data.exchange, "does not answer", settings.data.exchange_url,
+            "--source live never falls back; --source auto takes the simulated market then.",
+        )  # fmt: skip
     if wish.local or not settings.serving.ray:
         resolved = replace(resolved, wish=replace(resolved.wish, local=True))
     start_logging(settings, "up")
@@ -65,6 +72,8 @@ def start(wish: Wish) -> int:
     resolved = _following(resolved, watched(Symbols(engine), settings))
     settings = resolved.settings
     plan = resolved.plan(_ports(settings, local=resolved.wish.local))
+    if resolved.traded:
+        plan = at_local_exchange(plan, settings, Reader(engine, plan.world), SystemClock())
     path = plan.save(settings.data.var_dir)
     if settings.serving.job_worker:  # it ends with this process
         log_file = settings.data.logs_dir / "jobs.log"
@@ -74,7 +83,11 @@ def start(wish: Wish) -> int:
     if settings.notify.wanted:  # what happens from here on is told
         Cursor(SqlSnapshots(engine, plan.world)).begin(screen.events.last_id())
     if plan.local:
-        return asyncio.run(_local(plan, settings, screen))
+        with contextlib.ExitStack() as kept:
+            if plan.venue is not None:
+                child = venue_child(settings.data.logs_dir)
+                kept.enter_context(Keeper(child, path, environment(), screen.say))
+            return asyncio.run(_local(plan, settings, screen))
     supervisor = Supervisor(
         plan,
         path,

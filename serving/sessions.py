@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from domain.canonical import plain
 from domain.errors import DataRefused, SettingError
+from domain.market import Instrument
 from domain.trading import Event
 from execution.funding import BASE_RATE, INTERVAL_MS, FundingRate, rates_of, stamps_between
 from serving.settings import Settings
@@ -60,6 +61,8 @@ class Terms:
     keep_market : whether orders went to the market of the bars.
     bars, feature_rows : how much of a state strategy and agents were shown.
     funding : None = 0.01 % at every stamp.
+    listed : filters as the exchange told them, by execution symbol.
+    seen_books : whether agents and fills were shown books that are on the ledger.
     settings : by group, those that shape decisions and fills; none of them is secret.
     """
 
@@ -74,6 +77,8 @@ class Terms:
     feature_rows: int
     funding: Rates | None
     settings: Mapping[str, Mapping[str, Any]]
+    listed: Mapping[str, Instrument] | None = None
+    seen_books: bool = False
 
 
 def shaping(settings: Settings) -> dict[str, dict[str, Any]]:

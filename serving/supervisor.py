@@ -67,6 +67,8 @@ class Supervisor:
         self.ray = Child("ray", "serving.ray_host", logs_dir / "ray.log")
         self.notifier = Child("notifier", "serving.notifier_process", logs_dir / "notifier.log")
         self._children = [self.desk] if plan.local else [self.ray, self.desk]
+        if plan.venue is not None:  # the desk needs it first, and lets go of it last
+            self._children.insert(0, venue_child(logs_dir))
         if notifies:
             self._children.insert(-1, self.notifier)
         self.leave = threading.Event()
@@ -112,25 +114,63 @@ class Supervisor:
         return 1 if self.desk.gave_up else None
 
     def _tend(self, child: Child) -> None:
-        now = time.monotonic()
-        if child.running or child.gave_up or now < child.restart_at:
+        code = None if child.process is None else child.process.poll()
+        if child is self.desk and (code == FINISHED or code in REFUSED):
             return
-        if child.process is not None and child.restart_at == 0.0:
-            code = child.process.poll()
-            if child is self.desk and (code == FINISHED or code in REFUSED):
-                return
-            if child is self.notifier and code in REFUSED:
-                child.gave_up = True
-                self._say(f"no messages: {child.name} ended with {code}; see {child.log}")
-                return
-            # What it waits for is not its fault: it must be back the moment that is there again.
-            wait = TEMPORARY_SECONDS if code == TEMPORARY else child.backoff.failed(now)
-            if wait is None:
-                child.gave_up = True
-                self._say(f"{child.name} failed too often; see {child.log}")
-                return
-            child.restart_at = now + wait
-            self._say(f"{child.name} ended with {code}; restarting in {wait:.0f} s ({child.log})")
+        if child is self.notifier and code in REFUSED and not child.gave_up:
+            child.gave_up = True
+            self._say(f"no messages: {child.name} ended with {code}; see {child.log}")
+        tend(child, self._plan_path, self._env, self._say)
+
+
+def tend(child: Child, plan_path: Path, env: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Start a child that has not run, and one that ended once its wait is over."""
+    now = time.monotonic()
+    if child.running or child.gave_up or now < child.restart_at:
+        return
+    if child.process is not None and child.restart_at == 0.0:
+        code = child.process.poll()
+        # What it waits for is not its fault: it must be back the moment that is there again.
+        wait = TEMPORARY_SECONDS if code == TEMPORARY else child.backoff.failed(now)
+        if wait is None:
+            child.gave_up = True
+            say(f"{child.name} failed too often; see {child.log}")
             return
-        child.restart_at = 0.0
-        child.process = spawn(child.module, [str(self._plan_path)], self._env, child.log)
+        child.restart_at = now + wait
+        say(f"{child.name} ended with {code}; restarting in {wait:.0f} s ({child.log})")
+        return
+    child.restart_at = 0.0
+    child.process = spawn(child.module, [str(plan_path)], env, child.log)
+
+
+class Keeper:
+    """Keeps one child alive beside whatever else this process does, from a thread."""
+
+    def __init__(
+        self, child: Child, plan_path: Path, env: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        self._child, self._leave = child, threading.Event()
+        self._about = (plan_path, env, say)
+        self._thread = threading.Thread(target=self._keep, name=child.name, daemon=True)
+
+    def __enter__(self) -> Keeper:
+        """Start it."""
+        tend(self._child, *self._about)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self._leave.set()
+        self._thread.join()
+        if self._child.process is not None:
+            stop(self._child.process, STOP_SECONDS)
+
+    def _keep(self) -> None:
+        while not self._leave.wait(0.25):
+            tend(self._child, *self._about)
+
+
+def venue_child(logs_dir: Path) -> Child:
+    """Return the local exchange of a run."""
+    return Child("venue", "serving.venue_process", logs_dir / "venue.log")

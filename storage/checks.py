@@ -11,7 +11,7 @@ from typing import Any
 
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import CheckFailed, DuplicateRecord, LedgerError, UsageError
-from domain.market import Bar
+from domain.market import Bar, BookSnapshot, BookView, OrderFlow, SeenBook, Trade
 from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Ledger
@@ -100,6 +100,7 @@ def examples(step: int = 0) -> list[Any]:
         EquityMark("paper", as_of, Decimal("9999.95"), Decimal("10000.00"), Decimal("1E+4")),
         ModeChange("paper", as_of, RiskMode.HALTED, "risk", "daily loss"),
         RiskEvent("paper", as_of, "external", "news", "warning", "me", {"score": 0.1 + 0.2}),
+        SeenBook(_SPOT, as_of, _view(as_of)),
         OperatorReport("paper", as_of, "hrv", 41.3, "watch", "after lunch"),
         Reflection("paper", _PERP, decision.id, as_of, "me", "Too early.", ("fomo", "ü"), True),
         ExternalTrade(
@@ -121,6 +122,12 @@ def examples(step: int = 0) -> list[Any]:
             "ü",
         ),
     ]
+
+
+def _view(at: int) -> BookView:
+    book = BookSnapshot(_SPOT, at - 7, ((0.1 + 0.2, 1.0), (0.1, 2.5e-7)), ((0.31, 3.0),))
+    flow = OrderFlow(at - 10_000, at, -1 / 3, 2.0, 41)
+    return BookView(book, (Trade(at - 9, 0.3, 1e-5, True),), flow)
 
 
 def _demand(holds: bool, law: str, *, got: object = None) -> None:

@@ -68,6 +68,10 @@ TABLES: dict[str, Told] = {
     "reflections": Told(
         "what somebody makes of a trade; the newest of a trade holds", "the journal", "the journal",
     ),
+    "seen_books": Told(
+        "what was seen of order books and trades: at the close of a bar, and where orders filled",
+        "the desk of a live market", "agents, the loop on restart, parity",
+    ),
     "external_trades": Told(
         "round trips made elsewhere, kept for the journal; they move no account here",
         "`POST /v1/trades`, by way of the desk", "`/v1/trades`",
@@ -292,6 +296,12 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "inbox.at": (MS, "when it was asked, wall time"),
     "inbox.id": ("", "rising number"),
     "jobs.id": ("", "rising number"),
+    "seen_books.at": (MS, "nothing in it is later"),
+    "seen_books.view": (
+        "JSON",
+        "book (best first: price, quantity), trades (ms, price, quantity, maker bought) "
+        "and order flow (start, end, sum, gross, updates)",
+    ),
     "operator_reports.source": ("", "hrv or self_report"),
     "operator_reports.value": ("ms or 0–10", "RMSSD, or how fit they feel"),
     "outbox.id": ("", "rising number"),

@@ -22,7 +22,7 @@ from sqlalchemy import BigInteger, Boolean, Double, Table
 from domain.canonical import canonical_json, plain
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import ChainBroken, LedgerError, UsageError
-from domain.market import Bar
+from domain.market import Bar, BookSnapshot, BookView, OrderFlow, SeenBook, Trade
 from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.quantiles import Quantiles
@@ -215,6 +215,28 @@ def _gate(value: GateVerdict) -> str:
     return canonical_json(body)
 
 
+def _view(value: BookView) -> str:
+    book, flow = value.book, value.flow
+    return canonical_json({
+        "book": None if book is None else [book.symbol, book.at, book.bids, book.asks],
+        "trades": [[one.at, one.price, one.qty, one.buyer_is_maker] for one in value.trades],
+        "flow": None if flow is None else [flow.start, flow.end, flow.ofi, flow.gross,
+                                           flow.updates],
+    })  # fmt: skip
+
+
+def _load_view(text: str) -> BookView:
+    body = json.loads(text)
+    book, flow = body["book"], body["flow"]
+    if book is not None:
+        symbol, at, *sides = book
+        book = BookSnapshot(symbol, at, *(tuple((p, q) for p, q in side) for side in sides))
+    return BookView(
+        book, tuple(Trade(*one) for one in body["trades"]),
+        None if flow is None else OrderFlow(*flow),
+    )  # fmt: skip
+
+
 _MAPPINGS = (
     "evidence", "weights", "contributions", "explanations", "absent", "margins", "inputs",
     "model_versions", "body",
@@ -222,6 +244,7 @@ _MAPPINGS = (
 _SPECIAL: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "quantiles": (_quantiles, _load_quantiles),
     "gate": (_gate, _load_gate),
+    "view": (_view, _load_view),
     "reasons": (_sequence, _load_tuple),
     "tags": (_sequence, _load_tuple),
     **dict.fromkeys(_MAPPINGS, (_mapping, json.loads)),
@@ -291,6 +314,7 @@ ALL: tuple[Kind, ...] = (
     _kind("equity_mark", EquityMark, schema.equity_marks, _key),
     _kind("mode_change", ModeChange, schema.mode_changes, _key, enums={"mode": RiskMode}),
     _kind("risk_event", RiskEvent, schema.risk_events, _key),
+    _kind("seen_book", SeenBook, schema.seen_books, _key),
     _kind("operator_report", OperatorReport, schema.operator_reports, _key),
     _kind("reflection", Reflection, schema.reflections, _key),
     _kind("external_trade", ExternalTrade, schema.external_trades, _id, derived={"id": _id}),

@@ -220,6 +220,12 @@ risk_events = _ledger(
     index=("account", "at"),
 )  # fmt: skip
 
+seen_books = _ledger(
+    "seen_books",
+    _text("symbol"), _int("at"), _text("view"),
+    index=("symbol", "at"),
+)  # fmt: skip
+
 operator_reports = _ledger(
     "operator_reports",
     _text("account"), _int("at"), _text("source"), _real("value"), _text("by"), _text("note"),
@@ -311,5 +317,6 @@ service_health = Table(
 TYPED: tuple[Table, ...] = (
     bars, opinions, outcomes, decisions, orders, fills, postings, trades, refusals, equity_marks,
     mode_changes, risk_events, operator_reports, reflections, external_trades,
+    seen_books,
 )  # fmt: skip
 INSERT_ONLY: tuple[Table, ...] = (chain, *TYPED, events)

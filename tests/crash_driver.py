@@ -29,9 +29,10 @@ from execution.funding import base_rate
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
-from serving.bootstrap import DESK_LEASE, Feed, build_desk_on
+from serving.bootstrap import DESK_LEASE, build_desk_on
 from serving.control import Control
 from serving.desk import Desk
+from serving.feeds import Feed
 from serving.plan import RunPlan
 from serving.rules import market_for, risk_limits, sizing, venue
 from serving.settings import load_settings

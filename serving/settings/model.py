@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from domain.errors import SettingError
 from domain.market import symbol_on
+from serving.settings.feed import FeedSettings
 from serving.settings.groups import (
     AssertionSettings,
     ConsensusSettings,
@@ -41,6 +42,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data: DataSettings = Field(default_factory=DataSettings)
+    feed: FeedSettings = Field(default_factory=FeedSettings)
     features: FeatureSettings = Field(default_factory=FeatureSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     consensus: ConsensusSettings = Field(default_factory=ConsensusSettings)

@@ -10,6 +10,7 @@ from typing import NamedTuple, get_args
 
 from pydantic import BaseModel, SecretStr
 
+from serving.settings.feed import FeedSettings
 from serving.settings.groups import (
     AssertionSettings,
     ConsensusSettings,
@@ -41,6 +42,7 @@ class Key(NamedTuple):
 GROUPS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "data": DataSettings,
+        "feed": FeedSettings,
         "features": FeatureSettings,
         "models": ModelSettings,
         "consensus": ConsensusSettings,

@@ -27,13 +27,17 @@ class VenueClock:
 
     Parameters
     ----------
-    start_ms : market time at the first look.
+    start_ms : market time at ``began_ms``.
     wall : ms, of whoever looks.
+    began_ms : the wall's; None = the first look.
     """
 
-    def __init__(self, start_ms: int, wall: Callable[[], int], speed: float = 1.0) -> None:
+    def __init__(
+        self, start_ms: int, wall: Callable[[], int], speed: float = 1.0,
+        began_ms: int | None = None,
+    ) -> None:  # fmt: skip
         self.start_ms, self.speed, self._wall = start_ms, speed, wall
-        self._began = wall()
+        self._began = wall() if began_ms is None else began_ms
 
     def now(self) -> int:
         """Return market time, ms."""

@@ -87,7 +87,10 @@ class Tape:
             return self._from_prints(timeframe, first, n, now_ms)
         over = min(n, max((now_ms - first) // step, 0))  # the market's own bars, once they are over
         growing = self._from_prints(timeframe, first + over * step, n - over, now_ms)
-        return _joined(self._from_bars(timeframe, first, over), growing) if over else growing
+        if not over:
+            return growing
+        done = self._from_bars(timeframe, first, over)
+        return BarFrame.join(done.symbol, timeframe, [done, growing])
 
     def last(self, now_ms: int) -> tuple[int, float]:
         """Return when and at which price was traded last before or at ``now_ms``."""
@@ -146,9 +149,3 @@ class Tape:
 
 _COLUMNS = ("at", "price", "qty", "sold")
 _NONE = Prints(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, bool))
-
-
-def _joined(one: BarFrame, other: BarFrame) -> BarFrame:
-    names = ("ts", "open", "high", "low", "close", "volume")
-    columns = (np.concatenate((getattr(one, name), getattr(other, name))) for name in names)
-    return BarFrame(one.symbol, one.timeframe, *columns)

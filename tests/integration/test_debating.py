@@ -19,8 +19,9 @@ from domain.errors import SettingError
 from domain.market import Bar
 from domain.opinion import Opinion
 from domain.ports import MarketSource
-from serving.bootstrap import build_desk_on, feed_of, open_storage
+from serving.bootstrap import build_desk_on, open_storage
 from serving.debating import debating
+from serving.feeds import feed_of
 from serving.plan import RunPlan
 from serving.settings import Settings, load_settings
 from storage.queries import Reader

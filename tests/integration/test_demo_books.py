@@ -21,11 +21,11 @@ from domain.ports import MarketSource
 from serving.bootstrap import (
     build_desk_on,
     council_service,
-    feed_of,
     live_agents,
     open_storage,
 )
 from serving.desk import Desk
+from serving.feeds import feed_of
 from serving.opinions import Opinions
 from serving.plan import RunPlan
 from serving.requests import SignalRequest

@@ -22,8 +22,9 @@ from domain.trading import ClosedTrade, Fill
 from execution.funding import base_rate
 from execution.loop import TradingLoop
 from execution.rows import in_order
-from serving.bootstrap import Feed, build_desk_on
+from serving.bootstrap import build_desk_on
 from serving.commands.common import settings_from
+from serving.feeds import Feed
 from serving.market_clock import MarketClock
 from serving.plan import RunPlan
 from storage.engine import open_database, sqlite_url

@@ -20,10 +20,11 @@ from domain.trading import EquityMark
 from execution.funding import rates_of
 from execution.loop import TradingLoop
 from serving.asserting_setup import session_backtest
-from serving.bootstrap import Feed, build_desk_on, feed_of, open_storage
+from serving.bootstrap import build_desk_on, open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from serving.deciders import build_strategy
+from serving.feeds import Feed, feed_of
 from serving.plan import RunPlan
 from serving.rerunning import Session
 from serving.sessions import KIND

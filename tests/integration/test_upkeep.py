@@ -21,8 +21,9 @@ from domain.errors import DatabaseDamaged, ServiceUnreachable
 from domain.operations import RiskEvent
 from domain.trading import ClosedTrade, RiskMode
 from serving.backups import Backups
-from serving.bootstrap import build_desk_on, feed_of, open_storage
+from serving.bootstrap import build_desk_on, open_storage
 from serving.desk import Desk
+from serving.feeds import feed_of
 from serving.plan import RunPlan
 from serving.recovering import sound_storage
 from serving.settings import Settings, load_settings

@@ -1,0 +1,168 @@
+"""The feed of an exchange: its own, another server of its protocol, or the local one of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from data.sources.exchange import Caller, connect
+from data.sources.history import History
+from data.sources.listing import instrument_of
+from data.sources.live import LiveBars, Patience
+from data.sources.live_market import LiveMarket
+from domain.errors import UsageError
+from domain.market import Bar, BarFrame, Instrument, Market, market_of, symbol_on
+from domain.ports import Clock
+from domain.times import DAY_MS, timeframe_ms
+from execution.funding import base_rate
+from serving.feeds import Feed
+from serving.plan import RunPlan
+from serving.settings import Settings
+from serving.system import SystemClock
+from sim.venue.market import VenueClock
+from sim.worlds import DemoSource
+
+log = structlog.get_logger("feed")
+
+_STREAMS: Mapping[Market, str] = {
+    "spot": "wss://stream.binance.com:9443", "perp": "wss://fstream.binance.com",
+}  # fmt: skip
+_FSTREAM = "/fstream"  # where another server has the streams of perpetuals
+
+
+class Place:
+    """One market of an exchange, asked by REST in a thread of its own.
+
+    Parameters
+    ----------
+    url : of another server of its protocol; None = the exchange's own.
+    """
+
+    def __init__(self, exchange: str, market: Market, url: str | None) -> None:
+        self.market, self.url = market, url
+        self._exchange = connect(exchange, market, url)
+        self.history = History(Caller(self._exchange, time.sleep, lambda text: log.warning(
+            "exchange_waits", why=text)))  # fmt: skip
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rest-{market}")
+
+    def listed(self, symbol: str) -> Instrument:
+        """Return the filters and fees of a symbol."""
+        self.history.require(symbol, "1m")
+        return instrument_of(self._exchange.markets[symbol])
+
+    def closed(self, symbol: str, timeframe: str, first_ms: int) -> list[BarFrame]:
+        """Return the pages of closed bars from an open (ms) to now."""
+        return list(self.history.pages(symbol, timeframe, first_ms, self.history.now()))
+
+    async def bars(self, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
+        """Return the same as one frame, without holding up anybody else."""
+        loop = asyncio.get_running_loop()
+        pages = await loop.run_in_executor(self._thread, self.closed, symbol, timeframe, first_ms)
+        return BarFrame.join(symbol, timeframe, pages)
+
+    def streams(self, names: Sequence[str], backup: str | None) -> list[str]:
+        """Return the addresses of a line that carries streams, the main one first."""
+        query = f"/stream?streams={'/'.join(names)}"
+        if self.url is not None:
+            host = self.url.replace("http", "ws", 1)
+            return [f"{host}{_FSTREAM if self.market == 'perp' else ''}{query}"]
+        bases = [_STREAMS[self.market]]
+        if backup is not None and self.market == "spot":
+            bases.append(backup)
+        return [base + query for base in bases]
+
+
+def live_feed(plan: RunPlan, settings: Settings) -> Feed:
+    """Ask the exchange what it lists and return the feed.
+
+    Raises
+    ------
+    UsageError : for an exchange whose streams are not understood, or a symbol that it lacks.
+    ServiceUnreachable : if it does not answer.
+    """
+    data = settings.data
+    if not data.exchange.startswith("binance"):
+        raise UsageError(
+            "EXCHANGE", "must be binance for a live feed: its streams are what is understood",
+            data.exchange, "Bars of others: conclave data fetch, then conclave run-inference.",
+        )  # fmt: skip
+    symbols = list(data.symbols)
+    routes = {symbol: symbol_on(symbol, settings.execution.market) for symbol in symbols}
+    wanted = sorted({*routes, *routes.values()})
+    places = {
+        market: Place(data.exchange, market, plan.exchange_url)
+        for market in sorted({market_of(symbol) for symbol in wanted})
+    }
+    for place in places.values():
+        place.history.open()
+    listed = {name: places[market_of(name)].listed(name) for name in wanted}
+    step, clock = timeframe_ms(data.timeframe), clock_of(plan)
+    first = clock.now() - 3 * step
+    price = {
+        symbol: _last_close(places[market_of(symbol)].closed(symbol, data.timeframe, first), symbol)
+        for symbol in symbols
+    }
+    source = LiveMarket(
+        label="demo" if plan.source == "demo" else data.exchange,
+        timeframe=data.timeframe,
+        begins_ms=_begins(plan, settings, clock),
+        routes=routes,
+        feeds=[_bars(place, wanted, settings, plan) for place in places.values()],
+        watchers=[],
+        books={},
+        ask=lambda symbol, first: places[market_of(symbol)].bars(symbol, data.timeframe, first),
+        patience_s=min(settings.feed.close_patience_s, step / 4_000.0 / (plan.speed or 1.0)),
+    )
+    return Feed(source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed)
+
+
+def clock_of(plan: RunPlan) -> Clock:
+    """Return the market's time: the wall's, or that of the run's own exchange."""
+    wall = SystemClock()
+    if plan.venue is None:
+        return wall
+    venue = plan.venue
+    return VenueClock(venue.start_ms, wall.now, plan.speed or 1.0, venue.began_ms)
+
+
+def patience(settings: Settings) -> Patience:
+    """Translate settings into how long a line is waited for."""
+    feed = settings.feed
+    return Patience(
+        feed.connect_s, feed.ping_s, feed.pong_s, feed.silence_s, longest_wait=feed.reconnect_s
+    )
+
+
+def _begins(plan: RunPlan, settings: Settings, clock: Clock) -> int:
+    if plan.venue is not None:  # the whole of its history, as far as it is wanted
+        return DemoSource(warm_up_days=plan.warm_up_days).start_ms
+    return clock.now() - settings.data.warm_up_days * DAY_MS
+
+
+def _bars(place: Place, wanted: Sequence[str], settings: Settings, plan: RunPlan) -> LiveBars:
+    timeframe = settings.data.timeframe
+    names = {name_of(symbol): symbol for symbol in wanted if market_of(symbol) == place.market}
+    urls = place.streams(
+        [f"{name.lower()}@kline_{timeframe}" for name in names], settings.feed.backup_url
+    )
+
+    async def backfill(symbol: str, first_ms: int) -> list[Bar]:
+        return list((await place.bars(symbol, timeframe, first_ms)).bars())
+
+    last = dict.fromkeys(names.values(), 0)
+    return LiveBars(urls, names, timeframe, backfill, last, patience(settings), seed=plan.seed)
+
+
+def name_of(symbol: str) -> str:
+    """Return Binance's own name of a unified symbol."""
+    return symbol.split(":")[0].replace("/", "")
+
+
+def _last_close(pages: Sequence[BarFrame], symbol: str) -> float:
+    if not pages:
+        raise UsageError("symbol", "must have been traded lately", symbol)
+    return float(pages[-1].close[-1])

@@ -1,0 +1,49 @@
+"""The local exchange beside a run: when it is wanted, and where its market begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ccxt
+
+from data.sources.exchange import connect
+from domain.ports import Clock
+from domain.times import timeframe_ms
+from serving.plan import RunPlan, VenueRun
+from serving.processes import choose_port
+from serving.settings import Settings
+from sim.worlds import DemoSource
+from storage.queries import Reader
+
+PATIENCE_MS = 3_000  # for an exchange to say whether it is there
+
+
+def answers(settings: Settings) -> bool:
+    """Return whether the exchange that settings name tells its time now."""
+    data = settings.data
+    exchange = connect(data.exchange, "spot", data.exchange_url, PATIENCE_MS)
+    try:
+        exchange.fetch_time()
+    except ccxt.NotSupported:
+        return True  # it has no clock, which nobody needs
+    except ccxt.BaseError:
+        return False
+    return True
+
+
+def at_local_exchange(plan: RunPlan, settings: Settings, reader: Reader, clock: Clock) -> RunPlan:
+    """Return the plan with an exchange of its own, on any free port.
+
+    Its market goes on where the ledger ends, else begins behind the history that is learned from.
+    """
+    data = settings.data
+    begins = DemoSource(
+        data.symbols, data.timeframe, plan.seed, warm_up_days=plan.warm_up_days
+    ).live_ms
+    known = (reader.last_bar_open(symbol, data.timeframe) for symbol in data.symbols)
+    ends = (last + timeframe_ms(data.timeframe) for last in known if last is not None)
+    begins = max(begins, *ends, begins)
+    port = choose_port("127.0.0.1", 0, "port of the local exchange")
+    return replace(
+        plan, venue=VenueRun(port, begins, clock.now()), exchange_url=f"http://127.0.0.1:{port}"
+    )

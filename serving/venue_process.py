@@ -1,0 +1,60 @@
+"""The local exchange of a run, as a process of its own; restarted by ``up``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from domain.errors import ConclaveError
+from serving.live_feed import clock_of
+from serving.plan import RunPlan, load_plan
+from serving.processes import die_with_parent
+from serving.settings import Settings
+from serving.system import SystemClock
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the simulated market of a plan until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="serving.venue_process")
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args(argv)
+    die_with_parent(arguments.parent)
+
+    from serving.bootstrap import settings_of
+    from serving.logs import start_logging
+
+    plan = load_plan(arguments.plan)
+    settings = settings_of(plan)
+    start_logging(settings, "venue")
+    try:
+        asyncio.run(serve(plan, settings))
+    except ConclaveError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+
+
+async def serve(plan: RunPlan, settings: Settings) -> None:
+    """Serve until somebody asks to leave."""
+    from sim.venue.market import Markets, VenueClock
+    from sim.venue.server import serving
+    from sim.worlds import DemoSource
+
+    assert plan.venue is not None
+    clock = clock_of(plan)
+    assert isinstance(clock, VenueClock)
+    demo = DemoSource(settings.data.symbols, settings.data.timeframe, plan.seed)
+    markets = Markets(dict(demo.worlds), clock, seed=plan.seed)
+    leave = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave.set)
+    async with serving(markets, SystemClock().now, port=plan.venue.port):
+        await leave.wait()
+
+
+if __name__ == "__main__":
+    main()

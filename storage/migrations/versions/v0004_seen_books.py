@@ -1,0 +1,36 @@
+"""Order books that were seen join the chain: a live market's can be had from nobody else later."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from storage import triggers
+
+revision = "v0004"
+down_revision = "v0003"
+
+BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+LEDGER = ("seen_books",)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "seen_books",
+        sa.Column(
+            "seq", BIG, sa.ForeignKey("chain.seq", name="fk_seen_books_seq"), primary_key=True,
+            autoincrement=False,
+        ),
+        sa.Column("world", sa.Text, nullable=False), sa.Column("symbol", sa.Text, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False), sa.Column("view", sa.Text, nullable=False),
+    )  # fmt: skip
+    op.create_index("ix_seen_books_world_seq", "seen_books", ["world", "seq"])
+    op.create_index("ix_seen_books_world_symbol_at", "seen_books", ["world", "symbol", "at"])
+    for statement in triggers.install(op.get_context().dialect.name, "seen_books", [["seq"]]):
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    for statement in triggers.remove(op.get_context().dialect.name, "seen_books"):
+        op.execute(statement)
+    op.drop_table("seen_books")

@@ -21,7 +21,7 @@ Levels = list[tuple[float, float]]  # (price, quantity), best first
 LEVELS = 1_000  # a side, at most
 _LASTS = 24  # updates until a level's quantity is drawn anew
 _BLOCK = 256  # orders that are looked for at once, on average
-_KEPT_BLOCKS = 4_096  # 2 KB each
+_KEPT_BLOCKS, _KEPT_RUNS = 4_096, 256  # 2 KB and 8 KB each
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
 
@@ -74,8 +74,8 @@ def changes(
     """
     old, new = (_levels(shape, price, n, sign) for price, _ in (before, now))
     gone, stays = old[~_among(old, new)], _among(new, old)
-    redrawn = _epochs(shape, new, before[1]) != _epochs(shape, new, now[1])
-    drawn = redrawn | ~stays
+    shifts = _shifts(shape, new)
+    drawn = (_epochs(shifts, before[1]) != _epochs(shifts, now[1])) | ~stays
     levels, stays = new[drawn], stays[drawn]
     quantities = _quantities(shape, levels, now[1])
     told = ~stays | (quantities != _quantities(shape, levels, before[1]))
@@ -87,6 +87,7 @@ def _told(shape: Shape, levels: Ticks, quantities: Floats) -> Levels:
     return list(zip(prices.tolist(), quantities.tolist(), strict=True))
 
 
+@lru_cache(_KEPT_RUNS)
 def _levels(shape: Shape, price: float, n: int, sign: int) -> Ticks:
     """Return the first n ticks with an order from a price on, outwards, (n,)."""
     ticks = price / shape.tick + sign * shape.half
@@ -120,13 +121,16 @@ def _block(shape: Shape, number: int) -> Ticks:
     return np.asarray(window[carries])
 
 
-def _epochs(shape: Shape, levels: Ticks, update: int) -> Ints:
-    shift = _mixed(levels.astype(np.uint64), shape.key ^ 1) % np.uint64(_LASTS)
-    return np.asarray((np.uint64(update) + shift) // np.uint64(_LASTS))
+def _shifts(shape: Shape, levels: Ticks) -> Ints:
+    return np.asarray(_mixed(levels.astype(np.uint64), shape.key ^ 1) % np.uint64(_LASTS))
+
+
+def _epochs(shifts: Ints, update: int) -> Ints:
+    return np.asarray((np.uint64(update) + shifts) // np.uint64(_LASTS))
 
 
 def _quantities(shape: Shape, levels: Ticks, update: int) -> Floats:
-    own, epoch = levels.astype(np.uint64), _epochs(shape, levels, update)
+    own, epoch = levels.astype(np.uint64), _epochs(_shifts(shape, levels), update)
     one = _unit(_mixed(own ^ (epoch << np.uint64(40)), shape.key ^ 2))
     other = _unit(_mixed(own ^ (epoch << np.uint64(40)), shape.key ^ 3))
     normal = np.sqrt(-2.0 * np.log(one)) * np.cos(2.0 * np.pi * other)  # Box and Muller

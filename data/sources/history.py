@@ -1,4 +1,4 @@
-"""Bars and funding of the past from an exchange, page by page."""
+"""Bars and funding of the past from an exchange, page by page, and its order book of now."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 
 from data.files import Funding
 from data.sources.exchange import Caller
+from data.sources.order_book import Snapshot
 from domain.errors import UsageError
 from domain.market import BarFrame
 from domain.times import timeframe_ms
 
 PAGE = 1_000  # bars that are asked for at once
+BOOK = 1_000  # levels a side of an order book
 _LEAST_PAGE = 300  # bars that every exchange gives at once
 
 
@@ -106,6 +108,23 @@ class History:
             rates += [float(row["fundingRate"]) for row in fresh]
             start_ms = ts[-1] + 1
         return Funding(symbol, np.array(ts, dtype=np.int64), np.array(rates, dtype=np.float64))
+
+    def book(self, symbol: str) -> Snapshot:
+        """Return the order book, a thousand levels a side.
+
+        Raises
+        ------
+        UsageError : if the exchange does not number its books.
+        DataRefused : if it is none.
+        """
+        told = self._call(self._exchange.fetch_order_book, symbol, BOOK)
+        update = told.get("nonce")
+        if not isinstance(update, int):
+            raise UsageError("order book", f"is not numbered by {self._exchange.id}", update)
+        bids, asks = (
+            tuple((float(row[0]), float(row[1])) for row in told[name]) for name in ("bids", "asks")
+        )
+        return Snapshot(symbol, update, bids, asks, BOOK)
 
 
 def _frame(symbol: str, timeframe: str, rows: list[list[Any]]) -> BarFrame:

@@ -7,19 +7,19 @@ away, a hole in what it said) is asked for by REST before anything later is hand
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidURI, WebSocketException
 
 from data.sources.klines import closed_bar
-from data.sources.waiting import backoff
-from domain.errors import ConclaveError, DataRefused, UsageError
+from data.sources.line import Line, LineHealth, Patience
+from domain.errors import DataRefused, UsageError
 from domain.market import Bar
 from domain.times import iso, timeframe_ms
+
+__all__ = ["Backfill", "Health", "LiveBars", "Patience"]
 
 log = structlog.get_logger("feed")
 
@@ -28,55 +28,21 @@ Backfill = Callable[[str, int], Awaitable[Sequence[Bar]]]
 
 _AGAIN = (0.5, 1.0, 2.0)  # seconds until a hole is asked about again
 _FARTHEST = 1_000  # bars of a hole that nobody knows of, beyond which it is no bar
-_GARBAGE = 20  # unreadable messages in a row after which the line is given up
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a line is waited for, seconds.
-
-    Attributes
-    ----------
-    connect : until it stands. ``ping``, ``pong`` : between two pings, and for the answer.
-    silence : without any message, until it is taken for dead.
-    first_wait, longest_wait : before it is tried again: doubled each time, with jitter.
-    """
-
-    connect: float = 10.0
-    ping: float = 20.0
-    pong: float = 10.0
-    silence: float = 30.0
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
 
 
 @dataclass(slots=True)
-class Health:
+class Health(LineHealth):
     """What the feed went through.
 
     Attributes
     ----------
-    messages, received : of the stream, count and bytes.
-    connects : lines that stood. ``silences`` : that were given up for saying nothing.
-    garbage : messages that could not be read. ``repeated`` : bars that were known already.
-    filled : bars that came by REST. ``holes`` : bars that nobody had.
-    problem : what is wrong now; empty if nothing is.
+    repeated : bars that were known already. ``filled`` : bars that came by REST.
+    holes : bars that nobody had.
     """
 
-    messages: int = 0
-    received: int = 0
-    connects: int = 0
-    silences: int = 0
-    garbage: int = 0
     repeated: int = 0
     filled: int = 0
     holes: int = 0
-    problem: str = ""
-
-    @property
-    def reconnects(self) -> int:
-        """Lines after the first."""
-        return max(self.connects - 1, 0)
 
 
 @dataclass(slots=True)
@@ -109,57 +75,22 @@ class LiveBars:
 
     async def bars(self) -> AsyncIterator[Bar]:
         """Iterate over closed bars for ever; leave it to let go of the line."""
-        rng, attempt = random.Random(self.seed), 0  # noqa: S311 - spreads reconnects only
-        while True:
-            url = self.urls[attempt % len(self.urls)]
-            heard = self.health.messages - self.health.garbage
-            try:
-                async with self._connected(url) as socket:
-                    async for bar in self._of_line(socket):
-                        yield bar
-            except (OSError, TimeoutError, WebSocketException, ConclaveError) as error:
-                self._trouble(url, error)
-            sense = self.health.messages - self.health.garbage > heard
-            attempt = 0 if sense else attempt + 1  # a line of nonsense is no better than none
-            patience = self.patience
-            wait = backoff(attempt, patience.first_wait, patience.longest_wait, rng)
-            await asyncio.sleep(wait)
+        line = Line(self.urls, self._read, self.patience, self.seed, self.health)
+        async with aclosing(line.through(self._of_line)) as bars:
+            async for bar in bars:
+                yield bar
 
-    def _connected(self, url: str) -> connect:
-        patience = self.patience
-        return connect(
-            url, open_timeout=patience.connect, ping_interval=patience.ping,
-            ping_timeout=patience.pong, close_timeout=1.0, max_queue=1_024,
-        )  # fmt: skip
+    def _read(self, text: str | bytes) -> Bar | None:
+        return closed_bar(text, self.symbols, self.timeframe)
 
-    async def _of_line(self, socket: ClientConnection) -> AsyncIterator[Bar]:
-        self.health.connects += 1
+    async def _of_line(self, said: AsyncGenerator[Bar, None]) -> AsyncGenerator[Bar, None]:
         for symbol in self.symbols.values():  # what closed while nobody listened
             async for bar in self._missing(symbol, None):
                 yield bar
         self.health.problem = ""
-        in_a_row = 0
-        while True:
-            try:
-                text = await asyncio.wait_for(socket.recv(), self.patience.silence)
-            except TimeoutError:
-                self.health.silences += 1
-                raise
-            self.health.messages += 1
-            self.health.received += len(text)
-            try:
-                closed = closed_bar(text, self.symbols, self.timeframe)
-            except DataRefused as error:
-                self.health.garbage += 1
-                in_a_row += 1
-                log.warning("feed_garbage", why=error.message)
-                if in_a_row >= _GARBAGE:
-                    raise
-                continue
-            in_a_row = 0
-            if closed is not None:
-                async for one in self._in_order(closed):
-                    yield one
+        async for closed in said:
+            async for bar in self._in_order(closed):
+                yield bar
 
     async def _in_order(self, bar: Bar) -> AsyncIterator[Bar]:
         step = timeframe_ms(self.timeframe)
@@ -191,10 +122,3 @@ class LiveBars:
                 self.last[symbol] = bar.open_ms
                 self.health.filled += 1
                 yield bar
-
-    def _trouble(self, url: str, error: Exception) -> None:
-        if isinstance(error, InvalidURI):
-            raise UsageError("feed", "needs an address of a WebSocket", url) from error
-        why = str(error) or type(error).__name__
-        self.health.problem = f"{url.split('?', maxsplit=1)[0]}: {why}"
-        log.warning("feed_lost", url=url, why=why)

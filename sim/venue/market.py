@@ -13,12 +13,12 @@ from domain.errors import DataRefused, NotFound
 from domain.market import BarFrame, BookSnapshot, Instrument, Market, symbol_on
 from domain.times import DAY_MS, iso, timeframe_ms
 from execution.funding import BASE_RATE, INTERVAL_MS
-from sim.venue.books import LEVELS, Shape, side
+from sim.venue.books import LEVELS, Levels, Shape, changes, side
 from sim.venue.tape import STEP_MS, Prints, Tape
 from sim.worlds import World
 
 _WORTH = 40_000.0  # median worth of a level, quote units
-_KEPT_BOOKS = 256  # streams ask for the one before as well
+_KEPT_BOOKS = 256  # of moments that are asked for more than once
 _GAP_BPS = 0.2  # between two orders
 
 
@@ -122,7 +122,7 @@ class Markets:
         self._tapes: dict[str, Tape] = {}
         self.listings: dict[tuple[Market, str], Listing] = {}
         self._books: dict[tuple[str, int, int], BookSnapshot] = {}
-        self._first: dict[str, float] = {}  # price at which each was listed
+        self._shapes: dict[str, Shape] = {}
         for pair, world in worlds.items():
             spot = symbol_on(pair, "spot")
             price = float(world.bars(_opened(world, clock.now()), 1).open[0])
@@ -130,7 +130,7 @@ class Markets:
             for market in markets:
                 listing = _listed(spot, market, price)
                 self.listings[market, listing.name] = listing
-                self._first[listing.symbol] = price
+                self._shapes[listing.symbol] = self._shape(listing, price)
             tick = float(instrument_for(spot, price).tick)
             self._tapes[spot] = Tape(world, tick, seed)
 
@@ -175,16 +175,23 @@ class Markets:
         key = (listing.symbol, levels, at)
         book = self._books.get(key)
         if book is None:
-            shape, n = self._shape(listing), min(levels, LEVELS)
+            shape, n = self._shapes[listing.symbol], min(levels, LEVELS)
             bids, asks = (side(shape, price, at // STEP_MS, n, sign) for sign in (-1, 1))
             book = self._books[key] = BookSnapshot(listing.symbol, at, tuple(bids), tuple(asks))
             if len(self._books) > _KEPT_BOOKS:
                 del self._books[next(iter(self._books))]
         return book
 
-    def _shape(self, listing: Listing) -> Shape:
+    def changes(self, listing: Listing, levels: int, at_ms: int) -> tuple[Levels, Levels]:
+        """Return what the print of an instant changes of bids and asks; quantity 0 = gone."""
+        shape, tape, n = self._shapes[listing.symbol], self.tape(listing), min(levels, LEVELS)
+        (at, price), (_, before) = tape.last(at_ms), tape.last(at_ms - STEP_MS)
+        was, now = (before, at // STEP_MS - 1), (price, at // STEP_MS)
+        return changes(shape, was, now, n, -1), changes(shape, was, now, n, 1)
+
+    def _shape(self, listing: Listing, first: float) -> Shape:
         # of the price at which it was listed, so that levels stay where they are
-        first, tick = self._first[listing.symbol], float(listing.instrument.tick)
+        tick = float(listing.instrument.tick)
         key = zlib.crc32(listing.symbol.encode()) ^ (self._seed << 32)
         gap = max(round(first * _GAP_BPS / 1e4 / tick), 1)
         half = max(first * self._spread / 2e4 / tick, 0.5)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from domain.errors import NotFound
-from domain.market import BookSnapshot, Market
+from domain.market import Market
 from domain.times import timeframe_ms
 from sim.venue.market import Listing, Markets, next_funding
 from sim.venue.rest import INTERVALS, day_of, text
@@ -125,13 +125,11 @@ def _depth(stream: Stream, markets: Markets, at: int) -> list[Body]:
     number = markets.update_id(at)
     if stream.levels is not None:
         book = markets.book(stream.listing, stream.levels, at)
-        bids, asks = _levels(book)
+        bids, asks = _levels(book.bids), _levels(book.asks)
         if stream.market == "spot":
             return [{"lastUpdateId": number, "bids": bids, "asks": asks}]
         return [_update(stream, number, at, bids, asks)]
-    now = markets.book(stream.listing, DIFFED, at)
-    before = markets.book(stream.listing, DIFFED, at - STEP_MS)
-    bids, asks = (_changes(*sides) for sides in ((before.bids, now.bids), (before.asks, now.asks)))
+    bids, asks = map(_levels, markets.changes(stream.listing, DIFFED, at))
     return [_update(stream, number, at, bids, asks)]
 
 
@@ -141,18 +139,8 @@ def _update(stream: Stream, number: int, at: int, bids: Any, asks: Any) -> Body:
     return {**body, "T": at, "pu": number - 1} if stream.market == "perp" else body
 
 
-def _levels(book: BookSnapshot) -> tuple[list[list[str]], list[list[str]]]:
-    bids, asks = ([[text(p), text(q)] for p, q in side] for side in (book.bids, book.asks))
-    return bids, asks
-
-
-def _changes(
-    before: tuple[tuple[float, float], ...], now: tuple[tuple[float, float], ...]
-) -> list[list[str]]:
-    """Return the levels that are new or other than before; those that are gone have quantity 0."""
-    old, new = dict(before), dict(now)
-    gone = [[text(price), "0"] for price in old if price not in new]
-    return gone + [[text(p), text(q)] for p, q in new.items() if old.get(p) != q]
+def _levels(side: Iterable[tuple[float, float]]) -> list[list[str]]:
+    return [[text(price), text(qty)] for price, qty in side]
 
 
 def _ticker(stream: Stream, markets: Markets, at: int) -> list[Body]:

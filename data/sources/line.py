@@ -1,0 +1,158 @@
+"""One WebSocket that comes back: given up when it is silent or talks nonsense, and tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidURI, WebSocketException
+
+from data.sources.waiting import backoff
+from domain.errors import ConclaveError, DataRefused, UsageError
+
+log = structlog.get_logger("feed")
+
+Said = TypeVar("Said")
+Made = TypeVar("Made")
+
+_GARBAGE = 20  # unreadable messages in a row after which the line is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a line is waited for, seconds.
+
+    Attributes
+    ----------
+    connect : until it stands. ``ping``, ``pong`` : between two pings, and for the answer.
+    silence : without any message, until it is taken for dead.
+    first_wait, longest_wait : before it is tried again: doubled each time, with jitter.
+    """
+
+    connect: float = 10.0
+    ping: float = 20.0
+    pong: float = 10.0
+    silence: float = 30.0
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+
+
+@dataclass(slots=True)
+class LineHealth:
+    """What a line went through.
+
+    Attributes
+    ----------
+    messages, received : of the stream, count and bytes.
+    connects : lines that stood. ``silences`` : that were given up for saying nothing.
+    garbage : messages that could not be read.
+    problem : what is wrong now; empty if nothing is.
+    """
+
+    messages: int = 0
+    received: int = 0
+    connects: int = 0
+    silences: int = 0
+    garbage: int = 0
+    problem: str = ""
+
+    @property
+    def reconnects(self) -> int:
+        """Lines after the first."""
+        return max(self.connects - 1, 0)
+
+
+@dataclass(slots=True)
+class Line(Generic[Said]):
+    """A line to a stream, for one listener.
+
+    Attributes
+    ----------
+    urls : of the stream with all subscriptions in it, the main one first; the next is tried when
+        one fails.
+    read : what a message says; None = nothing of interest. Raises DataRefused if it is garbage.
+    health : is kept up to date; whoever listens takes ``problem`` back once all is well.
+    """
+
+    urls: Sequence[str]
+    read: Callable[[str | bytes], Said | None]
+    patience: Patience
+    seed: int
+    health: LineHealth
+
+    async def through(
+        self, use: Callable[[AsyncGenerator[Said, None]], AsyncGenerator[Made, None]]
+    ) -> AsyncGenerator[Made, None]:
+        """Iterate for ever over what ``use`` makes of every line that stands, one after another.
+
+        An error of the line, or a ConclaveError of ``use``, ends a line; the next one is tried
+        after a wait.
+
+        Parameters
+        ----------
+        use : is given what one line says.
+
+        Raises
+        ------
+        UsageError : if an address is none.
+        """
+        rng, attempt = random.Random(self.seed), 0  # noqa: S311 - spreads reconnects only
+        while True:
+            url = self.urls[attempt % len(self.urls)]
+            heard = self.health.messages - self.health.garbage
+            try:
+                async with self._connected(url) as socket:
+                    self.health.connects += 1
+                    async with aclosing(self._said(socket)) as said, aclosing(use(said)) as made:
+                        async for one in made:
+                            yield one
+            except (OSError, TimeoutError, WebSocketException, ConclaveError) as error:
+                self._trouble(url, error)
+            sense = self.health.messages - self.health.garbage > heard
+            attempt = 0 if sense else attempt + 1  # a line of nonsense is no better than none
+            patience = self.patience
+            wait = backoff(attempt, patience.first_wait, patience.longest_wait, rng)
+            await asyncio.sleep(wait)
+
+    def _connected(self, url: str) -> connect:
+        patience = self.patience
+        return connect(
+            url, open_timeout=patience.connect, ping_interval=patience.ping,
+            ping_timeout=patience.pong, close_timeout=1.0, max_queue=1_024,
+        )  # fmt: skip
+
+    async def _said(self, socket: ClientConnection) -> AsyncGenerator[Said, None]:
+        in_a_row = 0
+        while True:
+            try:
+                text = await asyncio.wait_for(socket.recv(), self.patience.silence)
+            except TimeoutError:
+                self.health.silences += 1
+                raise
+            self.health.messages += 1
+            self.health.received += len(text)
+            try:
+                said = self.read(text)
+            except DataRefused as error:
+                self.health.garbage += 1
+                in_a_row += 1
+                log.warning("feed_garbage", why=error.message)
+                if in_a_row >= _GARBAGE:
+                    raise
+                continue
+            in_a_row = 0
+            if said is not None:
+                yield said
+
+    def _trouble(self, url: str, error: Exception) -> None:
+        if isinstance(error, InvalidURI):
+            raise UsageError("feed", "needs an address of a WebSocket", url) from error
+        why = str(error) or type(error).__name__
+        self.health.problem = f"{url.split('?', maxsplit=1)[0]}: {why}"
+        log.warning("feed_lost", url=url, why=why)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import structlog
 
-from data.sources.exchange import Caller, connect
+from data.book_history import BookHistory
+from data.sources.exchange import TRIES, Caller, connect
 from data.sources.history import History
+from data.sources.line import Patience
 from data.sources.listing import instrument_of
-from data.sources.live import LiveBars, Patience
+from data.sources.live import LiveBars
+from data.sources.live_books import LiveBooks, book_streams
 from data.sources.live_market import LiveMarket
+from data.sources.order_book import Snapshot
 from domain.errors import UsageError
-from domain.market import Bar, BarFrame, Instrument, Market, market_of, symbol_on
+from domain.market import (
+    Bar,
+    BarFrame,
+    BookSnapshot,
+    Instrument,
+    Market,
+    Trade,
+    market_of,
+    symbol_on,
+)
 from domain.ports import Clock
 from domain.times import DAY_MS, timeframe_ms
 from execution.funding import base_rate
@@ -27,6 +41,7 @@ from sim.venue.market import VenueClock
 from sim.worlds import DemoSource
 
 log = structlog.get_logger("feed")
+T = TypeVar("T")
 
 _STREAMS: Mapping[Market, str] = {
     "spot": "wss://stream.binance.com:9443", "perp": "wss://fstream.binance.com",
@@ -45,8 +60,8 @@ class Place:
     def __init__(self, exchange: str, market: Market, url: str | None) -> None:
         self.market, self.url = market, url
         self._exchange = connect(exchange, market, url)
-        self.history = History(Caller(self._exchange, time.sleep, lambda text: log.warning(
-            "exchange_waits", why=text)))  # fmt: skip
+        self.history = self._asking(TRIES)
+        self._now = self._asking(1)  # a line has a patience of its own
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rest-{market}")
 
     def listed(self, symbol: str) -> Instrument:
@@ -54,19 +69,29 @@ class Place:
         self.history.require(symbol, "1m")
         return instrument_of(self._exchange.markets[symbol])
 
-    def closed(self, symbol: str, timeframe: str, first_ms: int) -> list[BarFrame]:
-        """Return the pages of closed bars from an open (ms) to now."""
-        return list(self.history.pages(symbol, timeframe, first_ms, self.history.now()))
+    def last_close(self, symbol: str, timeframe: str, first_ms: int) -> float:
+        """Return the close of the newest bar since an open (ms), quote units."""
+        bars = self._closed(self.history, symbol, timeframe, first_ms)
+        if not len(bars):
+            raise UsageError("symbol", "must have been traded lately", symbol)
+        return float(bars.close[-1])
 
-    async def bars(self, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
-        """Return the same as one frame, without holding up anybody else."""
-        loop = asyncio.get_running_loop()
-        pages = await loop.run_in_executor(self._thread, self.closed, symbol, timeframe, first_ms)
-        return BarFrame.join(symbol, timeframe, pages)
+    async def past(self, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
+        """Return the closed bars from an open (ms) to now, however long the exchange takes."""
+        return await self._aside(self._closed, self.history, symbol, timeframe, first_ms)
 
-    def streams(self, names: Sequence[str], backup: str | None) -> list[str]:
+    async def missing(self, symbol: str, timeframe: str, first_ms: int) -> list[Bar]:
+        """Return the same, asked for once."""
+        bars = await self._aside(self._closed, self._now, symbol, timeframe, first_ms)
+        return list(bars.bars())
+
+    async def book(self, symbol: str) -> Snapshot:
+        """Return the order book as it is now, asked for once."""
+        return await self._aside(self._now.book, symbol)
+
+    def streams(self, names: str, backup: str | None) -> list[str]:
         """Return the addresses of a line that carries streams, the main one first."""
-        query = f"/stream?streams={'/'.join(names)}"
+        query = f"/stream?streams={names}"
         if self.url is not None:
             host = self.url.replace("http", "ws", 1)
             return [f"{host}{_FSTREAM if self.market == 'perp' else ''}{query}"]
@@ -74,6 +99,19 @@ class Place:
         if backup is not None and self.market == "spot":
             bases.append(backup)
         return [base + query for base in bases]
+
+    def _asking(self, tries: int) -> History:
+        def say(text: str) -> None:
+            log.warning("exchange_waits", why=text)
+
+        return History(Caller(self._exchange, time.sleep, say, tries=tries))
+
+    def _closed(self, history: History, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
+        pages = list(history.pages(symbol, timeframe, first_ms, history.now()))
+        return BarFrame.join(symbol, timeframe, pages)
+
+    async def _aside(self, ask: Callable[..., T], *words: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, ask, *words)
 
 
 def live_feed(plan: RunPlan, settings: Settings) -> Feed:
@@ -103,18 +141,19 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     step, clock = timeframe_ms(data.timeframe), clock_of(plan)
     first = clock.now() - 3 * step
     price = {
-        symbol: _last_close(places[market_of(symbol)].closed(symbol, data.timeframe, first), symbol)
+        symbol: places[market_of(symbol)].last_close(symbol, data.timeframe, first)
         for symbol in symbols
     }
+    books = {symbol: BookHistory(symbol, step) for symbol in wanted if settings.feed.books}
     source = LiveMarket(
         label="demo" if plan.source == "demo" else data.exchange,
         timeframe=data.timeframe,
         begins_ms=_begins(plan, settings, clock),
         routes=routes,
         feeds=[_bars(place, wanted, settings, plan) for place in places.values()],
-        watchers=[],
-        books={},
-        ask=lambda symbol, first: places[market_of(symbol)].bars(symbol, data.timeframe, first),
+        watchers=[_books(place, books, settings, plan).run for place in places.values() if books],
+        books=books,
+        ask=lambda symbol, first: places[market_of(symbol)].past(symbol, data.timeframe, first),
         patience_s=min(settings.feed.close_patience_s, step / 4_000.0 / (plan.speed or 1.0)),
     )
     return Feed(source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed)
@@ -144,25 +183,33 @@ def _begins(plan: RunPlan, settings: Settings, clock: Clock) -> int:
 
 
 def _bars(place: Place, wanted: Sequence[str], settings: Settings, plan: RunPlan) -> LiveBars:
-    timeframe = settings.data.timeframe
-    names = {name_of(symbol): symbol for symbol in wanted if market_of(symbol) == place.market}
+    timeframe, names = settings.data.timeframe, _names(place, wanted)
     urls = place.streams(
-        [f"{name.lower()}@kline_{timeframe}" for name in names], settings.feed.backup_url
+        "/".join(f"{name.lower()}@kline_{timeframe}" for name in names), settings.feed.backup_url
     )
 
     async def backfill(symbol: str, first_ms: int) -> list[Bar]:
-        return list((await place.bars(symbol, timeframe, first_ms)).bars())
+        return await place.missing(symbol, timeframe, first_ms)
 
     last = dict.fromkeys(names.values(), 0)
     return LiveBars(urls, names, timeframe, backfill, last, patience(settings), seed=plan.seed)
 
 
-def name_of(symbol: str) -> str:
-    """Return Binance's own name of a unified symbol."""
-    return symbol.split(":")[0].replace("/", "")
+def _books(
+    place: Place, books: Mapping[str, BookHistory], settings: Settings, plan: RunPlan
+) -> LiveBooks:
+    names = _names(place, books)
+    urls = place.streams(book_streams(names, place.market), settings.feed.backup_url)
+
+    def see(symbol: str, event: BookSnapshot | Trade) -> None:
+        books[symbol].see(event)
+
+    return LiveBooks(urls, names, place.book, see, patience(settings), seed=plan.seed)
 
 
-def _last_close(pages: Sequence[BarFrame], symbol: str) -> float:
-    if not pages:
-        raise UsageError("symbol", "must have been traded lately", symbol)
-    return float(pages[-1].close[-1])
+def _names(place: Place, wanted: Iterable[str]) -> dict[str, str]:
+    """Return the exchange's own names of the symbols that are traded at a place."""
+    return {
+        symbol.split(":")[0].replace("/", ""): symbol
+        for symbol in wanted if market_of(symbol) == place.market
+    }  # fmt: skip

@@ -79,13 +79,14 @@ class Caller:
     Parameters
     ----------
     sleep : seconds. ``say`` : told of every wait, in words.
+    tries : of a question that is not answered.
     """
 
     def __init__(
         self, exchange: Any, sleep: Callable[[float], None], say: Callable[[str], object] = str,
-        seed: int = 0,
+        seed: int = 0, tries: int = TRIES,
     ) -> None:  # fmt: skip
-        self.exchange, self._sleep, self._say = exchange, sleep, say
+        self.exchange, self._sleep, self._say, self._tries = exchange, sleep, say, tries
         self._rng = random.Random(seed)  # noqa: S311 - spreads requests, guards nothing
         self.requests = self.waits = 0
 
@@ -97,7 +98,7 @@ class Caller:
         UsageError, SettingError : for what no second question would mend.
         ServiceUnreachable : if it does not answer, or with an error.
         """
-        for attempt in range(TRIES):
+        for attempt in range(self._tries):
             self.requests += 1
             try:
                 return ask(*words, **named)
@@ -121,8 +122,8 @@ class Caller:
         return float(found) if found is not None and str(found).isdecimal() else None
 
     def _wait(self, attempt: int, why: str, told: float | None, error: Exception) -> None:
-        if attempt + 1 == TRIES:
-            rule = f"did not answer in {TRIES} attempts"
+        if attempt + 1 == self._tries:
+            rule = f"did not answer in {self._tries} attempt{'s' * (self._tries > 1)}"
             hint = "Try again later; what was fetched is kept."
             raise ServiceUnreachable(self._name, rule, _short(error), hint) from error
         own = backoff(attempt + 1, FIRST_WAIT_S, LONGEST_WAIT_S, self._rng)

@@ -46,9 +46,10 @@ def markets(days: int = DAYS, now: Callable[[], int] = wall, speed: float = 0.0)
 
 @contextmanager
 def venue(
-    faults: Faults | None = None, made: Markets | None = None, now: Callable[[], int] = wall
-) -> Iterator[str]:
-    """Serve while the block lasts; yields the address."""
+    faults: Faults | None = None, made: Markets | None = None, now: Callable[[], int] = wall,
+    at: int = 0,
+) -> Iterator[str]:  # fmt: skip
+    """Serve while the block lasts, at a port or any free one; yields the address."""
     trouble = faults or Faults()
 
     @web.middleware
@@ -71,7 +72,7 @@ def venue(
 
     async def start() -> None:
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", at).start()
         port.append(runner.addresses[0][1])
         ready.set()
 

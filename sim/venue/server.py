@@ -25,6 +25,7 @@ def application(markets: Markets, wall: Callable[[], int]) -> web.Application:
     app.add_routes(routes(markets, wall))
     app.add_routes(streams.routes())
     app.cleanup_ctx.append(streams.run)
+    app.on_shutdown.append(streams.close)
     return app
 
 

@@ -81,6 +81,12 @@ class Streams:
         with contextlib.suppress(asyncio.CancelledError):
             await self._pump
 
+    async def close(self, app: web.Application) -> None:
+        """Tell everybody that the server goes away."""
+        del app
+        for listener in self._listeners:
+            listener.end(GOING_AWAY)
+
     async def _tell_all(self) -> None:
         clock = self._markets.clock
         next_at = (clock.now() // STEP_MS + 1) * STEP_MS

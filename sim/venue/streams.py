@@ -49,6 +49,15 @@ class Listener:
         with contextlib.suppress(asyncio.QueueFull):
             self.queue.put_nowait("")
 
+    async def send(self, socket: web.WebSocketResponse) -> None:
+        """Send what is queued until it is cut off."""
+        while self.closes != TOO_SLOW:
+            text = await self.queue.get()
+            if not text:
+                break
+            await socket.send_str(text)
+        await socket.close(code=self.closes or GOING_AWAY)
+
 
 class Streams:
     """All connections, and the pump that tells them of every print in its turn.
@@ -141,7 +150,7 @@ class Streams:
         self._listeners.add(listener)
         if self._over(self._markets.clock.now()):
             listener.end(GOING_AWAY)
-        sending = asyncio.create_task(self._send(socket, listener))
+        sending = asyncio.create_task(listener.send(socket))
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
@@ -150,14 +159,6 @@ class Streams:
             self._listeners.discard(listener)
             sending.cancel()
         return socket
-
-    async def _send(self, socket: web.WebSocketResponse, listener: Listener) -> None:
-        while listener.closes != TOO_SLOW:
-            text = await listener.queue.get()
-            if not text:
-                break
-            await socket.send_str(text)
-        await socket.close(code=listener.closes or GOING_AWAY)
 
     def _subscribe(self, listener: Listener, names: Iterable[str]) -> None:
         # a name that is no stream is silent, as on the exchange

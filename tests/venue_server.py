@@ -13,6 +13,7 @@ from aiohttp import web
 
 from sim.venue.market import Markets, VenueClock
 from sim.venue.server import application
+from sim.venue.trading import Trading
 from sim.worlds import DemoMarket, World
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"
@@ -46,8 +47,9 @@ def markets(days: int = DAYS, now: Callable[[], int] = wall, speed: float = 0.0)
 
 @contextmanager
 def venue(
-    faults: Faults | None = None, made: Markets | None = None, now: Callable[[], int] = wall
-) -> Iterator[str]:
+    faults: Faults | None = None, made: Markets | None = None, now: Callable[[], int] = wall,
+    trading: Trading | None = None,
+) -> Iterator[str]:  # fmt: skip
     """Serve while the block lasts; yields the address."""
     trouble = faults or Faults()
 
@@ -64,7 +66,7 @@ def venue(
                                          headers=trouble.headers)  # fmt: skip
         return await handler(request)
 
-    app = application(made or markets(), now)
+    app = application(made or markets(), now, trading)
     app.middlewares.append(troubled)
     loop, ready, port = asyncio.new_event_loop(), threading.Event(), list[int]()
     runner = web.AppRunner(app, access_log=None)

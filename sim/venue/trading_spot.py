@@ -138,4 +138,6 @@ SPOT: Endpoints = {
     ("DELETE", "/api/v3/userDataStream"): Endpoint(_close, 2, "key"),
     ("GET", "/sapi/v1/account/apiRestrictions"): Endpoint(_restrictions, 1),
     ("GET", "/sapi/v1/asset/tradeFee"): Endpoint(_fees, 1),
+    ("GET", "/sapi/v1/margin/allPairs"): Endpoint(lambda _: [], 1),  # nothing is lent here
+    ("GET", "/sapi/v1/margin/isolated/allPairs"): Endpoint(lambda _: [], 1),
 }

@@ -20,7 +20,9 @@ HEARTBEAT_S = 20.0  # between two pings of the server
 _QUEUE = 4_096  # messages that a slow listener may be behind before it is cut off
 _MOST_STREAMS = 1_024  # of one connection
 GOING_AWAY, TOO_SLOW = 1001, 1008  # codes of a WebSocket's close
-_PREFIX: dict[Market, str] = {"spot": "", "perp": "/fstream"}
+_PREFIXES: dict[Market, tuple[str, ...]] = {
+    "spot": ("",), "perp": ("/fstream", "/fstream/public", "/fstream/market"),
+}  # fmt: skip
 
 
 class Listener:
@@ -73,7 +75,8 @@ class Streams:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of both markets."""
         found = []
-        for market, prefix in _PREFIX.items():
+        served = [(market, prefix) for market, all_ in _PREFIXES.items() for prefix in all_]
+        for market, prefix in served:
             found += [
                 web.get(f"{prefix}/ws", self._single(market)),
                 web.get(f"{prefix}/ws/{{names:.+}}", self._single(market)),

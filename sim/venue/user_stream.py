@@ -82,6 +82,10 @@ class UserStreams:
             if user.key == known:
                 user.end(GOING_AWAY)
 
+    def listening(self, market: Market, account: str) -> int:
+        """Return how many connections hear of an account."""
+        return len(self._heard.get((market, account), ()))
+
     def _lives(self, key: str) -> bool:
         return key in self._listen and self._wall() - self._listen[key][2] < KEY_MS
 

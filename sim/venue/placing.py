@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from domain.market import Instrument, Market
 from domain.trading import ZERO, Side
@@ -15,6 +15,7 @@ from sim.venue.orders import Order
 from sim.venue.rest import Asked
 
 _CLIENT_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+_NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 # type → (has a limit, has a trigger)
 SPOT_KINDS = {
     "MARKET": (False, False), "LIMIT": (True, False), "LIMIT_MAKER": (True, False),
@@ -91,13 +92,9 @@ def number_of(query: Mapping[str, str], name: str) -> Decimal:
     Refused : if it is missing, or none.
     """
     text = _given(query, name)
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise refusals.illegal(name) from None
-    if not value.is_finite() or value <= 0 or abs(value.adjusted()) > 20:
+    if _NUMBER.fullmatch(text) is None or not Decimal(text):
         raise refusals.illegal(name)
-    return value
+    return Decimal(text)
 
 
 def _side(query: Mapping[str, str]) -> Side:

@@ -162,6 +162,7 @@ class Trading:
                 call = Call(market, question.params, self.exchange, self.users, key)
 
                 def take() -> Any:
+                    call.at = self.exchange.now()  # the passage may have taken its time
                     return endpoint.answer(call)
 
                 if endpoint.need == "trade":

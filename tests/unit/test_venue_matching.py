@@ -193,6 +193,37 @@ def test_a_limit_is_filled_by_prints_beyond_it_only() -> None:
     assert (trade.price, trade.maker) == (low + Decimal("0.01"), True)
 
 
+def test_orders_share_what_was_printed() -> None:
+    venue = exchange()
+    level = to_tick(price_of(BEGAN) * Decimal("1.001"), Decimal("0.01"))
+    for _ in range(2):
+        placed(venue, BEGAN, "spot", Side.SELL, "LIMIT", "0.5", price=level)
+    venue.advance(BEGAN + 12 * 3_600_000)
+    filled: dict[int, Decimal] = {}
+    for trade in venue.ledger.accounts["main"].trades:
+        filled[trade.at] = filled.get(trade.at, ZERO) + trade.qty
+    assert sum(filled.values()) == 1
+    tape = MADE.tape(MADE.listing("spot", "BTCUSDT"))
+    for at, qty in filled.items():
+        assert qty <= dec(float(tape.prints(at, at + 1).qty[0]))
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "low", "at", "high"),
+    [
+        (Side.SELL, "STOP_LOSS", True, True, False), (Side.BUY, "STOP_MARKET", False, True, True),
+        (Side.SELL, "TAKE_PROFIT", False, True, True),
+        (Side.BUY, "TAKE_PROFIT_MARKET", True, True, False),
+    ],
+)  # fmt: skip
+def test_a_trigger_is_reached_from_its_side_and_at_its_price(
+    side: Side, kind: str, low: bool, at: bool, high: bool
+) -> None:
+    stop = Order(1, "spot", "BTCUSDT", "c", side, kind, "GTC", Decimal(1), 0, 0, stop=Decimal(100))
+    reached = [stop.reached(Decimal(price)) for price in ("99.9", "100", "100.1")]
+    assert reached == [low, at, high]
+
+
 def test_a_stop_is_triggered_by_the_first_print_beyond_it_and_pays_the_book() -> None:
     account = Account.funded("main", START, ["USDT"])
     venue = exchange(account)

@@ -9,20 +9,18 @@ Own orders do not move the market.
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import takewhile
 
-from domain.market import Bar
-from domain.records import changed
+from domain.errors import UsageError
 from domain.trading import ZERO, Side
-from execution.fills import CostModel, Execution, Frictions, book_fills, limit_fill
+from execution.fills import Execution
 from execution.funding import INTERVAL_MS
-from execution.money import dec, money, to_step
+from execution.money import dec
 from sim.venue import order_refusals as refuse
 from sim.venue.accounts import Account, Ledger
-from sim.venue.books import LEVELS
 from sim.venue.liquidation import liquidate
 from sim.venue.margins import Margins
 from sim.venue.market import Listing, Markets
+from sim.venue.offers import Offers, needed, wanted
 from sim.venue.orders import CANCELED, EXPIRED, NEW, REJECTED, TRIGGERED, Order
 from sim.venue.placing import check_filters
 from sim.venue.refusals import Refused
@@ -30,9 +28,6 @@ from sim.venue.settling import Nobody, Settlement, Teller
 from sim.venue.tape import STEP_MS
 
 RECENT_MS = 86_400_000  # market time for which a client order id stays taken
-_FRICTIONS = Frictions(
-    spread_bps=0.0, slippage_bps=0.0, impact=0.0, participation=1.0, queue_share=0.0
-)
 
 
 class Exchange:
@@ -41,15 +36,17 @@ class Exchange:
     Parameters
     ----------
     ledger : accounts, from the start or restored; changed in place.
+
+    Raises
+    ------
+    UsageError : if they have orders or positions of what is not listed.
     """
 
     def __init__(self, markets: Markets, ledger: Ledger, teller: Teller | None = None) -> None:
         self.markets, self.ledger = markets, ledger
         self.settlement = Settlement(markets, ledger, teller or Nobody())
-        self._costs = {
-            key: CostModel.of(listing.instrument, _FRICTIONS)
-            for key, listing in markets.listings.items()
-        }
+        self._offers = Offers(markets)
+        _check_listed(markets, ledger)
         ledger.at = ledger.at or markets.clock.now()
 
     # Time
@@ -77,11 +74,11 @@ class Exchange:
             self.settlement.fund(account, at)
         printed: dict[str, Decimal] = {}  # what is left of each print
         for order in account.open_orders():
+            if not order.open:  # another of them ended it
+                continue
             listing = self._listing(order)
             found = self.markets.tape(listing).prints(at, at + 1)
             price = float(found.price[0])
-            if not order.open:
-                continue
             if order.waits:
                 if order.reached(dec(price)):
                     self._trigger(account, order, listing, at)
@@ -97,18 +94,14 @@ class Exchange:
         left: Decimal,
     ) -> Decimal:  # fmt: skip
         """Fill what a print can of a resting order, and return how much that is."""
-        qty = self._wanted(account, order)
+        qty = wanted(account, order)
         if qty <= 0:
             self.settlement.end(account, order, listing, EXPIRED, at)
             return ZERO
-        if order.price is None or left <= 0:
-            return ZERO
-        bar = Bar(listing.symbol, "1m", at, price, price, price, price, float(left))
-        costs = self._costs[listing.market, listing.name]
-        done = limit_fill(order.side, qty, order.price, bar, costs, listing.instrument, rested=True)
+        done = self._offers.of_print(order, listing, qty, price, left, at)
         if done is None:
             return ZERO
-        self._book(account, order, listing, [changed(done, at=at)], at)
+        self._book(account, order, listing, [done], at)
         self.settlement.teller.wallet(account, order.market, listing, "ORDER", at)
         return done.qty
 
@@ -119,8 +112,8 @@ class Exchange:
             return
         if order.price is None:  # at the market: what it may cost is what the book says
             self.settlement.reserve(account, order, listing, -order.locked)
-        fills = self._offers(account, order, listing, at)
-        if order.price is None and self._needed(order, fills) > self._free(account, order, listing):
+        fills = self._offers.at_once(account, order, listing, at)
+        if order.price is None and needed(order, fills) > self._free(account, order, listing):
             fills = []
         self._execute(account, order, listing, fills, at)
 
@@ -191,19 +184,17 @@ class Exchange:
         self, account: Account, order: Order, listing: Listing, at: int
     ) -> list[Execution]:
         """Return what fills an order at once, if it may be placed at all."""
-        if order.reduce_only and not self._wanted(account, order):
+        if order.reduce_only and not wanted(account, order):
             raise refuse.not_reducing()
-        fills = [] if order.waits else self._offers(account, order, listing, at)
+        fills = [] if order.waits else self._offers.at_once(account, order, listing, at)
         if order.quote is not None and not order.qty:
             raise refuse.filter_failure("LOT_SIZE")
         if fills and (order.kind == "LIMIT_MAKER" or order.tif == "GTX"):
             raise refuse.crosses(order.market)
-        if order.tif == "FOK" and sum((done.qty for done in fills), ZERO) < order.qty:
-            if order.market == "perp":
-                raise refuse.not_at_once()
-            fills = []
+        if order.tif == "FOK" and order.market == "perp" and not fills:
+            raise refuse.not_at_once()
         if order.market == "spot":
-            if self._needed(order, fills) > self._free(account, order, listing):
+            if needed(order, fills) > self._free(account, order, listing):
                 raise refuse.poor("spot")
         elif not order.reduce_only:
             self._check_margin(account, order, listing, fills, at)
@@ -214,7 +205,7 @@ class Exchange:
     ) -> None:
         account.add(order)
         if order.market == "spot" and (order.price is not None or order.waits):
-            self.settlement.reserve(account, order, listing, self._needed(order, fills))
+            self.settlement.reserve(account, order, listing, needed(order, fills))
         self.settlement.teller.order(account, order, NEW, at)
         if order.waits:
             if order.market == "spot":
@@ -243,37 +234,10 @@ class Exchange:
     def _expire_idle(self, account: Account, listing: Listing, at: int) -> None:
         """Take off orders that have nothing left to reduce."""
         for order in account.open_orders("perp", listing.name):
-            if order.reduce_only and not order.algo and not self._wanted(account, order):
+            if order.reduce_only and not order.algo and not wanted(account, order):
                 self.settlement.end(account, order, listing, EXPIRED, at)
 
-    # What an order meets and needs
-
-    def _wanted(self, account: Account, order: Order) -> Decimal:
-        if not order.reduce_only:
-            return order.left
-        return min(order.left, account.perp.of(order.name).closable(order.side.sign))
-
-    def _offers(self, account: Account, order: Order, listing: Listing, at: int) -> list[Execution]:
-        book = self.markets.book(listing, LEVELS, at)
-        levels, sign = (book.asks, 1) if order.side is Side.BUY else (book.bids, -1)
-        if order.price is not None:
-            limit = float(order.price)
-            levels = tuple(takewhile(lambda level: (limit - level[0]) * sign >= 0, levels))
-        if order.quote is not None:
-            order.qty = _worth(order.quote, levels, listing.instrument.step)
-        qty, costs = self._wanted(account, order), self._costs[listing.market, listing.name]
-        if qty <= 0:
-            return []
-        return list(book_fills(order.side, qty, levels, book.mid, at, costs, listing.instrument))
-
-    def _needed(self, order: Order, fills: list[Execution]) -> Decimal:
-        """What a spot order needs of the asset it gives."""
-        if order.side is Side.SELL:
-            return order.left
-        price = order.price or (order.stop if order.waits else None)
-        if price is not None:
-            return order.left * price
-        return sum((money(done.qty * done.price) for done in fills), ZERO)
+    # What an account can pay
 
     def _free(self, account: Account, order: Order, listing: Listing) -> Decimal:
         return account.spot.of(listing.quote if order.side is Side.BUY else listing.base).free
@@ -301,12 +265,9 @@ def _concerned(account: Account) -> bool:
     return bool(account.working) or any(held.qty for held in account.perp.held.values())
 
 
-def _worth(quote: Decimal, levels: tuple[tuple[float, float], ...], step: Decimal) -> Decimal:
-    """Return how much an amount of quote units buys or sells, base units on the step."""
-    left, qty = quote, ZERO
-    for price, size in levels:
-        part = min(to_step(dec(size), step), to_step(left / dec(price), step))
-        if part <= 0:
-            break
-        qty, left = qty + part, left - part * dec(price)
-    return qty
+def _check_listed(markets: Markets, ledger: Ledger) -> None:
+    for account in ledger.accounts.values():
+        named = {(order.market, order.name) for order in account.open_orders()}
+        named |= {("perp", name) for name, held in account.perp.held.items() if held.qty}
+        if unknown := sorted(name for market, name in named - set(markets.listings)):
+            raise UsageError("venue state", "must be of symbols that the venue lists", unknown)

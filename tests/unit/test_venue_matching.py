@@ -300,3 +300,23 @@ def test_margin_is_tied_up_by_the_larger_side() -> None:
 def test_a_state_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match="venue state"):
         Ledger.restored({"accounts": {"main": {"name": 1}}})
+    account = Account.funded("main", START, ["USDT"])
+    account.perp.of("XUSDT").qty = Decimal(1)
+    with pytest.raises(UsageError, match="XUSDT"):
+        exchange(account)
+
+
+def test_a_stop_limit_that_must_be_filled_whole_is_filled_whole_or_not_at_all() -> None:
+    venue, level = exchange(), to_tick(price_of(BEGAN) - 20, Decimal("0.01"))
+    small, large = (
+        placed(venue, BEGAN, "spot", Side.SELL, "STOP_LOSS_LIMIT", qty, stop=level,
+               price=level - 40, tif="FOK")
+        for qty in ("0.001", "0.99")
+    )  # fmt: skip
+    thin = placed(venue, BEGAN, "spot", Side.BUY, "STOP_LOSS_LIMIT", "0.5", tif="FOK",
+                  stop=price_of(BEGAN) + 20, price=price_of(BEGAN) + 20)  # fmt: skip
+    venue.advance(BEGAN + 12 * 3_600_000)
+    assert small.status == FILLED
+    assert large.filled in (0, large.qty)
+    assert (thin.status, thin.filled) == (EXPIRED, 0)
+    assert venue.ledger.accounts["main"].spot.of("USDT").locked == 0

@@ -33,5 +33,5 @@ def test_a_file_keeps_the_account(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["venue.json"]
     for text in ("no JSON", "[]", '{"accounts": 3}'):
         path.write_text(text)
-        with pytest.raises(UsageError, match="--state|venue state"):
+        with pytest.raises(UsageError, match=r"--state|venue state"):
             kept(path)

@@ -319,6 +319,7 @@ class CouncilService:
             "drifts": self.proposed(DRIFT),
             "failures": [*self.proposed(RECONCILIATION), *self.proposed(ASSERTION)],
             "gate": self._told().get("gate"),
+            "resources": [plain(use) for use in self.surface.uses()],
             "rows": self.reader.counts(),
         }
 

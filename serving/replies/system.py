@@ -105,6 +105,16 @@ class GateState(Reply):
     upper_bps: float | None = Field(description="the other bound; both null: beyond the grid")
 
 
+class UseView(Reply):
+    """A resource over the last hour, beside its limit."""
+
+    name: Literal["cpu", "memory", "network", "reconnects"]
+    value: float | None = Field(description="in `unit`; null: not measured")
+    limit: float = Field(description="in `unit`")
+    unit: str
+    alert: bool = Field(description="whether it is near the limit, or beyond")
+
+
 class HealthView(Reply):
     """Whether the parts work, and what is wrong with those that do not."""
 
@@ -118,6 +128,7 @@ class HealthView(Reply):
     drifts: list[OpenQuestion]
     failures: list[OpenQuestion]
     gate: GateState | None = Field(description="null: no gate judges")
+    resources: list[UseView]
     rows: dict[str, int]
 
 

@@ -131,7 +131,8 @@ class Line(Generic[Said]):
         in_a_row = 0
         while True:
             try:
-                text = await asyncio.wait_for(socket.recv(), self.patience.silence)
+                async with asyncio.timeout(self.patience.silence):  # wait_for may lose a cancel
+                    text = await socket.recv()
             except TimeoutError:
                 self.health.silences += 1
                 raise

@@ -23,6 +23,8 @@ class Rules:
     stamp_ms : how far a stamp may lie from the exchange's time, market time.
     spread_bps : the mean of the last :data:`SPREADS` observations must lie below.
     grace_ms : how long the bar of a close may take to come, market time.
+    young : whether a market may have fewer bars if they are all there are since it began, as one
+        has that is made on this machine.
     """
 
     bars: int = 200
@@ -31,6 +33,7 @@ class Rules:
     stamp_ms: int = 2_000
     spread_bps: float = 20.0
     grace_ms: int = 10_000
+    young: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,23 @@ def bars_criterion(kept: Sequence[Timeframes], now_ms: int, rules: Rules) -> Cri
 
     The value is that of the timeframe that has fewest; one whose newest bar is missing has none.
     """
-    fewest, words = rules.bars, f"{rules.bars} bars of every timeframe"
+    short: list[tuple[int, str]] = []
+    fewest: int | None = None
     for each in kept:
         for name, one in each.kept.items():
             step = one.frame.step_ms
             due = (now_ms - rules.grace_ms) // step * step  # the last close that must have come
             whole = one.whole if one.close_ms >= due else 0
-            if whole < fewest:
+            fewest = whole if fewest is None else min(fewest, whole)
+            needed = min(rules.bars, len(one.frame) or rules.bars) if rules.young else rules.bars
+            if whole < needed:
                 late = " (the newest is missing)" if one.whole and not whole else ""
-                fewest, words = whole, f"{each.symbol} {name} {whole} of {rules.bars} bars{late}"
-    return Criterion("bars", fewest >= rules.bars, fewest, rules.bars, "bars", words)
+                short.append((whole, f"{each.symbol} {name} {whole} of {needed} bars{late}"))
+    words = f"{fewest} bars of every timeframe" if kept else "no bars"
+    if short:
+        words = min(short, key=lambda one: one[0])[1]
+    met = bool(kept) and not short
+    return Criterion("bars", met, fewest, rules.bars, "bars", words)
 
 
 def connection_criteria(heard: Heard | None, rules: Rules) -> list[Criterion]:

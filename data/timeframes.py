@@ -21,6 +21,7 @@ class Kept:
 
     Attributes
     ----------
+    whole : bars without a gap up to the newest.
     invalid : bars that could not be, and were left out.
     compared, different : bars held against those that the bars of 1m make, and those of them that
         are others.
@@ -28,15 +29,11 @@ class Kept:
     """
 
     frame: BarFrame
+    whole: int = 0
     invalid: int = 0
     compared: int = 0
     different: int = 0
     first: int | None = None
-
-    @property
-    def whole(self) -> int:
-        """Bars without a gap up to the newest."""
-        return int(self.frame.bars_since_gap()[-1]) if len(self.frame) else 0
 
     @property
     def gaps(self) -> int:
@@ -90,6 +87,7 @@ class Timeframes:
             return 0
         whole = BarFrame.join(self.symbol, bars.timeframe, [kept.frame, fresh])
         kept.frame = whole.slice(max(len(whole) - self.keep, 0), len(whole))
+        kept.whole = int(kept.frame.bars_since_gap()[-1])
         for name in self.kept if bars.timeframe == _BASE else (bars.timeframe,):
             self._compare(name)
         return len(fresh)

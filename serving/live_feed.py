@@ -164,7 +164,8 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         for symbol in symbols
     }
     books = {symbol: BookHistory(symbol, step) for symbol in wanted if settings.feed.books}
-    ingest = live_ingest(places, symbols, list(books), settings, clock, plan.speed or 1.0)
+    ingest = live_ingest(places, symbols, list(books), settings, clock, plan.speed or 1.0,
+                         simulated=plan.simulated)  # fmt: skip
     source = LiveMarket(
         label="demo" if plan.source == "demo" else data.exchange,
         timeframe=data.timeframe,
@@ -192,6 +193,8 @@ def live_ingest(
     settings: Settings,
     clock: Clock,
     speed: float,
+    *,
+    simulated: bool,
 ) -> LiveIngest:
     """Return what keeps all timeframes of some symbols and says how the feed does.
 
@@ -199,6 +202,7 @@ def live_ingest(
     ----------
     watched : symbols whose books are told to it.
     clock : market time. ``speed`` : market seconds a second.
+    simulated : whether the market may have begun only lately.
     """
     feed, wires, markets = settings.feed, [], {market_of(symbol) for symbol in symbols}
     for place in (places[market] for market in sorted(markets)):
@@ -211,7 +215,7 @@ def live_ingest(
     rules = Rules(
         feed.start_bars, round(feed.start_listen_s * 1e3), feed.start_share,
         round(feed.start_stamp_s * 1e3 * speed), feed.start_spread_bps,
-        round(feed.close_patience_s * 1e3 * speed),
+        round(feed.close_patience_s * 1e3 * speed), young=simulated,
     )  # fmt: skip
     return LiveIngest(
         wires, ask, places[sorted(markets)[0]].time, clock, frozenset(watched), rules,

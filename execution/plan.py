@@ -23,6 +23,7 @@ from execution.orders import Desk, entry_orders, exit_order
 from execution.risk import RiskState
 from execution.sizing import Sized, SizingSettings, size
 
+LATE_BARS = 2  # after a close nothing is entered on it any more
 _ENTERS = (Meaning.ENTER, Meaning.REVERSE)
 _CLOSES = (Meaning.REVERSE, Meaning.CLOSE)
 _HAS_SIDE = (*_ENTERS, Meaning.HOLD)
@@ -166,6 +167,10 @@ class Planner:
         elif what in _ENTERS and now.price is None:
             rule = "needs the execution bar that closes at as_of"
             review.noes.append(_No(Reason.STALE_DATA, rule, "missing"))
+        elif what in _ENTERS and decision.ts - decision.as_of > LATE_BARS * state.bars.step_ms:
+            late = f"{(decision.ts - decision.as_of) // 1000} s"
+            rule = f"decided within {LATE_BARS} bars of the close"
+            review.noes.append(_No(Reason.STALE_DATA, rule, late))
         elif what in _ENTERS and now.price is not None:
             self._entry(decision, state, now, now.price, review)
         return review

@@ -50,6 +50,7 @@ from serving.planning import Wish
 from serving.promotion import Refresher, following
 from serving.recovering import sound_storage
 from serving.reports import SignalReports
+from serving.resources import uses
 from serving.rules import (
     ACCOUNT,
     CURRENCY,
@@ -224,6 +225,7 @@ def _surface(plan: RunPlan, settings: Settings, engine: Engine, symbols: Sequenc
             serving.max_ongoing_requests, serving.patience_s,
             frozenset(name.lower() for name in serving.allowed_hosts),
         ),
+        uses=lambda: uses(engine, settings, SystemClock().now(), plan.speed),
     )  # fmt: skip
 
 

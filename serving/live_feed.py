@@ -178,7 +178,8 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         ],
         books=books,
         ask=lambda symbol, first: places[market_of(symbol)].past(symbol, data.timeframe, first),
-        patience_s=min(settings.feed.close_patience_s, step / 4_000.0 / (plan.speed or 1.0)),
+        now=clock.now,
+        patience_s=min(settings.feed.close_patience_s, step / 1_000.0 / (plan.speed or 1.0)),
     )
     return Feed(
         source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed,

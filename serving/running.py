@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -38,6 +38,8 @@ from serving.planning import Resolved, Wish, resolve
 from serving.processes import alive, choose_port, port_free, spawn
 from serving.promotion import Refresher
 from serving.recovering import sound_storage
+from serving.resources import KIND as RESOURCES
+from serving.resources import accountant
 from serving.settings import Settings
 from serving.supervisor import Keeper, Supervisor, venue_child
 from serving.system import SystemClock, environment
@@ -84,6 +86,12 @@ def start(wish: Wish) -> int:
         plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world), watching
     )
     screen.open()
+    accounting = accountant(plan, settings, engine)
+
+    def tick() -> None:
+        screen.tick()
+        accounting.look()
+
     if settings.notify.wanted:  # what happens from here on is told
         Cursor(SqlSnapshots(engine, plan.world)).begin(screen.events.last_id())
     if plan.local:
@@ -91,7 +99,7 @@ def start(wish: Wish) -> int:
             if plan.venue is not None:
                 child = venue_child(settings.data.logs_dir)
                 kept.enter_context(Keeper(child, path, environment(), screen.say))
-            return asyncio.run(_local(plan, settings, screen))
+            return asyncio.run(_local(plan, settings, screen, tick))
     supervisor = Supervisor(
         plan,
         path,
@@ -101,7 +109,7 @@ def start(wish: Wish) -> int:
         notifies=settings.notify.wanted,
     )
     supervisor.install_signals()
-    code = supervisor.run(screen.tick)
+    code = supervisor.run(tick)
     screen.close()
     return code
 
@@ -161,7 +169,9 @@ def _ports(settings: Settings, *, local: bool) -> tuple[int, int]:
     return api, choose_port("127.0.0.1", serving.ray_dashboard_port, "RAY_DASHBOARD_PORT")
 
 
-async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
+async def _local(
+    plan: RunPlan, settings: Settings, screen: Screen, tick: Callable[[], None]
+) -> int:
     """Desk and API in this one process, without Ray."""
     from agents.host import threaded
     from serving.api import create_api
@@ -177,7 +187,7 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, desk.leave.set)
     serving = asyncio.create_task(server._serve())
-    watching = asyncio.create_task(_watch(screen))
+    watching = asyncio.create_task(_watch(tick))
     try:
         with Refresher(mine.values()), Beside(plan, settings):
             await desk.run()
@@ -190,9 +200,9 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     return 0 if desk.progress.phase == "finished" else 130
 
 
-async def _watch(screen: Screen) -> None:
+async def _watch(tick: Callable[[], None]) -> None:
     while True:
-        await asyncio.to_thread(screen.tick)
+        await asyncio.to_thread(tick)
         await asyncio.sleep(0.5)
 
 
@@ -295,6 +305,8 @@ class Screen:
             )
         elif event.kind == "fill":
             yield f"  filled {body['side']} {body['qty']} {body['symbol']} at {body['price']}"
+        elif event.kind == RESOURCES:
+            yield f"  [yellow]{escape(str(body['why']))}[/]"
         elif event.kind == "risk":
             yield f"  [yellow]risk: {escape(str(body.get('why') or body.get('rule', '')))}[/]"
 

@@ -320,6 +320,7 @@ class CouncilService:
             "failures": [*self.proposed(RECONCILIATION), *self.proposed(ASSERTION)],
             "gate": self._told().get("gate"),
             "feed": info.get("feed"),
+            "resources": [plain(use) for use in self.surface.uses()],
             "rows": self.reader.counts(),
         }
 

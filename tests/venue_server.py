@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
 
 from aiohttp import web
 
+from sim.venue.accounts import Account, Ledger
 from sim.venue.market import Markets, VenueClock
 from sim.venue.server import application
+from sim.venue.signing import Key
+from sim.venue.trading import Passage, Trading, straight
 from sim.worlds import DemoMarket, World
 
 BTC, ETH = "BTC/USDT", "ETH/USDT"
@@ -46,9 +51,10 @@ def markets(days: int = DAYS, now: Callable[[], int] = wall, speed: float = 0.0)
 
 @contextmanager
 def venue(
-    faults: Faults | None = None, made: Markets | None = None, now: Callable[[], int] = wall
-) -> Iterator[str]:
-    """Serve while the block lasts; yields the address."""
+    faults: Faults | None = None, made: Markets | None = None, now: Callable[[], int] = wall,
+    at: int = 0, accounts: Trading | None = None,
+) -> Iterator[str]:  # fmt: skip
+    """Serve while the block lasts, at a port or any free one; yields the address."""
     trouble = faults or Faults()
 
     @web.middleware
@@ -64,14 +70,14 @@ def venue(
                                          headers=trouble.headers)  # fmt: skip
         return await handler(request)
 
-    app = application(made or markets(), now)
+    app = application(made or markets(), now, accounts)
     app.middlewares.append(troubled)
     loop, ready, port = asyncio.new_event_loop(), threading.Event(), list[int]()
     runner = web.AppRunner(app, access_log=None)
 
     async def start() -> None:
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", at).start()
         port.append(runner.addresses[0][1])
         ready.set()
 
@@ -90,3 +96,19 @@ def venue(
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+def key_for(account: str = "main", **may: bool) -> Key:
+    """Return a key of an account of the tests."""
+    return Key.made(7, account, **may)
+
+
+def trading(
+    made: Markets, balances: Mapping[str, str] = MappingProxyType({"USDT": "100000", "BTC": "1"}),
+    now: Callable[[], int] = wall, keys: tuple[Key, ...] = (), passage: Passage = straight,
+) -> Trading:  # fmt: skip
+    """Return accounts for a venue; each key's has the same balances."""
+    known = keys or (key_for(),)
+    amounts = {asset: Decimal(amount) for asset, amount in balances.items()}
+    accounts = {key.account: Account.funded(key.account, amounts, ["USDT"]) for key in known}
+    return Trading(made, Ledger(accounts), known, now, passage)

@@ -48,7 +48,21 @@ def connect(name: str, market: Market, url: str | None = None, timeout_ms: int =
     )
     if url is not None:
         exchange.urls["api"] = moved(exchange.urls["api"], url)
+        exchange.exceptions = with_codes(exchange.exceptions, listed)
     return exchange
+
+
+def with_codes(exceptions: dict[str, Any], listed: str) -> dict[str, Any]:
+    """Return ccxt's errors by code with those that one market alone has.
+
+    ccxt knows whose codes they are by the exchange's own address; at another it would not.
+
+    Parameters
+    ----------
+    listed : the market in ccxt's table, ``spot`` or ``linear``.
+    """
+    own = exceptions.get(listed, {}).get("exact", {})
+    return {**exceptions, "exact": {**exceptions.get("exact", {}), **own}}
 
 
 def moved(value: Any, url: str) -> Any:

@@ -131,7 +131,9 @@ class Line(Generic[Said]):
         in_a_row = 0
         while True:
             try:
-                text = await asyncio.wait_for(socket.recv(), self.patience.silence)
+                # wait_for of Python 3.11 may lose a cancellation that comes with a message
+                async with asyncio.timeout(self.patience.silence):
+                    text = await socket.recv()
             except TimeoutError:
                 self.health.silences += 1
                 raise

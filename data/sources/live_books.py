@@ -127,7 +127,7 @@ class LiveBooks:
         line: Line[Diff | Print] = Line(
             self.urls, self._read, self.patience, self.seed, self.health
         )
-        async with aclosing(line.through(self._of_line)) as events:
+        async with aclosing(line.through(self.follow)) as events:
             async for symbol, event in events:
                 self.see(symbol, event)
 
@@ -150,9 +150,10 @@ class LiveBooks:
         self.heard(said)
         return said
 
-    async def _of_line(
+    async def follow(
         self, said: AsyncGenerator[Diff | Print, None]
     ) -> AsyncGenerator[tuple[str, Event], None]:
+        """Iterate over (symbol, event) of what one line says; all books are lost at its end."""
         rng = random.Random(self.seed)  # noqa: S311 - spreads questions only
         kept = {name: _Kept(OrderBook(name, self.levels)) for name in self.symbols.values()}
         self._kept = kept

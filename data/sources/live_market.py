@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from data.book_history import BookHistory
 from data.sources.live import LiveBars
 from domain.market import Bar, BarFrame, Instant, SeenBook
+from domain.times import timeframe_ms
 
+log = structlog.get_logger("feed")
+
+LATE_S = 60.0
 _QUEUE = 4_096  # bars that the reader may be behind
 Ask = Callable[[str, int], Awaitable[BarFrame]]
 """(symbol, first open in ms) → closed bars from there to now."""
@@ -23,29 +30,37 @@ class Together:
     Parameters
     ----------
     symbols : that are waited for. A close goes out when every one of them has told of it or of a
-        later one, else when :meth:`due` is told not to wait.
+        later one, else when it has waited long enough.
+    patience : close (ms) → how long it waits, seconds.
     """
 
-    def __init__(self, symbols: Sequence[str]) -> None:
+    def __init__(self, symbols: Sequence[str], patience: Callable[[int], float]) -> None:
         self._told = dict.fromkeys(symbols, 0)
+        self._patience = patience
         self._waiting: dict[int, dict[str, Bar]] = {}
+        self._since: dict[int, float] = {}
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def take(self, bar: Bar) -> None:
-        """Take in the next bar of its symbol."""
+    def take(self, bar: Bar, now: float) -> None:
+        """Take in the next bar of its symbol; ``now`` in seconds of any steady clock."""
         self._told[bar.symbol] = bar.close_ms
         self._waiting.setdefault(bar.close_ms, {})[bar.symbol] = bar
+        self._since.setdefault(bar.close_ms, now)
 
-    def due(self, *, waited: bool = False) -> Iterator[dict[str, Bar]]:
-        """Iterate over what is complete, oldest first; ``waited``: over the oldest in any case."""
+    def due(self, now: float) -> Iterator[dict[str, Bar]]:
+        """Iterate over what is complete or has waited long enough, oldest first."""
         complete = min(self._told.values(), default=0)
         for close in sorted(self._waiting):
-            if close > complete and not waited:
+            if close > complete and self._left(close, now) > 0.0:
                 return
-            waited = False
+            del self._since[close]
             yield self._waiting.pop(close)
+
+    def wait(self, now: float) -> float | None:
+        """Return for how many seconds nothing more is due by itself; None where nothing waits."""
+        return max(self._left(min(self._since), now), 0.0) if self._since else None
+
+    def _left(self, close: int, now: float) -> float:
+        return self._since[close] + self._patience(close) - now
 
 
 @dataclass(slots=True)
@@ -60,7 +75,10 @@ class LiveMarket:
     watchers : coroutines that feed ``books`` for as long as they run.
     books : by symbol.
     ask : for bars of the past.
-    patience_s : how long a close waits for the symbols that have not told of it.
+    now : the market's time, ms.
+    patience_s : how long a close waits for the symbols that have not told of it; one that is late
+        already waits for :data:`LATE_S`, as nothing hangs on it any more but what filled in it.
+    unexecuted : closes that went out without the bar of where they are executed.
     """
 
     label: str
@@ -71,7 +89,9 @@ class LiveMarket:
     watchers: Sequence[Callable[[], Awaitable[None]]]
     books: Mapping[str, BookHistory]
     ask: Ask
+    now: Callable[[], int]
     patience_s: float = 10.0
+    unexecuted: int = 0
 
     async def closed_since(self, symbol: str, first_ms: int) -> BarFrame:
         """Return the closed bars that open from ``first_ms`` on; see the port."""
@@ -94,13 +114,13 @@ class LiveMarket:
             )
         tasks = [asyncio.ensure_future(self._hear(feed, queue)) for feed in self.feeds]
         tasks += [asyncio.ensure_future(watcher()) for watcher in self.watchers]
-        together = Together(sorted({*self.routes, *self.routes.values()}))
+        together = Together(sorted({*self.routes, *self.routes.values()}), self._patience)
         try:
             while True:
-                bar = await self._next(queue, tasks, self.patience_s if len(together) else None)
+                bar = await self._next(queue, tasks, together.wait(time.monotonic()))
                 if bar is not None:
-                    together.take(bar)
-                for bars in together.due(waited=bar is None):
+                    together.take(bar, time.monotonic())
+                for bars in together.due(time.monotonic()):
                     yield self._instant(bars)
         finally:
             for task in tasks:
@@ -127,6 +147,10 @@ class LiveMarket:
                 task.result()
         return None
 
+    def _patience(self, close_ms: int) -> float:
+        fresh = self.now() - close_ms < timeframe_ms(self.timeframe)
+        return self.patience_s if fresh else max(LATE_S, self.patience_s)
+
     def _instant(self, bars: Mapping[str, Bar]) -> Instant:
         mine = [symbol for symbol in sorted(self.routes) if symbol in bars]
         executed = {
@@ -134,6 +158,10 @@ class LiveMarket:
             for symbol in mine
             if self.routes[symbol] != symbol and self.routes[symbol] in bars
         }
+        without = [s for s in mine if self.routes[s] != s and s not in executed]
+        if without:
+            self.unexecuted += len(without)
+            log.warning("close_without_execution", symbols=without)
         return Instant(
             tuple(bars[symbol] for symbol in mine), executed, tuple(self._seen(mine, bars))
         )

@@ -34,36 +34,65 @@ def venue(
     speed: Annotated[float, typer.Option(min=0.001, max=10_000, help="market seconds a second")]
     = 1.0,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 = a free one")] = PORT,
-    seed: Annotated[int, typer.Option(min=0, help="of the simulated market and of all books")] = 7,
+    seed: Annotated[
+        int, typer.Option(min=0, help="of the simulated market, of all books and of the key")
+    ] = 7,
+    balance: Annotated[
+        list[str] | None,
+        typer.Option(help="of its account at the start, on spot and for perpetuals; repeatable; "
+                     "else USDT=10000", metavar="ASSET=AMOUNT"),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="keeps the account: read at the start, written at the end",
+                     metavar="FILE", dir_okay=False),
+    ] = None,
     config: Config = None, sets: Set = None,
 ) -> None:  # fmt: skip
-    """Serve a Binance-compatible exchange on this machine, market data only for now.
+    """Serve a Binance-compatible exchange on this machine, with paper money of its own.
 
-    Spot under /api/v3, perpetuals under /fapi/v1; ccxt talks to it unmodified. Ctrl-C ends it.
+    Spot under /api/v3, perpetuals under /fapi/v1; ccxt talks to it unmodified. Its one account has
+    a key and a secret that follow from the seed. Ctrl-C ends it.
 
     Example: conclave venue, and elsewhere conclave data fetch --set
     EXCHANGE_URL=http://127.0.0.1:8089
     """
+    from serving.venue_account import NAME, USUAL, balances, keep, kept, opened
     from sim.venue.server import for_ever, serving
+    from sim.venue.signing import Key
+    from sim.venue.trading import Trading
 
     settings = settings_from(None, config, sets)
-    clock = SystemClock()
-    markets = _markets(data or [], symbol or list(settings.data.symbols), speed, seed, clock)
+    clock, amounts, ledger = SystemClock(), balances(balance or USUAL), kept(state)
+    markets = _markets(
+        data or [], symbol or list(settings.data.symbols), speed, seed, clock,
+        after=0 if ledger is None else ledger.at,
+    )  # fmt: skip
+    ledger = ledger or opened(markets, amounts)
+    key = Key.made(seed, NAME)
+    trading = Trading(markets, ledger, (key,), clock.now)
 
     async def serve() -> None:
-        async with serving(markets, clock.now, port=port) as found:
+        async with serving(markets, clock.now, port=port, trading=trading) as found:
             names = ", ".join(sorted({each.name for each in markets.listings.values()}))
             out.print(f"http://127.0.0.1:{found}", markup=False)
             what = "bars of files" if data else "simulated market"
             err.print(f"{names}; {what}, speed {speed:g}; Ctrl-C ends it", style="dim",
                       markup=False)  # fmt: skip
+            for what, value in (("key", key.key), ("secret", key.secret)):
+                err.print(f"{what} {value}", markup=False)
+            err.print("paper money of this venue only", style="dim")
             await for_ever()
 
-    asyncio.run(serve())
+    try:
+        asyncio.run(serve())
+    finally:
+        if state is not None:
+            keep(state, ledger)
 
 
 def _markets(
-    data: list[Path], symbols: list[str], speed: float, seed: int, clock: SystemClock
+    data: list[Path], symbols: list[str], speed: float, seed: int, clock: SystemClock, after: int
 ) -> Markets:
     from domain.errors import UsageError
     from domain.market import symbol_on
@@ -87,4 +116,4 @@ def _markets(
     else:
         demo = DemoSource(symbols, seed=seed)
         worlds, begins = dict(demo.worlds), demo.live_ms
-    return Markets(worlds, VenueClock(begins, clock.now, speed), seed=seed)
+    return Markets(worlds, VenueClock(max(begins, after), clock.now, speed), seed=seed)

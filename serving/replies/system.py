@@ -148,6 +148,16 @@ class FeedView(Reply):
     clock_offset_ms: int = Field(description="the exchange's time less this machine's, ms")
 
 
+class UseView(Reply):
+    """A resource over the last hour, beside its limit."""
+
+    name: Literal["cpu", "memory", "network", "reconnects"]
+    value: float | None = Field(description="in `unit`; null: not measured")
+    limit: float = Field(description="in `unit`")
+    unit: str
+    alert: bool = Field(description="whether it is near the limit, or beyond")
+
+
 class HealthView(Reply):
     """Whether the parts work, and what is wrong with those that do not."""
 
@@ -162,6 +172,7 @@ class HealthView(Reply):
     failures: list[OpenQuestion]
     gate: GateState | None = Field(description="null: no gate judges")
     feed: FeedView | None = Field(description="null: no exchange is listened to")
+    resources: list[UseView]
     rows: dict[str, int]
 
 

@@ -24,6 +24,7 @@ from serving.settings.groups import (
     ServingSettings,
 )
 from serving.settings.notify import NotifySettings
+from serving.settings.resources import ResourceSettings
 from serving.settings.risk import RiskSettings
 
 PREFIX = "CONCLAVE_"
@@ -53,6 +54,7 @@ GROUPS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "journal": JournalSettings,
         "assertions": AssertionSettings,
         "notify": NotifySettings,
+        "resources": ResourceSettings,
         "serving": ServingSettings,
     }
 )

@@ -72,18 +72,23 @@ class Asked:
         return usual if not wanted else min(wanted, most)
 
 
-def routes(markets: Markets, wall: Callable[[], int]) -> list[web.RouteDef]:
-    """Return the routes of both markets; each market counts weights of its own.
+def limits(wall: Callable[[], int]) -> dict[Market, Weights]:
+    """Return the weights of both markets, each counted by itself.
 
     Parameters
     ----------
-    wall : ms, for the minutes in which weights are counted.
+    wall : ms, for the minutes in which they are counted.
     """
+    return {market: Weights(most, wall) for market, most in _LIMITS.items()}
+
+
+def routes(markets: Markets, weights: Mapping[Market, Weights]) -> list[web.RouteDef]:
+    """Return the routes of both markets."""
     found: list[web.RouteDef] = []
     for market, prefix in _PREFIX.items():
-        weights = Weights(_LIMITS[market], wall)
         for path, (answer, weight) in (_COMMON | _OWN[market]).items():
-            found.append(web.get(prefix + path, _handler(market, markets, weights, answer, weight)))
+            handle = _handler(market, markets, weights[market], answer, weight)
+            found.append(web.get(prefix + path, handle))
     found.append(web.get("/dapi/v1/exchangeInfo", _no_coin_contracts))
     return found
 
@@ -151,7 +156,8 @@ def _spot_symbol(listing: Listing) -> dict[str, Any]:
         "symbol": listing.name, "status": "TRADING", "baseAsset": listing.base,
         "baseAssetPrecision": 8, "quoteAsset": listing.quote, "quotePrecision": 8,
         "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT"],
+        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT",
+                       "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"],
         "icebergAllowed": False, "ocoAllowed": False, "isSpotTradingAllowed": True,
         "isMarginTradingAllowed": False, "permissions": [], "permissionSets": [["SPOT"]],
         "filters": [
@@ -174,7 +180,8 @@ def _perp_symbol(listing: Listing) -> dict[str, Any]:
         "quantityPrecision": _digits(f"{rules.step:f}"),
         "baseAssetPrecision": 8, "quotePrecision": 8, "underlyingType": "COIN",
         "liquidationFee": f"{rules.liquidation_bps / 1e4:g}",
-        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT_MARKET"],
+        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT",
+                       "TAKE_PROFIT_MARKET"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
         "filters": [
             *_filters(listing),

@@ -10,35 +10,49 @@ from aiohttp import web
 
 from domain.errors import ServiceUnreachable
 from sim.venue.market import Markets
-from sim.venue.rest import routes
+from sim.venue.positions import POSITIONS
+from sim.venue.rest import limits, routes
 from sim.venue.streams import Streams
+from sim.venue.trading import Trading
+from sim.venue.trading_perp import PERP_ORDERS
+from sim.venue.trading_spot import SPOT
 
 
-def application(markets: Markets, wall: Callable[[], int]) -> web.Application:
+def application(
+    markets: Markets, wall: Callable[[], int], trading: Trading | None = None
+) -> web.Application:
     """Return the server's application.
 
     Parameters
     ----------
     wall : ms, for the limits on requests.
+    trading : accounts and their orders; None = market data only.
     """
-    app, streams = web.Application(), Streams(markets)
-    app.add_routes(routes(markets, wall))
+    app, streams, weights = web.Application(), Streams(markets), limits(wall)
+    app.add_routes(routes(markets, weights))
+    if trading is not None:
+        app.add_routes(trading.routes("spot", SPOT, weights["spot"]))
+        app.add_routes(trading.routes("perp", {**PERP_ORDERS, **POSITIONS}, weights["perp"]))
+        app.add_routes(trading.users.routes())
+        app.cleanup_ctx.append(trading.run)
     app.add_routes(streams.routes())
     app.cleanup_ctx.append(streams.run)
+    app.on_shutdown.append(streams.close)
     return app
 
 
 @asynccontextmanager
 async def serving(
-    markets: Markets, wall: Callable[[], int], host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[int]:
+    markets: Markets, wall: Callable[[], int], host: str = "127.0.0.1", port: int = 0,
+    trading: Trading | None = None,
+) -> AsyncIterator[int]:  # fmt: skip
     """Serve for as long as the block lasts; yields the port.
 
     Raises
     ------
     ServiceUnreachable : if the port is taken.
     """
-    runner = web.AppRunner(application(markets, wall), access_log=None)
+    runner = web.AppRunner(application(markets, wall, trading), access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

@@ -20,7 +20,9 @@ HEARTBEAT_S = 20.0  # between two pings of the server
 _QUEUE = 4_096  # messages that a slow listener may be behind before it is cut off
 _MOST_STREAMS = 1_024  # of one connection
 GOING_AWAY, TOO_SLOW = 1001, 1008  # codes of a WebSocket's close
-_PREFIX: dict[Market, str] = {"spot": "", "perp": "/fstream"}
+_PREFIXES: dict[Market, tuple[str, ...]] = {
+    "spot": ("",), "perp": ("/fstream", "/fstream/public", "/fstream/market"),
+}  # fmt: skip
 
 
 class Listener:
@@ -49,6 +51,15 @@ class Listener:
         with contextlib.suppress(asyncio.QueueFull):
             self.queue.put_nowait("")
 
+    async def send(self, socket: web.WebSocketResponse) -> None:
+        """Send what is queued until it is cut off."""
+        while self.closes != TOO_SLOW:
+            text = await self.queue.get()
+            if not text:
+                break
+            await socket.send_str(text)
+        await socket.close(code=self.closes or GOING_AWAY)
+
 
 class Streams:
     """All connections, and the pump that tells them of every print in its turn.
@@ -64,7 +75,8 @@ class Streams:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of both markets."""
         found = []
-        for market, prefix in _PREFIX.items():
+        served = [(market, prefix) for market, all_ in _PREFIXES.items() for prefix in all_]
+        for market, prefix in served:
             found += [
                 web.get(f"{prefix}/ws", self._single(market)),
                 web.get(f"{prefix}/ws/{{names:.+}}", self._single(market)),
@@ -80,6 +92,12 @@ class Streams:
         self._pump.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._pump
+
+    async def close(self, app: web.Application) -> None:
+        """Tell everybody that the server goes away."""
+        del app
+        for listener in self._listeners:
+            listener.end(GOING_AWAY)
 
     async def _tell_all(self) -> None:
         clock = self._markets.clock
@@ -141,7 +159,7 @@ class Streams:
         self._listeners.add(listener)
         if self._over(self._markets.clock.now()):
             listener.end(GOING_AWAY)
-        sending = asyncio.create_task(self._send(socket, listener))
+        sending = asyncio.create_task(listener.send(socket))
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
@@ -150,14 +168,6 @@ class Streams:
             self._listeners.discard(listener)
             sending.cancel()
         return socket
-
-    async def _send(self, socket: web.WebSocketResponse, listener: Listener) -> None:
-        while listener.closes != TOO_SLOW:
-            text = await listener.queue.get()
-            if not text:
-                break
-            await socket.send_str(text)
-        await socket.close(code=listener.closes or GOING_AWAY)
 
     def _subscribe(self, listener: Listener, names: Iterable[str]) -> None:
         # a name that is no stream is silent, as on the exchange

@@ -1,0 +1,273 @@
+"""The matching of the venue: orders meet the book of the moment, and then every print.
+
+What arrives walks the book by the fill engine of the project; what rests is filled where a print
+trades through it, by no more than was printed; stops are triggered by prints. Prints are gone
+through one by one in the market's time, whenever somebody asks, so that nothing depends on when.
+Own orders do not move the market.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from domain.errors import UsageError
+from domain.trading import ZERO, Side
+from execution.fills import Execution
+from execution.funding import INTERVAL_MS
+from execution.money import dec
+from sim.venue import order_refusals as refuse
+from sim.venue.accounts import Account, Ledger
+from sim.venue.liquidation import liquidate
+from sim.venue.margins import Margins
+from sim.venue.market import Listing, Markets
+from sim.venue.offers import Offers, needed, wanted
+from sim.venue.orders import CANCELED, EXPIRED, NEW, REJECTED, TRIGGERED, Order
+from sim.venue.placing import check_filters
+from sim.venue.refusals import Refused
+from sim.venue.settling import Nobody, Settlement, Teller
+from sim.venue.tape import STEP_MS
+
+RECENT_MS = 86_400_000  # market time for which a client order id stays taken
+
+
+class Exchange:
+    """Takes orders and lets the market's time pass.
+
+    Parameters
+    ----------
+    ledger : accounts, from the start or restored; changed in place.
+
+    Raises
+    ------
+    UsageError : if they have orders or positions of what is not listed.
+    """
+
+    def __init__(self, markets: Markets, ledger: Ledger, teller: Teller | None = None) -> None:
+        self.markets, self.ledger = markets, ledger
+        self.settlement = Settlement(markets, ledger, teller or Nobody())
+        self._offers = Offers(markets)
+        _check_listed(markets, ledger)
+        ledger.at = ledger.at or markets.clock.now()
+
+    # Time
+
+    def now(self) -> int:
+        """Return market time, ms; everything up to it has happened."""
+        at = max(self.markets.clock.now(), self.ledger.at)
+        self.advance(at)
+        return at
+
+    def advance(self, at: int) -> None:
+        """Let every print up to an instant happen that has not yet."""
+        ends = self.markets.ends_ms
+        last = at if ends is None else min(at, ends - 1)
+        for instant in range((self.ledger.at // STEP_MS + 1) * STEP_MS, last + 1, STEP_MS):
+            if not any(_concerned(account) for account in self.ledger.accounts.values()):
+                break
+            for account in self.ledger.accounts.values():
+                self._print(account, instant)
+            self.ledger.at = instant
+        self.ledger.at = max(self.ledger.at, at)
+
+    def _print(self, account: Account, at: int) -> None:
+        if at % INTERVAL_MS == 0:
+            self.settlement.fund(account, at)
+        printed: dict[str, Decimal] = {}  # what is left of each print
+        for order in account.open_orders():
+            if not order.open:  # another of them ended it
+                continue
+            listing = self._listing(order)
+            found = self.markets.tape(listing).prints(at, at + 1)
+            price = float(found.price[0])
+            if order.waits:
+                if order.reached(dec(price)):
+                    self._trigger(account, order, listing, at)
+            else:
+                left = printed.setdefault(listing.symbol, dec(float(found.qty[0])))
+                printed[listing.symbol] = left - self._touch(
+                    account, order, listing, at, price, left
+                )
+        liquidate(account, self.markets, self.settlement, self.next_number, at)
+
+    def _touch(
+        self, account: Account, order: Order, listing: Listing, at: int, price: float,
+        left: Decimal,
+    ) -> Decimal:  # fmt: skip
+        """Fill what a print can of a resting order, and return how much that is."""
+        qty = wanted(account, order)
+        if qty <= 0:
+            self.settlement.end(account, order, listing, EXPIRED, at)
+            return ZERO
+        done = self._offers.of_print(order, listing, qty, price, left, at)
+        if done is None:
+            return ZERO
+        self._book(account, order, listing, [done], at)
+        self.settlement.teller.wallet(account, order.market, listing, "ORDER", at)
+        return done.qty
+
+    def _trigger(self, account: Account, order: Order, listing: Listing, at: int) -> None:
+        order.triggered_at = order.updated_at = at
+        if order.algo:
+            self._release(account, order, listing, at)
+            return
+        if order.price is None:  # at the market: what it may cost is what the book says
+            self.settlement.reserve(account, order, listing, -order.locked)
+        fills = self._offers.at_once(account, order, listing, at)
+        if order.price is None and needed(order, fills) > self._free(account, order, listing):
+            fills = []
+        self._execute(account, order, listing, fills, at)
+
+    def _release(self, account: Account, algo: Order, listing: Listing, at: int) -> None:
+        """Make the order that a conditional order of perpetuals stands for."""
+        kind = "MARKET" if algo.price is None else "LIMIT"
+        qty = abs(account.perp.of(algo.name).qty) if algo.closes else algo.qty
+        child = Order(
+            self.next_number(), "perp", algo.name, algo.client_id, algo.side, kind, algo.tif, qty,
+            at, at, price=algo.price, reduce_only=algo.reduce_only, parent=algo.number,
+        )  # fmt: skip
+        try:
+            fills = self._affordable(account, child, listing, at)
+        except Refused as refused:
+            self.settlement.end(account, algo, listing, REJECTED, at, refused.text)
+            return
+        algo.status, algo.child = TRIGGERED, child.number
+        account.done(algo)
+        self.settlement.teller.order(account, algo, TRIGGERED, at)
+        self._accept(account, child, listing, fills, at)
+
+    # Orders
+
+    def place(self, account: Account, order: Order, *, test: bool = False) -> None:
+        """Take an order at the instant it was placed, and fill what can be filled at once.
+
+        Parameters
+        ----------
+        test : only check it.
+
+        Raises
+        ------
+        Refused : by a filter, a trigger behind the price, or what the account cannot pay.
+        DataRefused : once the market is over.
+        """
+        at, listing = order.placed_at, self._listing(order)
+        last = dec(self.markets.tape(listing).last(at)[1])
+        check_filters(order, listing, last)
+        known = account.by_client(order.market, order.client_id, algo=order.algo)
+        if known is not None and (known.open or at - known.placed_at < RECENT_MS):
+            raise refuse.duplicate(order.market)
+        if order.reached(last):
+            raise refuse.triggers_now(order.market)
+        fills = [] if order.algo else self._affordable(account, order, listing, at)
+        if not test:
+            self._accept(account, order, listing, fills, at)
+
+    def cancel(self, account: Account, order: Order, at: int) -> None:
+        """Cancel an open order.
+
+        Raises
+        ------
+        Refused : if it is not open.
+        """
+        if not order.open:
+            raise refuse.nothing_to_cancel()
+        listing = self._listing(order)
+        self.settlement.end(account, order, listing, CANCELED, at)
+        if order.market == "spot":
+            self.settlement.teller.wallet(account, "spot", listing, "ORDER", at)
+
+    def next_number(self) -> int:
+        """Return a number for an order that has none yet."""
+        self.ledger.last_order += 1
+        return self.ledger.last_order
+
+    def _affordable(
+        self, account: Account, order: Order, listing: Listing, at: int
+    ) -> list[Execution]:
+        """Return what fills an order at once, if it may be placed at all."""
+        if order.reduce_only and not wanted(account, order):
+            raise refuse.not_reducing()
+        fills = [] if order.waits else self._offers.at_once(account, order, listing, at)
+        if order.quote is not None and not order.qty:
+            raise refuse.filter_failure("LOT_SIZE")
+        if fills and (order.kind == "LIMIT_MAKER" or order.tif == "GTX"):
+            raise refuse.crosses(order.market)
+        if order.tif == "FOK" and order.market == "perp" and not fills:
+            raise refuse.not_at_once()
+        if order.market == "spot":
+            if needed(order, fills) > self._free(account, order, listing):
+                raise refuse.poor("spot")
+        elif not order.reduce_only:
+            self._check_margin(account, order, listing, fills, at)
+        return fills
+
+    def _accept(
+        self, account: Account, order: Order, listing: Listing, fills: list[Execution], at: int
+    ) -> None:
+        account.add(order)
+        if order.market == "spot" and (order.price is not None or order.waits):
+            self.settlement.reserve(account, order, listing, needed(order, fills))
+        self.settlement.teller.order(account, order, NEW, at)
+        if order.waits:
+            if order.market == "spot":
+                self.settlement.teller.wallet(account, "spot", listing, "ORDER", at)
+            return
+        self._execute(account, order, listing, fills, at)
+
+    def _execute(
+        self, account: Account, order: Order, listing: Listing, fills: list[Execution], at: int
+    ) -> None:
+        """Book what fills an order at once; the rest of it stays only where it may."""
+        self._book(account, order, listing, fills, at)
+        if order.open and (order.price is None or order.tif in ("IOC", "FOK")):
+            self.settlement.end(account, order, listing, EXPIRED, at)
+        if order.market == "spot" or fills:
+            self.settlement.teller.wallet(account, order.market, listing, "ORDER", at)
+
+    def _book(
+        self, account: Account, order: Order, listing: Listing, fills: list[Execution], at: int
+    ) -> None:
+        for done in fills:
+            self.settlement.fill(account, order, listing, done)
+        if order.market == "perp" and fills:
+            self._expire_idle(account, listing, at)
+
+    def _expire_idle(self, account: Account, listing: Listing, at: int) -> None:
+        """Take off orders that have nothing left to reduce."""
+        for order in account.open_orders("perp", listing.name):
+            if order.reduce_only and not order.algo and not wanted(account, order):
+                self.settlement.end(account, order, listing, EXPIRED, at)
+
+    # What an account can pay
+
+    def _free(self, account: Account, order: Order, listing: Listing) -> Decimal:
+        return account.spot.of(listing.quote if order.side is Side.BUY else listing.base).free
+
+    def _check_margin(
+        self, account: Account, order: Order, listing: Listing, fills: list[Execution], at: int
+    ) -> None:
+        margins = Margins(self.markets, account, at)
+        price = order.price or (fills[-1].price if fills else margins.mark(listing))
+        more = margins.tied(listing, order, price) - margins.tied(listing)
+        if more <= 0:
+            return
+        if not margins.leverage_allows(listing, order, price):
+            raise refuse.too_large()
+        fees = sum((done.fee for done in fills), ZERO)
+        if more + fees > margins.available(listing.quote):
+            raise refuse.poor("perp")
+
+    def _listing(self, order: Order) -> Listing:
+        return self.markets.listings[order.market, order.name]
+
+
+def _concerned(account: Account) -> bool:
+    """Whether a print can change an account."""
+    return bool(account.working) or any(held.qty for held in account.perp.held.values())
+
+
+def _check_listed(markets: Markets, ledger: Ledger) -> None:
+    for account in ledger.accounts.values():
+        named = {(order.market, order.name) for order in account.open_orders()}
+        named |= {("perp", name) for name, held in account.perp.held.items() if held.qty}
+        if unknown := sorted(name for market, name in named - set(markets.listings)):
+            raise UsageError("venue state", "must be of symbols that the venue lists", unknown)

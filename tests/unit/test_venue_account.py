@@ -1,0 +1,37 @@
+"""The account of ``conclave venue``: what it starts with, and the file that keeps it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from domain.errors import UsageError
+from serving.venue_account import balances, keep, kept, opened
+from tests.venue_server import markets
+
+
+def test_balances_are_read_and_what_is_none_is_refused() -> None:
+    assert balances(["usdt=1000.5", "BTC=0"]) == {"USDT": Decimal("1000.5"), "BTC": Decimal(0)}
+    for text in ("USDT", "USDT=x", "USDT=-1", "=5", "USDT=inf", "USDT=NaN"):
+        with pytest.raises(UsageError, match="--balance"):
+            balances([text])
+
+
+def test_a_file_keeps_the_account(tmp_path: Path) -> None:
+    ledger = opened(markets(), balances(["USDT=1000", "BTC=1"]))
+    main = ledger.accounts["main"]
+    assert main.spot.of("BTC").free == 1
+    assert main.perp.balances == {"USDT": Decimal(1_000)}
+    path = tmp_path / "venue.json"
+    assert kept(None) is None
+    assert kept(path) is None
+    ledger.at = 5
+    keep(path, ledger)
+    assert kept(path) == ledger
+    assert [each.name for each in tmp_path.iterdir()] == ["venue.json"]
+    for text in ("no JSON", "[]", '{"accounts": 3}'):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"--state|venue state"):
+            kept(path)

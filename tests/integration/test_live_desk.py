@@ -31,7 +31,10 @@ from tests.venue_server import BTC, ETH, venue, wall
 PERP = f"{BTC}:USDT"
 DAY, MINUTE = 86_400_000, 60_000
 SPEED = 300.0  # a bar of a minute each fifth of a second
-EXERCISE = ("EXECUTION_MARKET=perp", "models.agents=climatology,microstructure")
+EXERCISE = (
+    "EXECUTION_MARKET=perp", "models.agents=climatology,microstructure",
+    "feed.start_criteria=false",  # entries from the first close on
+)  # fmt: skip
 EAGER = (*EXERCISE, "execution.stop_atr=0.3", "execution.target_atr=0.3")
 """In and out at nearly every bar."""
 

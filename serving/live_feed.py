@@ -173,7 +173,11 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         routes=routes,
         feeds=[_bars(place, wanted, settings, plan) for place in places.values()],
         watchers=[
-            *(_books(place, books, ingest, settings, plan) for place in places.values() if books),
+            *(
+                watcher(place, books, ingest, settings, plan.seed)
+                for place in places.values()
+                if books
+            ),
             ingest.run,
         ],
         books=books,
@@ -256,13 +260,14 @@ def _bars(place: Place, wanted: Sequence[str], settings: Settings, plan: RunPlan
     )
 
 
-def _books(
+def watcher(
     place: Place,
     books: Mapping[str, BookHistory],
     ingest: LiveIngest,
     settings: Settings,
-    plan: RunPlan,
+    seed: int = 0,
 ) -> Callable[[], Awaitable[None]]:
+    """Return what watches the books and trades of a place and tells those who want to know."""
     names = _names(place, books)
     urls = place.streams(book_streams(names, place.market), settings.feed.backup_url)
 
@@ -270,9 +275,7 @@ def _books(
         books[symbol].see(event)
         ingest.see(symbol, event)
 
-    feed = LiveBooks(
-        urls, names, place.book, see, patience(settings), seed=plan.seed, heard=ingest.hear
-    )
+    feed = LiveBooks(urls, names, place.book, see, patience(settings), seed, heard=ingest.hear)
     ingest.book_lines.append(feed.health)
     return feed.run
 

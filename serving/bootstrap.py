@@ -34,6 +34,7 @@ from serving.counters import Counters, TimedLedger
 from serving.debating import debating
 from serving.deciders import build_strategy
 from serving.desk import Desk, Progress
+from serving.feed_watch import feed_watch
 from serving.feeds import Feed, feed_of, generated_books, symbols_of
 from serving.folds import Fold
 from serving.gate_models import desk_gate
@@ -359,6 +360,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         counters=counters,
         gate=gate,
         books=seen,
+        feed_watch=feed_watch(settings, feed.ingest, loop, market_clock, clock),
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),

@@ -32,6 +32,7 @@ from serving.asserting import Asserting
 from serving.control import Confirmation, Control, LeaseLost
 from serving.counters import Counters
 from serving.debating import Debating
+from serving.feed_watch import FeedWatch
 from serving.folds import Fold
 from serving.journal_desk import JournalRules, closed, reflected
 from serving.market_clock import MarketClock
@@ -77,6 +78,7 @@ class Progress:
     decided: int = 0
     via: str = "in_process"
     as_of: str | None = None
+    feed: dict[str, Any] | None = None  # how a live market's feed does
 
 
 @dataclass(slots=True)
@@ -96,6 +98,7 @@ class Desk:
     upkeep : state file, backups, measurements.
     gate : judges the loop's decisions; told about here.
     books : that a live market shows; what agents and fills see of them.
+    feed_watch : holds entries until a live market's feed is sure.
     counters : what it does, counted and timed for Prometheus.
     """
 
@@ -125,6 +128,7 @@ class Desk:
     session: SessionLog | None = None
     gate: FollowingGate | None = None
     books: SqlBooks | None = None
+    feed_watch: FeedWatch | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)
@@ -317,6 +321,8 @@ class Desk:
         return memory.state(as_of, needs.bars, needs.feature_rows)
 
     async def _decide(self, states: Sequence[MarketState]) -> None:
+        if self.feed_watch is not None:
+            self.feed_watch.hold()
         gathered = await self.opinions.ask(states)
         self.progress.via = self.opinions.via
         heard = [
@@ -413,8 +419,9 @@ class Desk:
 
     def _house(self) -> None:
         self._moved = time.monotonic()
+        news = self.feed_watch is not None and self.feed_watch.look(self.progress)
         try:
-            self.control.keep_lease(plain(self.progress))
+            self.control.keep_lease(plain(self.progress), now=news)
         except LeaseLost:
             raise
         except ServiceUnreachable:  # the database is away: what makes the account safer goes out

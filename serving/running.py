@@ -30,6 +30,7 @@ from serving.bootstrap import (
 )
 from serving.commands.common import err, out
 from serving.control import LEASE_TTL_MS
+from serving.feed_words import feed_line
 from serving.local_exchange import answers, at_local_exchange
 from serving.logs import start_logging
 from serving.plan import RunPlan
@@ -80,7 +81,10 @@ def start(wish: Wish) -> int:
     if settings.serving.job_worker:  # it ends with this process
         log_file = settings.data.logs_dir / "jobs.log"
         spawn("serving.job_process", [str(path)], environment(), log_file)
-    screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
+    watching = Lease(engine, DESK_LEASE, "screen", LEASE_TTL_MS, SystemClock())
+    screen = Screen(
+        plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world), watching
+    )
     screen.open()
     accounting = accountant(plan, settings, engine)
 
@@ -211,6 +215,8 @@ class Screen:
     why: str
     events: EventLog
     reader: Reader
+    desk: Lease
+    _feed: str | None = None  # what was said of it last
     _last: int = 0
     _ready: bool = False
     _started: float = field(default_factory=time.monotonic)
@@ -243,6 +249,8 @@ class Screen:
         if not self._ready and time.monotonic() - self._asked > 0.5:
             self._asked = time.monotonic()
             self._greet()
+        if self.plan.live and self._feed != "":
+            self._tell_feed()
         for number, event in self.events.after(self._last, 500):
             self._last = number
             for line in self._lines(event):
@@ -274,6 +282,15 @@ class Screen:
                 f"(token: {self.settings.data.var_dir}/api_token)"
             )
         out.print("Ctrl-C stops everything.", style="dim")
+
+    def _tell_feed(self) -> None:
+        """Say what the feed waits for, until it has all of it."""
+        holder = self.desk.holder()
+        feed = None if holder is None else holder.info.get("feed")
+        if feed is None or feed["waiting"] == self._feed:
+            return
+        self._feed = feed["waiting"]
+        out.print(feed_line(feed), style="dim" if feed["ready"] else "yellow", markup=False)
 
     def _lines(self, event: Event) -> Iterator[str]:
         body = event.body

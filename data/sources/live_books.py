@@ -66,6 +66,10 @@ class BooksHealth(LineHealth):
     missed: int = 0
 
 
+def _nobody(said: Diff | Print) -> None:
+    del said
+
+
 @dataclass(slots=True)
 class _Kept:
     book: OrderBook
@@ -91,6 +95,7 @@ class LiveBooks:
         two sides and are told after every diff, but for those that waited for a snapshot, which
         are told once, as they are by then.
     levels : a side, of the books that are told.
+    heard : told of every message as it comes, whether it is of use or not.
     """
 
     urls: Sequence[str]
@@ -100,6 +105,7 @@ class LiveBooks:
     patience: Patience = field(default_factory=Patience)
     seed: int = 0
     levels: int = 20
+    heard: Callable[[Diff | Print], object] = _nobody
     health: BooksHealth = field(default_factory=BooksHealth)
     _kept: dict[str, _Kept] = field(default_factory=dict, init=False)
     _failures: dict[str, int] = field(default_factory=dict, init=False)  # in a row
@@ -139,7 +145,10 @@ class LiveBooks:
 
     def _read(self, text: str | bytes) -> Diff | Print | None:
         said = said_of(text, self.symbols)
-        return said if isinstance(said, Diff | Print) else None
+        if not isinstance(said, Diff | Print):
+            return None
+        self.heard(said)
+        return said
 
     async def follow(
         self, said: AsyncGenerator[Diff | Print, None]

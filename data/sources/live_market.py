@@ -109,7 +109,9 @@ class LiveMarket:
             known.setdefault(route, after_ms[symbol])
         queue: asyncio.Queue[Bar] = asyncio.Queue(_QUEUE)
         for feed in self.feeds:
-            feed.last.update({name: known[name] for name in feed.symbols.values()})
+            feed.last.update(
+                {(name, self.timeframe): known[name] for name in feed.symbols.values()}
+            )
         tasks = [asyncio.ensure_future(self._hear(feed, queue)) for feed in self.feeds]
         tasks += [asyncio.ensure_future(watcher()) for watcher in self.watchers]
         together = Together(sorted({*self.routes, *self.routes.values()}), self._patience)

@@ -166,12 +166,14 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     books = {symbol: BookHistory(symbol, step) for symbol in wanted if settings.feed.books}
     ingest = live_ingest(places, symbols, list(books), settings, clock, plan.speed or 1.0,
                          simulated=plan.simulated)  # fmt: skip
+    feeds = [_bars(place, wanted, settings, plan) for place in places.values()]
+    ingest.others += [feed.health for feed in feeds]
     source = LiveMarket(
         label="demo" if plan.source == "demo" else data.exchange,
         timeframe=data.timeframe,
         begins_ms=_begins(plan, settings, clock),
         routes=routes,
-        feeds=[_bars(place, wanted, settings, plan) for place in places.values()],
+        feeds=feeds,
         watchers=[
             *(
                 watcher(place, books, ingest, settings, plan.seed)
@@ -276,7 +278,7 @@ def watcher(
         ingest.see(symbol, event)
 
     feed = LiveBooks(urls, names, place.book, see, patience(settings), seed, heard=ingest.hear)
-    ingest.book_lines.append(feed.health)
+    ingest.others.append(feed.health)
     return feed.run
 
 

@@ -30,6 +30,7 @@ SYSTEM, DESK = "system", "desk"  # services: all processes of a run, and the one
 KIND = "resources"
 SECONDS = 60.0
 HOUR_MS = 3_600_000
+_JUDGED_H = 1 / 6  # after which a rate is no start any more
 _LEAST_MS = 50_000  # of wall time, from which on a rate says something
 
 
@@ -40,7 +41,7 @@ class Use:
     Attributes
     ----------
     value, limit : in ``unit``; value None = not measured.
-    alert : whether the value is near the limit, or beyond.
+    alert : whether the value is near the limit, or beyond; a rate is judged after ten minutes.
     """
 
     name: str
@@ -59,23 +60,25 @@ def uses(engine: Engine, settings: Settings, now_ms: int, speed: float | None) -
     """
     limits = settings.resources
     whole, desk = (_recent(health(engine, name), now_ms) for name in (SYSTEM, DESK))
-    hours = _hours(desk) * (speed or 1.0)
-    received = _grown(desk, lambda row: row.received_bytes)
-    reconnects = _grown(desk, lambda row: row.reconnects)
+    hours, market = _hours(whole), _hours(desk) * (speed or 1.0)
     cpu = _grown(whole, lambda row: row.cpu_seconds)
-    found = [
-        ("cpu", None if cpu is None else cpu / (_hours(whole) * 3_600) / (os.cpu_count() or 1),
-         limits.cpu_max, "share of all cores"),
-        ("memory", max((row.rss_bytes for row in whole), default=0) / 1e9 if whole else None,
-         limits.memory_max_gb, "GB"),
-        ("network", None if received is None else received / 1e6 / hours,
-         limits.network_max_mb_h, "MB per market hour"),
-        ("reconnects", None if reconnects is None else reconnects / max(hours, 1.0),
-         limits.reconnects_max_h, "per market hour"),
-    ]  # fmt: skip
+    received = _grown(desk, lambda row: row.received_bytes)
+    again = _grown(desk, lambda row: row.reconnects)
+    started, listened = hours < _JUDGED_H, _hours(desk) < _JUDGED_H
+
+    def use(name: str, value: float | None, limit: float, unit: str, young: bool = False) -> Use:
+        near = value is not None and value >= limits.alert_share * limit
+        return Use(name, value, limit, unit, near and not young)
+
+    share = None if cpu is None else cpu / (hours * 3_600) / (os.cpu_count() or 1)
+    peak = max((row.rss_bytes / 1e9 for row in whole), default=None)
+    rate = None if received is None else received / 1e6 / market
+    lines = None if again is None else again / max(market, 1.0)
     return [
-        Use(name, value, limit, unit, value is not None and value >= limits.alert_share * limit)
-        for name, value, limit, unit in found
+        use("cpu", share, limits.cpu_max, "share of all cores", started),
+        use("memory", peak, limits.memory_max_gb, "GB"),
+        use("network", rate, limits.network_max_mb_h, "MB per market hour", listened),
+        use("reconnects", lines, limits.reconnects_max_h, "per market hour", listened),
     ]
 
 
@@ -150,10 +153,7 @@ class Accountant:
         near = {use.name for use in found if use.alert}
         for use in found:
             if use.name in near - self._told:
-                why = (
-                    f"{use.name} is at {use.value:.3g} of at most {use.limit:.3g} {use.unit} over "
-                    "the last hour"
-                )
+                why = f"{use.name} is at {use.value:.3g}, the limit is {use.limit:.3g} {use.unit}"
                 log.warning(KIND, why=why)
                 body: dict[str, Any] = {"why": why, "hint": "", **asdict(use)}
                 self.events.append(Event(KIND, self.market_now(), body, "warning"))

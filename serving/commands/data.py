@@ -178,7 +178,7 @@ def listen(
     seconds: Annotated[
         float | None,
         typer.Option(min=1.0, max=3_600.0, help="messages are counted over, market time",
-                     show_default="START_LISTEN_S"),
+                     show_default="feed.start_listen_s"),
     ] = None,
     speed: Annotated[
         float, typer.Option(min=0.001, max=10_000, help="of conclave venue, as it was told")
@@ -188,7 +188,7 @@ def listen(
     """Listen to the exchange and say whether its feed is fit to be traded on; exits 1 if not.
 
     Fetches bars of six timeframes, then counts messages, stamps and spreads. Ends as soon as all
-    start criteria are met, at the latest after START_PATIENCE_MIN minutes.
+    start criteria are met, at the latest after feed.start_patience_min minutes.
 
     Example: conclave data listen --seconds 30
     """

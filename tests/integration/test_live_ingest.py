@@ -252,7 +252,7 @@ def test_an_exchange_that_does_not_answer_is_asked_again_and_meanwhile_said(
 
 
 def test_desk_when_the_feed_is_not_sure_then_it_decides_and_enters_nothing_until_it_is(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = Stage(tmp_path / "var")
     stage.open()
@@ -291,6 +291,12 @@ def test_desk_when_the_feed_is_not_sure_then_it_decides_and_enters_nothing_until
     assert {one["name"]: one["met"] for one in body["criteria"]} == dict.fromkeys(
         ("bars", "messages", "stamps", "spread"), True
     )
+
+    # What held entries is on the ledger: whoever trades the session again holds them as well.
+    capsys.readouterr()
+    code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["same"], told["inputs"]["mode_changes"]) == (0, True, 2)
 
 
 @pytest.mark.slow

@@ -82,7 +82,8 @@ class LiveIngest:
     clock : market time on this machine.
     watched : symbols whose books and trades are told to :meth:`hear` and :meth:`see`.
     keep : bars of each timeframe that are asked for at the start, and kept.
-    others : health of the lines beside, counted as well: of books and trades, and of the desk's own bars.
+    others : health of the lines beside, counted as well: of books, of trades, of the
+        desk's own bars.
     offset_ms : the exchange's time less this machine's.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h"
 _LIMITS: Mapping[Market, int] = {"spot": 6_000, "perp": 2_400}
 _MOST_BARS: Mapping[Market, int] = {"spot": 1_000, "perp": 1_500}
 _PREFIX: Mapping[Market, str] = {"spot": "/api/v3", "perp": "/fapi/v1"}
+_AVERAGED_MS = 300_000  # of avgPrice
 _FOR_EVER = 4_133_404_800_000  # delivery date of a perpetual, as the venue writes it
 
 Answer = Callable[["Asked"], Any]
@@ -41,15 +43,25 @@ class Asked:
         name = self.query.get("symbol")
         if not name:
             raise refusals.missing("symbol")
+        return self._listed(name)
+
+    def _listed(self, name: str) -> Listing:
         try:
             return self.markets.listing(self.market, name)
         except NotFound:
             raise refusals.invalid_symbol() from None
 
     def listings(self) -> list[Listing]:
-        """Return the symbol that is asked about, or all of the market."""
+        """Return the symbol or the symbols that are asked about, or all of the market.
+
+        Raises
+        ------
+        Refused : if one is not listed, or ``symbols`` is no list in JSON.
+        """
         if "symbol" in self.query:
             return [self.listing()]
+        if "symbols" in self.query:
+            return [self._listed(name) for name in _names(self.query["symbols"])]
         return [one for (market, _), one in self.markets.listings.items() if market == self.market]
 
     def number(self, name: str) -> int | None:
@@ -72,6 +84,16 @@ class Asked:
         return usual if not wanted else min(wanted, most)
 
 
+def _names(text: str) -> list[str]:
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise refusals.illegal("symbols")
+    return names
+
+
 def limits(wall: Callable[[], int]) -> dict[Market, Weights]:
     """Return the weights of both markets, each counted by itself.
 
@@ -80,6 +102,28 @@ def limits(wall: Callable[[], int]) -> dict[Market, Weights]:
     wall : ms, for the minutes in which they are counted.
     """
     return {market: Weights(most, wall) for market, most in _LIMITS.items()}
+
+
+def unknown(wall: Callable[[], int]) -> Any:
+    """Return the middleware that answers in JSON what nobody else does.
+
+    Parameters
+    ----------
+    wall : ms.
+    """
+
+    @web.middleware
+    async def answered(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+            body = {"timestamp": wall(), "status": error.status, "error": error.reason,
+                    "message": "No message available", "path": request.path}  # fmt: skip
+            return web.json_response(body, status=error.status)
+
+    return answered
 
 
 def routes(markets: Markets, weights: Mapping[Market, Weights]) -> list[web.RouteDef]:
@@ -125,16 +169,17 @@ def _time(asked: Asked) -> Any:
 
 def _exchange_info(asked: Asked) -> Any:
     told = _spot_symbol if asked.market == "spot" else _perp_symbol
+    now, halts = asked.markets.clock.now(), asked.markets.halts
     return {
         "timezone": "UTC",
-        "serverTime": asked.markets.clock.now(),
+        "serverTime": now,
         "rateLimits": [
             {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1,
              "limit": _LIMITS[asked.market]},
             {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 50},
         ],
         "exchangeFilters": [],
-        "symbols": [told(listing) for listing in asked.listings()],
+        "symbols": [told(listing, halts.closed(listing.key, now)) for listing in asked.listings()],
     }  # fmt: skip
 
 
@@ -150,10 +195,11 @@ def _filters(listing: Listing) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _spot_symbol(listing: Listing) -> dict[str, Any]:
+def _spot_symbol(listing: Listing, halted: bool) -> dict[str, Any]:
     rules = listing.instrument
     return {
-        "symbol": listing.name, "status": "TRADING", "baseAsset": listing.base,
+        "symbol": listing.name, "status": "BREAK" if halted else "TRADING",
+        "baseAsset": listing.base,
         "baseAssetPrecision": 8, "quoteAsset": listing.quote, "quotePrecision": 8,
         "quoteAssetPrecision": 8,
         "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT",
@@ -169,11 +215,12 @@ def _spot_symbol(listing: Listing) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _perp_symbol(listing: Listing) -> dict[str, Any]:
+def _perp_symbol(listing: Listing, halted: bool) -> dict[str, Any]:
     rules = listing.instrument
     return {
         "symbol": listing.name, "pair": listing.name, "contractType": "PERPETUAL",
-        "deliveryDate": _FOR_EVER, "onboardDate": 0, "status": "TRADING",
+        "deliveryDate": _FOR_EVER, "onboardDate": 0,
+        "status": "TRADING_HALT" if halted else "TRADING",
         "maintMarginPercent": "2.5000", "requiredMarginPercent": "5.0000",
         "baseAsset": listing.base, "quoteAsset": listing.quote, "marginAsset": listing.quote,
         "pricePrecision": _digits(f"{rules.tick:f}"),
@@ -238,7 +285,7 @@ def _depth(asked: Asked) -> Any:
     at = asked.markets.clock.now()  # one moment: the number must be that of these levels
     book = asked.markets.book(listing, levels, at)
     body: dict[str, Any] = {
-        "lastUpdateId": asked.markets.update_id(at),
+        "lastUpdateId": asked.markets.update_id(book.at),
         "bids": [[text(price), text(qty)] for price, qty in book.bids],
         "asks": [[text(price), text(qty)] for price, qty in book.asks],
     }
@@ -272,7 +319,7 @@ def _agg_trades(asked: Asked) -> Any:
         found = asked.markets.trades(listing, n, end)
     else:
         start = max(start, tape_start(asked.markets.tape(listing)))
-        found = asked.markets.tape(listing).prints(start, min(end + 1, start + n * STEP_MS))
+        found = asked.markets.prints(listing, start, min(end + 1, start + n * STEP_MS))
     return [
         {"a": int(at) // STEP_MS, "p": text(price), "q": text(qty), "f": int(at) // STEP_MS,
          "l": int(at) // STEP_MS, "T": int(at), "m": bool(sold), "M": True}
@@ -290,6 +337,24 @@ def _book_ticker(asked: Asked) -> Any:
     return rows[0] if "symbol" in asked.query else rows
 
 
+def _price(asked: Asked) -> Any:
+    rows = []
+    for listing in asked.listings():
+        row: dict[str, Any] = {"symbol": listing.name, "price": text(asked.markets.price(listing))}
+        if asked.market == "perp":
+            row["time"] = asked.markets.moment(listing)
+        rows.append(row)
+    return rows[0] if "symbol" in asked.query else rows
+
+
+def _average(asked: Asked) -> Any:
+    listing = asked.listing()
+    found = asked.markets.trades(listing, _AVERAGED_MS // STEP_MS)
+    volume = float(found.qty.sum())
+    price = float((found.price * found.qty).sum()) / volume if volume else float(found.price[-1])
+    return {"mins": _AVERAGED_MS // 60_000, "price": text(price), "closeTime": int(found.at[-1])}
+
+
 def _day(asked: Asked) -> Any:
     now = asked.markets.clock.now()
     rows = [day_of(asked.markets, listing, now) for listing in asked.listings()]
@@ -298,9 +363,9 @@ def _day(asked: Asked) -> Any:
 
 def day_of(markets: Markets, listing: Listing, now: int) -> dict[str, Any]:
     """Return the statistics of the last day, in whole hours, as of ``now`` (ms)."""
-    tape = markets.tape(listing)
+    tape, now = markets.tape(listing), markets.moment(listing, now)
     first = max((now - DAY_MS) // 3_600_000 * 3_600_000, tape_start(tape))
-    bars = tape.bars("1h", first, 26, now)
+    bars = markets.bars(listing, "1h", first, 26, now)
     opened, last, volume = float(bars.open[0]), float(bars.close[-1]), float(bars.volume.sum())
     book = markets.book(listing, 1, now)
     quote = float((bars.volume * bars.close).sum())
@@ -373,6 +438,8 @@ _OWN: Mapping[Market, Paths] = {
         "/depth": (_depth, _by_limit(((100, 5), (500, 25), (1_000, 50)), 100)),
         "/trades": (_trades, _flat(25)),
         "/aggTrades": (_agg_trades, _flat(4)),
+        "/avgPrice": (_average, _flat(2)),
+        "/ticker/price": (_price, _flat(2)),
         "/ticker/bookTicker": (_book_ticker, _flat(2)),
         "/ticker/24hr": (_day, _flat(2)),
     },
@@ -382,6 +449,7 @@ _OWN: Mapping[Market, Paths] = {
         "/depth": (_depth, _by_limit(((50, 2), (100, 5), (500, 10), (1_000, 20)), 500)),
         "/trades": (_trades, _flat(5)),
         "/aggTrades": (_agg_trades, _flat(20)),
+        "/ticker/price": (_price, _flat(1)),
         "/ticker/bookTicker": (_book_ticker, _flat(2)),
         "/ticker/24hr": (_day, _flat(1)),
         "/premiumIndex": (_premium, _flat(1)),

@@ -16,6 +16,7 @@ from sim.venue import refusals
 from sim.venue.accounts import Account, Ledger
 from sim.venue.market import Markets
 from sim.venue.matching import Exchange
+from sim.venue.moments import LAG_MS
 from sim.venue.orders import Order
 from sim.venue.placing import order_of
 from sim.venue.refusals import Refused, Weights
@@ -89,6 +90,9 @@ class Call(Asked):
         else:
             order = self.account.by_client(self.market, str(client_id), algo=algo)
         if order is None or (order.market, order.algo) != (self.market, algo):
+            raise missing
+        if LAG_MS.get() and order.placed_at > self.markets.clock.now():
+            # whoever answers has not heard of it yet
             raise missing
         if not algo and order.name != self.listing().name:
             raise missing

@@ -40,6 +40,7 @@ class UserStreams:
     def __init__(self, markets: Markets, keys: KeyRing, wall: Callable[[], int]) -> None:
         self._markets, self._keys, self._wall = markets, keys, wall
         self._listen: dict[str, tuple[Market, str, int]] = {}  # key → market, account, renewed at
+        self._keys_made = 0
         self._heard: dict[tuple[Market, str], set[_User]] = {}
         self.laid: Laid = straight
 
@@ -52,7 +53,8 @@ class UserStreams:
             if (of, name) == (market, account) and self._lives(key):
                 self._listen[key] = market, account, now
                 return key
-        key = hashlib.sha256(f"{market} {account} {now} {len(self._listen)}".encode()).hexdigest()
+        self._keys_made += 1
+        key = hashlib.sha256(f"{market} {account} {now} {self._keys_made}".encode()).hexdigest()
         self._listen[key] = market, account, now
         return key
 
@@ -83,8 +85,9 @@ class UserStreams:
                 user.end(GOING_AWAY)
 
     def expire(self, market: Market, account: str) -> int:
-        """Let an account's listen keys end; who listens is told, as on the exchange, and cut off."""
-        found = [key for key, (of, name, _) in self._listen.items() if (of, name) == (market, account)]
+        """Let an account's listen keys end, and return how many; listeners are told and cut off."""
+        of_account = (market, account)
+        found = [key for key, (of, name, _) in self._listen.items() if (of, name) == of_account]
         for key in found:
             del self._listen[key]
         for user in list(self._heard.get((market, account), ())):

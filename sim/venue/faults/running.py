@@ -76,6 +76,7 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self.starters: dict[str, Starter] = {}
         self.enders: dict[str, Starter] = {}
+        self._heralds: dict[str, Starter] = {}
         self._last = self._drawn = 0
         self._news, self._leaves = asyncio.Event(), asyncio.Event()
         for fault in self.schedule.faults:
@@ -91,8 +92,17 @@ class Faults:
         self._last += 1
         found = Running(self._last, fault, starts, ends)
         self.running.append(found)
+        if (herald := self._heralds.get(fault.kind)) is not None:
+            herald(found)
         self._news.set()
         return found
+
+    def herald(self, kind: str, herald: Starter) -> None:
+        """Let faults of a kind be told of when they are taken in, long before they begin."""
+        self._heralds[kind] = herald
+        for each in self.running:
+            if each.fault.kind == kind:
+                herald(each)
 
     def remove(self, number: int | None = None) -> int:
         """End a fault, None = all, and return how many that were."""
@@ -150,7 +160,11 @@ class Faults:
     def chance(self, each: Running, key: str) -> float:
         """Return the next number in [0, 1) of a fault's draws."""
         each.met[key] += 1
-        text = f"{self.schedule.seed}:{each.number}:{key}:{each.met[key]}"
+        return self.lot(each, f"{key}:{each.met[key]}")
+
+    def lot(self, each: Running, what: str) -> float:
+        """Return the number in [0, 1) that something always draws of a fault."""
+        text = f"{self.schedule.seed}:{each.number}:{what}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / _UNIT
 
@@ -221,7 +235,7 @@ class Faults:
             each.ends_at = each.starts_at + round((fault.for_s or 0.0) * 1_000)
 
     def _end(self, each: Running) -> None:
-        if each.begun and (ender := self.enders.get(each.fault.kind)) is not None:
+        if (ender := self.enders.get(each.fault.kind)) is not None:
             ender(each)
         self.running.remove(each)
         self.done.append(each)

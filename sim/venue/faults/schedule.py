@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from domain.errors import UsageError
-from sim.venue.faults.kinds import KINDS, PLACES, Choice, Kind, Number, Parameter, Value
+from sim.venue.faults.kinds import KINDS, PLACES, Choice, Number, Parameter, Value
 from sim.venue.faults.model import Fault, Target, fault_of, known, meant, number
 
 _EVERY = Number(0.1, 86_400, 60, (1, 1), whole=False)

@@ -10,9 +10,11 @@ from typing import Any
 from domain.errors import NotFound
 from domain.market import Market
 from domain.times import timeframe_ms
+from sim.venue.asked import text
 from sim.venue.market import Listing, Markets, next_funding
-from sim.venue.rest import INTERVALS, day_of, text
+from sim.venue.rest import INTERVALS
 from sim.venue.tape import STEP_MS
+from sim.venue.tickers import day_of
 
 _NAME = re.compile(r"(?P<symbol>[a-z0-9]+)@(?P<kind>[A-Za-z]+)(?P<levels>\d+)?(?:_(?P<bar>\w+))?"
                    r"(?:@(?P<speed>\d+ms|1s|3s))?")  # fmt: skip

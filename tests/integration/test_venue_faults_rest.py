@@ -213,7 +213,9 @@ def test_what_cannot_be_asked_for_is_refused_in_words(venue: Scene) -> None:
         status, told = venue.asked("POST", body=body)
         assert status == 422
         assert words in told["error"]["message"] + told["error"]["hint"]
-    assert venue.asked("GET", Host="example.org")[0] == 403
+    for header, value in (("Host", "example.org"), ("Origin", "http://example.org")):
+        status, told = venue.asked("GET", **{header: value})
+        assert (status, told["error"]["code"]) == (403, "forbidden")
 
 
 def test_without_leave_nobody_can_ask_for_faults() -> None:

@@ -51,7 +51,9 @@ def routes(faults: Faults) -> list[web.RouteDef]:
 
 def _guarded(handler: Handler) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        if not (_here(request.remote or "") and _here(request.url.host or "")):
+        # nor for pages of other places, which may send a browser here
+        here = _here(request.remote or "") and _here(request.url.host or "")
+        if not here or "Origin" in request.headers:
             return _error(403, "forbidden", f"{PATH}: is for this machine only", "")
         try:
             return await handler(request)
@@ -63,7 +65,7 @@ def _guarded(handler: Handler) -> Handler:
 
 
 def _here(host: str) -> bool:
-    """Return whether a host is this machine: a page elsewhere may not send a browser here."""
+    """Return whether a host is this machine."""
     if host == "localhost":
         return True
     try:

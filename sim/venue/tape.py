@@ -48,6 +48,10 @@ class Prints:
     def __len__(self) -> int:
         return len(self.at)
 
+    def where(self, use: NDArray[np.bool_]) -> Prints:
+        """Return those of a mask (n,)."""
+        return Prints(*(getattr(self, name)[use] for name in _COLUMNS))
+
 
 class Tape:
     """The prints of one pair.
@@ -72,8 +76,7 @@ class Tape:
         if not parts:
             return _NONE
         joined = Prints(*(np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS))
-        use = (joined.at >= start_ms) & (joined.at < end_ms)
-        return Prints(*(getattr(joined, name)[use] for name in _COLUMNS))
+        return joined.where((joined.at >= start_ms) & (joined.at < end_ms))
 
     def bars(self, timeframe: str, first_open_ms: int, n: int, now_ms: int) -> BarFrame:
         """Return bars that open from ``first_open_ms`` on, the last one as far as it is by now.
@@ -104,8 +107,12 @@ class Tape:
         return resample(self.world.bars(first, n * per), timeframe)
 
     def _from_prints(self, timeframe: str, first: int, n: int, now_ms: int) -> BarFrame:
+        end_ms = min(first + n * timeframe_ms(timeframe), now_ms + 1)
+        return self.bars_of(timeframe, first, self.prints(first, end_ms))
+
+    def bars_of(self, timeframe: str, first: int, found: Prints) -> BarFrame:
+        """Return the bars that prints make, the first of which may open at ``first`` (ms)."""
         step = timeframe_ms(timeframe)
-        found = self.prints(first, min(first + n * step, now_ms + 1))
         slot = (found.at - first) // step
         starts = np.flatnonzero(np.diff(slot, prepend=-1) != 0)
         ends = (np.append(starts[1:], len(slot)) - 1)[: len(starts)]

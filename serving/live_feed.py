@@ -58,10 +58,11 @@ class Place:
     Parameters
     ----------
     url : of another server of its protocol; None = the exchange's own.
+    clock : market time: a bar is over when the exchange and this say so.
     """
 
-    def __init__(self, exchange: str, market: Market, url: str | None) -> None:
-        self.market, self.url = market, url
+    def __init__(self, exchange: str, market: Market, url: str | None, clock: Clock) -> None:
+        self.market, self.url, self._clock = market, url, clock
         self._exchange = connect(exchange, market, url)
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
@@ -122,7 +123,8 @@ class Place:
         return History(Caller(self._exchange, time.sleep, say, tries=tries))
 
     def _closed(self, history: History, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
-        pages = list(history.pages(symbol, timeframe, first_ms, history.now()))
+        now = min(history.now(), self._clock.now())
+        pages = list(history.pages(symbol, timeframe, first_ms, now))
         return BarFrame.join(symbol, timeframe, pages)
 
     async def _aside(self, ask: Callable[..., T], *words: Any) -> T:
@@ -150,14 +152,15 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     symbols = list(data.symbols)
     routes = {symbol: symbol_on(symbol, settings.execution.market) for symbol in symbols}
     wanted = sorted({*routes, *routes.values()})
+    clock = clock_of(plan)
     places = {
-        market: Place(data.exchange, market, plan.exchange_url)
+        market: Place(data.exchange, market, plan.exchange_url, clock)
         for market in sorted({market_of(symbol) for symbol in wanted})
     }
     for place in places.values():
         place.history.open()
     listed = {name: places[market_of(name)].listed(name) for name in wanted}
-    step, clock = timeframe_ms(data.timeframe), clock_of(plan)
+    step = timeframe_ms(data.timeframe)
     first = clock.now() - 3 * step
     price = {
         symbol: places[market_of(symbol)].last_close(symbol, data.timeframe, first)

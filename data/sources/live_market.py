@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
 from data.book_history import BookHistory
 from data.sources.live import LiveBars
+from data.sources.waiting import backoff
+from domain.errors import UsageError
 from domain.market import Bar, BarFrame, Instant, SeenBook
 from domain.times import timeframe_ms
 
@@ -79,6 +83,7 @@ class LiveMarket:
     patience_s : how long a close waits for the symbols that have not told of it; one that is late
         already waits for :data:`LATE_S`, as nothing hangs on it any more but what filled in it.
     unexecuted : closes that went out without the bar of where they are executed.
+    broken : listeners that broke, and were begun anew.
     """
 
     label: str
@@ -92,6 +97,7 @@ class LiveMarket:
     now: Callable[[], int]
     patience_s: float = 10.0
     unexecuted: int = 0
+    broken: int = 0
 
     async def closed_since(self, symbol: str, first_ms: int) -> BarFrame:
         """Return the closed bars that open from ``first_ms`` on; see the port."""
@@ -112,8 +118,10 @@ class LiveMarket:
             feed.last.update(
                 {(name, self.timeframe): known[name] for name in feed.symbols.values()}
             )
-        tasks = [asyncio.ensure_future(self._hear(feed, queue)) for feed in self.feeds]
-        tasks += [asyncio.ensure_future(watcher()) for watcher in self.watchers]
+        listeners: list[Callable[[], Awaitable[None]]] = [
+            partial(self._hear, feed, queue) for feed in self.feeds
+        ]
+        tasks = [asyncio.ensure_future(self._kept(each)) for each in (*listeners, *self.watchers)]
         together = Together(sorted({*self.routes, *self.routes.values()}), self._patience)
         try:
             while True:
@@ -130,8 +138,23 @@ class LiveMarket:
                     await task
 
     async def _hear(self, feed: LiveBars, queue: asyncio.Queue[Bar]) -> None:
-        async for bar in feed.bars():
-            await queue.put(bar)
+        async with contextlib.aclosing(feed.bars()) as bars:
+            async for bar in bars:
+                await queue.put(bar)
+
+    async def _kept(self, listen: Callable[[], Awaitable[None]]) -> None:
+        """Listen for ever: what breaks one listener takes down no other, and no desk."""
+        rng, broken = random.Random(0), 0  # noqa: S311 - spreads attempts only
+        while True:
+            try:
+                await listen()
+            except UsageError:  # an address that is none: trying again would not help
+                raise
+            except Exception:
+                broken += 1
+                self.broken += 1
+                log.exception("listener_broke", times=broken)
+            await asyncio.sleep(backoff(broken, 1.0, LATE_S, rng))
 
     async def _next(
         self, queue: asyncio.Queue[Bar], tasks: Sequence[asyncio.Future[None]], wait: float | None

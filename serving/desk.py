@@ -266,6 +266,12 @@ class Desk:
             symbol: self.loop.absorbed_up_to(symbol) - memory.step_ms
             for symbol, memory in self.memories.items()
         }
+        if isinstance(self.source, LiveSource):  # a bar that it is executed in may still be missing
+            step = {self.routes[symbol]: memory.step_ms for symbol, memory in self.memories.items()}
+            known |= {
+                route: executed - step[route]
+                for route in step if (executed := self.loop.executed_up_to(route))
+            }  # fmt: skip
         known = {symbol: open_ms for symbol, open_ms in known.items() if open_ms > 0}
         coming = instants(self.source, known, self.pacer, self.leave)
         async with contextlib.aclosing(coming):
@@ -282,6 +288,11 @@ class Desk:
         """Take one instant: every bar is in the ledger before anybody is asked about it."""
         began = time.monotonic()
         states = []
+        told = {bar.symbol for bar in instant.bars}
+        for symbol, executed in instant.executed.items():
+            if symbol not in told:  # it comes late
+                self.loop.absorb_execution(executed, self._books_after(symbol, executed.open_ms))
+                self.teller.tell()
         for bar in instant.bars:
             self.market_clock.reach(bar.close_ms)
             self.loop.absorb(bar, self._exec_bar(bar, instant), self._seen(bar, instant))
@@ -311,13 +322,22 @@ class Desk:
         """
         if self.books is None or bar.close_ms <= self.loop.absorbed_up_to(bar.symbol):
             return []
-        route, seen = self.routes[bar.symbol], []
-        if isinstance(self.source, LiveSource) and any(
+        seen = [one for one in instant.seen if one.symbol == bar.symbol]
+        self.books.remember(seen)
+        if bar.symbol not in instant.executed and self.routes[bar.symbol] != bar.symbol:
+            return seen  # nothing fills before the bar it is executed in has come
+        return [*self._books_after(bar.symbol, bar.open_ms), *seen]
+
+    def _books_after(self, symbol: str, close_ms: int) -> list[SeenBook]:
+        """Return the books that market orders fill from after a close; none where none waits."""
+        route = self.routes[symbol]
+        waiting = any(
             order.symbol == route and order.type is OrderType.MARKET
             for order in self.loop.open_orders()
-        ):
-            seen += self.source.after_close(route, bar.open_ms)
-        seen += [one for one in instant.seen if one.symbol == bar.symbol]
+        )
+        if self.books is None or not waiting or not isinstance(self.source, LiveSource):
+            return []
+        seen = self.source.after_close(route, close_ms)
         self.books.remember(seen)
         return seen
 

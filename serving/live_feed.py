@@ -187,7 +187,6 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         ],
         books=books,
         ask=lambda symbol, first: places[market_of(symbol)].past(symbol, data.timeframe, first),
-        now=clock.now,
         patience_s=min(settings.feed.close_patience_s, step / 1_000.0 / (plan.speed or 1.0)),
     )
     return Feed(

@@ -13,6 +13,7 @@ from domain.market import Market
 
 HEARTBEAT_S = 20.0  # between two pings of the server
 _QUEUE = 4_096  # messages that a slow listener may be behind before it is cut off
+_PATIENCE_S = 1.0  # with a message half sent on a line that is over
 GOING_AWAY, TOO_SLOW = 1001, 1008  # codes of a WebSocket's close
 
 
@@ -63,13 +64,14 @@ class Listener:
 
     Attributes
     ----------
-    account : whose events it hears; empty = public streams.
+    account : whose events it hears; empty = public streams. ``sends`` : a message is being sent.
     """
 
     def __init__(self, market: Market, combined: bool = False) -> None:
         self.market, self.combined, self.account = market, combined, ""
         self.queue: asyncio.Queue[Said | None] = asyncio.Queue(_QUEUE)
         self.closes: int | None = None  # the code with which it is to be cut off
+        self.sends = False
 
     def names(self) -> list[str]:
         """Return the names of what it listens to."""
@@ -100,7 +102,9 @@ class Listener:
             if said is None:
                 break
             async for text in line.carried(said):
+                self.sends = True
                 await socket.send_str(text)
+                self.sends = False
         await socket.close(code=self.closes or GOING_AWAY)
 
 
@@ -138,7 +142,8 @@ async def converse(
     finally:
         end()
         line.closed()
-        sending.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-            await sending
+        if not listener.sends:  # a message half sent fails by itself
+            sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ConnectionError, TimeoutError):
+            await asyncio.wait_for(sending, _PATIENCE_S)
     return socket

@@ -140,7 +140,9 @@ class Markets:
                 self.listings[market, listing.name] = listing
                 self._shapes[listing.symbol] = self._shape(listing, price)
             tick = float(instrument_for(spot, price).tick)
-            self._tapes[spot] = Tape(world, tick, seed)
+            # one tape for both: its steps are the larger ones
+            step = max(self.listings[m, _name(spot)].instrument.step for m in markets)
+            self._tapes[spot] = Tape(world, tick, seed, float(step))
 
     @property
     def ends_ms(self) -> int | None:
@@ -250,4 +252,8 @@ def _opened(world: World, now_ms: int) -> int:
 def _listed(spot: str, market: Market, price: float) -> Listing:
     symbol = symbol_on(spot, market)
     base, quote = spot.split("/")
-    return Listing(f"{base}{quote}", symbol, market, base, quote, instrument_for(symbol, price))
+    return Listing(_name(spot), symbol, market, base, quote, instrument_for(symbol, price))
+
+
+def _name(spot: str) -> str:
+    return spot.replace("/", "")

@@ -29,10 +29,15 @@ def venue() -> Iterator[Scene]:
 
 
 def client(venue: Scene, market: Market, account: str = "main") -> Any:
+    made = keyed(venue, market, account)
+    made.load_markets()
+    return made
+
+
+def keyed(venue: Scene, market: Market, account: str = "main") -> Any:
     made, key = connect("binance", market, venue.url), key_for(account)
     made.apiKey, made.secret, made.enableRateLimit = key.key, key.secret, False
     made.options["maxRetriesOnFailure"] = 0
-    made.load_markets()
     return made
 
 

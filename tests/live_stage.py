@@ -15,6 +15,8 @@ from serving.bootstrap import build_desk, open_storage
 from serving.commands.common import settings_from
 from serving.desk import Desk
 from serving.plan import RunPlan, VenueRun
+from sim.venue.faults.running import Faults
+from sim.venue.faults.schedule import Schedule
 from sim.venue.market import Markets, VenueClock
 from sim.worlds import DEMO_START_MS, DemoMarket
 from storage.ledger import SqlLedger
@@ -32,6 +34,7 @@ class Stage:
     symbols: tuple[str, ...] = (BTC,)
     speed: float = SPEED
     began: int = field(default_factory=wall)
+    schedule: Schedule | None = None  # of faults
     _up: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -45,7 +48,10 @@ class Stage:
         )  # fmt: skip
 
     def open(self) -> None:
-        self._up.enter_context(venue(made=self.markets, at=self.port))
+        faults = None
+        if self.schedule is not None:
+            faults = Faults(wall, self.markets.clock.now, self.schedule)
+        self._up.enter_context(venue(made=self.markets, at=self.port, struck=faults))
 
     def close(self) -> None:
         self._up.close()

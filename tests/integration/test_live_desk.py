@@ -14,6 +14,7 @@ from domain.market import Bar, SeenBook
 from domain.opinion import Opinion
 from domain.trading import Fill, Order, OrderType, Refusal
 from serving.cli import run as conclave
+from sim.venue.faults.schedule import schedule_of
 from sim.worlds import DEMO_START_MS
 from tests.live_stage import Stage, holes, lived
 from tests.venue_server import BTC, ETH
@@ -134,3 +135,30 @@ def test_desk_when_it_watches_two_pairs_then_both_close_together(tmp_path: Path)
         assert holes(bars) == []
         mine = [one.as_of for one in stage.rows(Decision, symbol=symbol)]
         assert mine == [bar.close_ms for bar in bars]
+
+
+def test_desk_when_only_the_perpetual_is_away_then_it_decides_in_time_and_its_bars_follow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = {"fault": "silence", "from_s": 8, "for_s": 1.5, "market": "perp"}
+    stage = Stage(tmp_path / "var", schedule=schedule_of({"faults": [silent]}, "test"))
+    stage.open()
+    try:
+        lived(stage.desk("exercise", *EAGER), 60)
+    finally:
+        stage.close()
+    bars, executed = stage.rows(Bar, symbol=BTC), stage.rows(Bar, symbol=PERP)
+    assert holes(bars) == []
+    assert holes(executed) == []
+    seqs = {
+        (bar.symbol, bar.open_ms): seq for seq, bar in stage.ledger().records(Bar)
+    }  # fmt: skip
+    late = [bar for bar in executed if seqs[PERP, bar.open_ms] > seqs[BTC, bar.open_ms]]
+    assert len(late) >= 3
+    known = {one.as_of: one for one in stage.rows(Decision, origin="bar")}
+    waited = [known[bar.close_ms].ts - bar.close_ms for bar in late if bar.close_ms in known]
+    assert sorted(waited)[len(waited) // 2] <= 3 * MINUTE  # a bar of patience, and some thinking
+    capsys.readouterr()
+    code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["same"], told["exact"]) == (0, True, True)

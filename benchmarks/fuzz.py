@@ -9,6 +9,7 @@ of finite positive numbers. Anything else is a finding, and ends it with the inp
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import sys
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     told = parser.parse_args()
     try:
-        import atheris  # type: ignore[import-not-found]
+        atheris = importlib.import_module("atheris")
     except ImportError:
         raise SystemExit("benchmarks.fuzz needs atheris: pip install atheris") from None
     with atheris.instrument_imports(include=["data.sources", "domain.market", "json"]):

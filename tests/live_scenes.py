@@ -1,0 +1,156 @@
+"""A live broker at the local exchange, whose time a test lets pass; a loop that trades there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from data.sources.exchange import connect
+from data.sources.listing import instrument_of
+from domain.market import Bar, BarFrame, Instrument, MarketState
+from domain.ports import Ledger
+from domain.trading import EquityMark, Order, OrderType, Side
+from execution.adapters.ccxt_broker import CcxtBroker
+from execution.adapters.gateway import Gateway
+from execution.adapters.guard import Bounds, LastGuard
+from execution.adapters.statement import News
+from execution.adapters.waits import Waits
+from execution.loop import TradingLoop
+from execution.messages import LoopSettings
+from execution.sizing import SizingSettings
+from sim.backtest import plain_states
+from sim.venue.accounts import Account
+from sim.venue.signing import Key
+from sim.venue.trading import Passage, Trading, straight
+from tests.execution_scenes import NO_LIMITS
+from tests.venue_server import BTC, key_for, markets, trading, venue, wall
+
+PERP = f"{BTC}:USDT"
+STEP = 300_000
+CASH = Decimal(100_000)
+WIDE = Bounds(Decimal(5_000), Decimal(5_000), Decimal(5_000), 1_000, Decimal(300))
+QUICK = Waits(answer=0.0, window=6.0, pause=0.01)
+
+
+@dataclass
+class Stage:
+    """The exchange of a test.
+
+    Attributes
+    ----------
+    now : of the market, ms after its start. ``skew`` : of every wall clock, seconds.
+    """
+
+    url: str = ""
+    now: list[int] = field(default_factory=lambda: [0])
+    skew: list[float] = field(default_factory=lambda: [0.0])
+    accounts: Trading = None  # type: ignore[assignment]
+
+    def wall(self) -> int:
+        return wall() + int(self.skew[0] * 1_000)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.skew[0]
+
+    def sleep(self, seconds: float) -> None:
+        self.skew[0] += seconds
+
+    @property
+    def at(self) -> int:
+        """Market time, ms."""
+        return self.accounts.exchange.markets.clock.now()
+
+    @property
+    def account(self) -> Account:
+        return self.accounts.exchange.ledger.accounts["main"]
+
+    def pass_to(self, at: int) -> None:
+        """Let the market's time pass up to an instant."""
+        self.now[0] += max(at - self.at, 0)
+
+    def next_bar(self) -> Bar:
+        """Let time pass until the bar of now is over, and return it."""
+        opened = self.at // STEP * STEP
+        self.pass_to(opened + STEP)
+        made = self.accounts.exchange.markets
+        bar = made.bars(made.listing("perp", "BTCUSDT"), "5m", opened, 1).bar(0)
+        return Bar(PERP, "5m", *[getattr(bar, name) for name in _COLUMNS])
+
+    def client(self, key: Key | None = None, *, venue_is_asked: bool = True) -> Any:
+        known = key or key_for()
+        made = connect("binance", "perp", self.url)
+        made.apiKey, made.secret = known.key, known.secret
+        made.enableRateLimit = False
+        made.nonce = self.wall
+        return made
+
+    def gateway(self, key: Key | None = None) -> Gateway:
+        made = Gateway(self.client(key), [PERP], "USDT")
+        made.open()
+        return made
+
+    def broker(
+        self, gateway: Gateway | None = None, *, bounds: Bounds = WIDE, news: News | None = None,
+        allowed: Callable[[], str] = str, waits: Waits = QUICK,
+    ) -> CcxtBroker:  # fmt: skip
+        gateway = gateway or self.gateway()
+        gateway.settle_on_one()
+        return CcxtBroker(
+            gateway, {PERP: self.instrument()}, LastGuard(bounds, allowed, self.monotonic),
+            account="live", news=news, waits=waits, monotonic=self.monotonic, sleep=self.sleep,
+        )  # fmt: skip
+
+    def instrument(self) -> Instrument:
+        client = self.client()
+        client.load_markets()
+        return instrument_of(client.markets[PERP])
+
+
+_COLUMNS = ("open_ms", "open", "high", "low", "close", "volume")
+
+
+@contextmanager
+def stage(passage: Passage = straight, keys: tuple[Key, ...] = ()) -> Iterator[Stage]:
+    """An exchange for as long as the block lasts; its bars begin on the next five minutes."""
+    made = Stage()
+    made_markets = markets(now=lambda: made.now[0], speed=1.0)
+    made.accounts = trading(made_markets, now=made.wall, keys=keys, passage=passage)
+    made.pass_to((made.at // STEP + 1) * STEP)
+    with venue(made=made_markets, now=made.wall, accounts=made.accounts) as url:
+        made.url = url
+        yield made
+
+
+def order_at(
+    stage: Stage, name: str, side: Side = Side.BUY, intent: str = "entry", **more: Any
+) -> Order:
+    """An order of now at the market, 0.01 base units."""
+    qty = more.pop("qty", Decimal("0.010"))
+    return Order(
+        name, "live", PERP, side, qty, more.pop("type", OrderType.MARKET), stage.at,
+        more.pop("decision", "d1"), intent, reduce_only=intent != "entry", **more,
+    )  # fmt: skip
+
+
+def live_loop(ledger: Ledger, strategy: Any, broker: CcxtBroker, stage: Stage) -> TradingLoop:
+    """A loop that trades 1 000 USDT at a time at the exchange."""
+    return TradingLoop(
+        strategy, broker, ledger, {PERP: stage.instrument()},
+        LoopSettings({PERP: PERP}, account="live", initial_cash=CASH), limits=NO_LIMITS,
+        sizing=SizingSettings(mode="fixed", fixed_notional=1_000.0, max_notional=2_000.0),
+    )  # fmt: skip
+
+
+def live_states(bars: Sequence[Bar]) -> list[MarketState]:
+    return list(plain_states(BarFrame.of(bars)))
+
+
+def apart(ledger: Ledger, stage: Stage) -> Mapping[str, tuple[Decimal, Decimal]]:
+    """What ledger and exchange differ in, to the satoshi: name → (ledger, exchange)."""
+    cash = [mark for _, mark in ledger.records(EquityMark)][-1].cash
+    theirs = stage.account.perp.balances["USDT"]
+    return {} if cash == theirs else {"USDT": (cash, theirs)}

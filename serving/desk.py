@@ -77,6 +77,7 @@ class Progress:
     decided: int = 0
     via: str = "in_process"
     as_of: str | None = None
+    execution: str = "paper"
 
 
 @dataclass(slots=True)

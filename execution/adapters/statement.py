@@ -189,6 +189,8 @@ class Statement:
         """
         own = {position.symbol: position.qty for position in self.account.positions()}
         found = Holdings(None, own)
+        if not self.account.funded:
+            return found  # before the ledger's account is opened there is nothing to compare
         with LaterIfUnreachable("holdings"):
             for attempt in range(ROUNDS):
                 self.pull()

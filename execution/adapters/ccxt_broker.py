@@ -101,8 +101,10 @@ class CcxtBroker:
         if broken is not None:
             return _refusal(order, broken)
         tracked = self._tracking.add(order)
-        if tracked.bracket and not self._to_reduce(order):
-            return None  # it waits for its entry
+        if tracked.bracket:
+            if self._to_reduce(order):  # else it waits for its entry
+                self._send_on(tracked)
+            return None
         if tracked.entry:
             self._guard.sent()
         self._statement.begin(order.symbol, order.created_at)
@@ -283,7 +285,7 @@ class CcxtBroker:
             if tracked.withdrawn:
                 self._withdraw(tracked)
             elif tracked.stage is Stage.DOUBT:
-                continue
+                self._ask_after(tracked)
             elif tracked.bracket and self._is_idle(tracked):
                 self._take_off(tracked)
             elif tracked.stage is Stage.HELD:
@@ -291,6 +293,13 @@ class CcxtBroker:
                     self._send_on(tracked)
             elif tracked.filled <= tracked.handed:
                 yield from self._ended(tracked, bar)
+
+    def _ask_after(self, tracked: Tracked) -> None:
+        """Find out about what only the broker has sent: a bracket, or the rest of an exit."""
+        if not (tracked.bracket or tracked.part) or self._courier.find(tracked):
+            return
+        if self._courier.too_old(tracked) <= 0:
+            tracked.stage = Stage.HELD  # it never arrived, and will not: it may be sent
 
     def _ended(self, tracked: Tracked, bar: Bar) -> Iterator[Refusal]:
         """Look whether the venue has ended an order before it was filled whole."""

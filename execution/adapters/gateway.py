@@ -5,7 +5,8 @@ Amounts are read from the venue's own text, never from ccxt's floats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -87,6 +88,10 @@ class Quote:
         return (self.bid + self.ask) / 2
 
 
+def _as_it_is(told: Any) -> Any:
+    return told
+
+
 class Gateway:
     """Signed questions and orders.
 
@@ -144,10 +149,11 @@ class Gateway:
             params["stopLossPrice"] = str(order.trigger)
         elif order.type is OrderType.LIMIT and not at_market:
             kind, price = "limit", str(order.price)
-        told = self._client.create_order(
-            order.symbol, kind, order.side.value, str(qty), price, params
-        )
-        return _report(told["info"])
+        with _read():
+            told = self._client.create_order(
+                order.symbol, kind, order.side.value, str(qty), price, params
+            )
+            return _report(told["info"])
 
     def cancel(self, symbol: str, client_id: str, *, conditional: bool) -> None:
         """Cancel an order; one that is not open is left as it is.
@@ -170,17 +176,15 @@ class Gateway:
         ServiceUnreachable : if it does not answer.
         """
         try:
-            told = self._ask(
-                self._client.fetch_order, "", symbol, _asked(client_id, conditional=conditional)
-            )
+            asked = _asked(client_id, conditional=conditional)
+            return self._ask(self._client.fetch_order, "", symbol, asked, read=_order)
         except ccxt.OrderNotFound:
             return None
-        return _report(told["info"])
 
     def numbered(self, symbol: str, number: str) -> Report | None:
         """Return the same by the venue's number."""
         try:
-            return _report(self._ask(self._client.fetch_order, number, symbol)["info"])
+            return self._ask(self._client.fetch_order, number, symbol, read=_order)
         except ccxt.OrderNotFound:
             return None
 
@@ -198,21 +202,18 @@ class Gateway:
             window: dict[str, Any] = {"startTime": since}
             if after is not None:
                 window = {"fromId": after + 1}
-            page = self._ask(self._client.fetch_my_trades, symbol, None, PAGE, window)
-            rows = [self._trade(symbol, row["info"]) for row in page]
+            rows = self._ask(
+                self._client.fetch_my_trades, symbol, None, PAGE, window,
+                read=lambda page: [self._trade(symbol, row["info"]) for row in page],
+            )  # fmt: skip
             fresh = sorted(
                 (row for row in rows if after is None or row.number > after),
                 key=lambda row: row.number,
             )
             found += fresh
-            if len(page) < PAGE or not fresh:
+            if len(rows) < PAGE or not fresh:
                 return found
             after = fresh[-1].number
-
-    def newest_trade(self, symbol: str) -> int:
-        """Return the number of the account's last fill, 0 before any."""
-        page = self._ask(self._client.fetch_my_trades, symbol, None, 1)
-        return max((int(row["info"]["id"]) for row in page), default=0)
 
     def funding(self, since: int) -> list[Funding]:
         """Return settlements from an instant (ms) on, oldest first."""
@@ -221,53 +222,38 @@ class Gateway:
             rows = self._ask(
                 self._client.fapiPrivateGetIncome,
                 {"incomeType": "FUNDING_FEE", "startTime": since, "limit": PAGE},
+                read=self._settlements,
             )
-            found += [
-                Funding(symbol, int(row["time"]), -Decimal(row["income"]))
-                for row in rows
-                if (symbol := self._names.get(row["symbol"])) and row["asset"] == self.currency
-            ]
-            if len(rows) < PAGE:
+            found += [row for row in rows if row is not None]
+            if len(rows) < PAGE or rows[-1] is None:
                 return found
-            since = int(rows[-1]["time"]) + 1
+            since = rows[-1].at + 1
 
     def holdings(self) -> tuple[Decimal, dict[str, Decimal]]:
         """Return the wallet's balance and the signed quantity of every symbol."""
-        told = self._ask(self._client.fetch_balance)["info"]
-        cash = next(
-            (Decimal(row["walletBalance"]) for row in told["assets"]
-             if row["asset"] == self.currency), ZERO,
-        )  # fmt: skip
-        return cash, self.positions()
+        return self._ask(self._client.fetch_balance, read=self._wallet), self.positions()
 
     def positions(self) -> dict[str, Decimal]:
         """Return the signed quantity of every symbol, base units."""
-        held = dict.fromkeys(self.symbols, ZERO)
-        for row in self._ask(self._client.fetch_positions, list(self.symbols)):
-            symbol = self._names.get(row["info"]["symbol"])
-            if symbol is not None:
-                held[symbol] += Decimal(row["info"]["positionAmt"])
-        return held
+        return self._ask(self._client.fetch_positions, list(self.symbols), read=self._held)
 
     def open_orders(self) -> int:
         """Return how many orders of the symbols are open, conditional ones included."""
         return sum(
-            len(self._ask(self._client.fetch_open_orders, symbol, None, None, params))
+            self._ask(self._client.fetch_open_orders, symbol, None, None, params, read=len)
             for symbol in self.symbols
             for params in ({}, {"trigger": True})
         )
 
     def quote(self, symbol: str) -> Quote:
         """Return the best prices now."""
-        row = self._ask(self._client.fapiPublicGetTickerBookTicker, {"symbol": self.name(symbol)})
-        return Quote(Decimal(row["bidPrice"]), Decimal(row["askPrice"]))
+        ask = self._client.fapiPublicGetTickerBookTicker
+        return self._ask(ask, {"symbol": self.name(symbol)}, read=_quote)
 
     def worth(self, asset: str) -> Decimal:
         """Return the price of an asset in the currency."""
-        row = self._ask(
-            self._client.fapiPublicGetTickerBookTicker, {"symbol": f"{asset}{self.currency}"}
-        )
-        return (Decimal(row["bidPrice"]) + Decimal(row["askPrice"])) / 2
+        ask = self._client.fapiPublicGetTickerBookTicker
+        return self._ask(ask, {"symbol": f"{asset}{self.currency}"}, read=_quote).mid
 
     # What it must be like
 
@@ -279,7 +265,7 @@ class Gateway:
         SettingError : if the account hedges: long and short of one symbol side by side.
         ServiceUnreachable : if the venue does not answer.
         """
-        if self._ask(self._client.fetch_position_mode)["hedged"]:
+        if self._ask(self._client.fetch_position_mode, read=lambda told: told["hedged"]):
             raise SettingError(
                 "position mode", "must be one-way, one position a symbol", "hedge",
                 "Change it at the exchange: preferences, position mode.",
@@ -290,18 +276,18 @@ class Gateway:
     def rights(self) -> Mapping[str, bool] | None:
         """Return what the key may do, by the venue's names; None where it does not tell."""
         try:
-            told = self._ask(self._client.sapiGetAccountApiRestrictions)
+            return self._ask(self._client.sapiGetAccountApiRestrictions, read=_flags)
         except ccxt.NotSupported:
             return None
-        return {name: value for name, value in told.items() if isinstance(value, bool)}
 
     def time(self) -> int:
         """Return the venue's time, ms."""
-        return int(self._ask(self._client.fetch_time))
+        return self._ask(self._client.fetch_time, read=int)
 
     def listen_key(self) -> str:
         """Return the key of the user's stream, a new one or the one there is, good for an hour."""
-        return str(self._ask(self._client.fapiPrivatePostListenKey)["listenKey"])
+        ask = self._client.fapiPrivatePostListenKey
+        return self._ask(ask, read=lambda told: str(told["listenKey"]))
 
     def heard(self, told: Mapping[str, Any]) -> Trade | None:
         """Return the fill in an event of the user's stream, None if it tells of none."""
@@ -318,6 +304,26 @@ class Gateway:
             bool(order["m"]), str(order["c"]),
         )  # fmt: skip
 
+    def _settlements(self, rows: Any) -> list[Funding | None]:
+        return [
+            Funding(symbol, int(row["time"]), -Decimal(row["income"]))
+            if (symbol := self._names.get(row["symbol"])) and row["asset"] == self.currency
+            else None
+            for row in rows
+        ]
+
+    def _wallet(self, told: Any) -> Decimal:
+        mine = (row for row in told["info"]["assets"] if row["asset"] == self.currency)
+        return sum((Decimal(row["walletBalance"]) for row in mine), ZERO)
+
+    def _held(self, rows: Any) -> dict[str, Decimal]:
+        held = dict.fromkeys(self.symbols, ZERO)
+        for row in rows:
+            symbol = self._names.get(row["info"]["symbol"])
+            if symbol is not None:
+                held[symbol] += Decimal(row["info"]["positionAmt"])
+        return held
+
     def _trade(self, symbol: str, row: Mapping[str, Any]) -> Trade:
         return Trade(
             int(row["id"]), str(row["orderId"]), symbol, Side(row["side"].lower()),
@@ -326,15 +332,16 @@ class Gateway:
             bool(row["maker"]),
         )  # fmt: skip
 
-    def _ask(self, ask: Callable[..., T], *words: Any) -> T:
-        """Ask; what is not there raises ccxt's own error, every other trouble ours."""
+    def _ask(self, ask: Callable[..., Any], *words: Any, read: Callable[[Any], T] = _as_it_is) -> T:
+        """Ask and read; what is not there raises ccxt's own error, every other trouble ours."""
         for attempt in range(1, TRIES + 1):
             try:
-                return ask(*words)
+                with _read():
+                    return read(ask(*words))
             except (ccxt.OrderNotFound, ccxt.NotSupported):
                 raise
             except ccxt.BaseError as error:
-                lost = isinstance(error, ccxt.NetworkError)
+                lost = isinstance(error, ccxt.NetworkError | ccxt.BadResponse)
                 final = isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded)
                 if attempt == TRIES or final or not lost:
                     told, hint = words_of(error), "It is asked again later."
@@ -344,10 +351,31 @@ class Gateway:
         raise AssertionError  # the last try returns or raises
 
 
+@contextmanager
+def _read() -> Iterator[None]:
+    """Take what cannot be read, by ccxt or here, for an answer that says nothing."""
+    try:
+        yield
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ccxt.BadResponse(f"unreadable: {type(error).__name__}") from error
+
+
 def _asked(client_id: str, *, conditional: bool) -> dict[str, Any]:
     if conditional:
         return {"clientOrderId": client_id, "trigger": True}
     return {"origClientOrderId": client_id}
+
+
+def _order(told: Any) -> Report:
+    return _report(told["info"])
+
+
+def _quote(row: Any) -> Quote:
+    return Quote(Decimal(row["bidPrice"]), Decimal(row["askPrice"]))
+
+
+def _flags(told: Any) -> dict[str, bool]:
+    return {name: value for name, value in told.items() if isinstance(value, bool)}
 
 
 def _report(told: Mapping[str, Any]) -> Report:

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from domain.trading import Fill, OrderStatus, OrderType, Side
-from tests.live_scenes import CASH, PERP, Stage, order_at, stage
 from execution import books
+from tests.live_scenes import CASH, PERP, Stage, order_at, stage
 
 
 @pytest.fixture
@@ -47,7 +47,10 @@ def test_stop_and_target_follow_their_entry_and_leave_with_the_position(here: St
     bar = here.next_bar()
     broker.on_bar(bar)
     last = Decimal(str(bar.close))
-    levels = {"type": OrderType.STOP, "trigger": last - 40}, {"type": OrderType.LIMIT, "price": last + 40}
+    levels = (
+        {"type": OrderType.STOP, "trigger": last - 40},
+        {"type": OrderType.LIMIT, "price": last + 40},
+    )
     for name, intent, more in (("s", "stop", levels[0]), ("t", "target", levels[1])):
         assert broker.submit(order_at(here, name, Side.SELL, intent, decision="d0", **more)) is None
     assert len(here.account.orders) == 0
@@ -63,20 +66,24 @@ def test_stop_and_target_follow_their_entry_and_leave_with_the_position(here: St
 
 
 def test_loop(here):
-    import random
-    from storage.memory import MemoryLedger
-    from tests.live_scenes import live_loop, live_states, apart
-    from execution.strategies import EmaCross
-    from domain.trading import Refusal, Order
     from domain.operations import RiskEvent
+    from domain.trading import Order, Refusal
+    from execution.strategies import EmaCross
+    from storage.memory import MemoryLedger
+    from tests.live_scenes import apart, live_loop, live_states
+
     ledger = MemoryLedger()
     loop = live_loop(ledger, EmaCross(3, 6), here.broker(), here)
-    bars=[]
+    bars = []
     for _ in range(40):
         bars.append(here.next_bar())
         loop.absorb(bars[-1])
         loop.decide(live_states(bars)[-1], [], {}, here.at)
-    print([ (o.intent,o.side) for _,o in ledger.records(Order)])
-    print(len(list(ledger.records(Fill))), [r for _,r in ledger.records(Refusal)], [r for _,r in ledger.records(RiskEvent)])
+    print([(o.intent, o.side) for _, o in ledger.records(Order)])
+    print(
+        len(list(ledger.records(Fill))),
+        [r for _, r in ledger.records(Refusal)],
+        [r for _, r in ledger.records(RiskEvent)],
+    )
     assert apart(ledger, here) == {}
     assert len(list(ledger.records(Fill))) > 3

@@ -120,6 +120,8 @@ def test_settings_when_they_wait_for_their_reader_then_it_has_not_come_yet() -> 
     "env",
     [{"LIVE_MODE": "true"}, {"PAPER_MODE": "false"}],
 )
-def test_settings_when_paper_and_live_are_both_or_neither_then_they_are_refused(env: dict[str, str]) -> None:
+def test_settings_when_paper_and_live_are_both_or_neither_then_they_are_refused(
+    env: dict[str, str],
+) -> None:
     with pytest.raises(SettingError, match="PAPER_MODE"):
         load_settings(env=env, profile=None)

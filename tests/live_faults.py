@@ -1,4 +1,4 @@
-"""What goes wrong with orders on their way to the local exchange, by class, and who was sent what."""
+"""What goes wrong with orders on their way to the local exchange, by class, and what was sent."""
 
 from __future__ import annotations
 

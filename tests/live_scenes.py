@@ -7,18 +7,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from data.sources.exchange import connect
 from data.sources.listing import instrument_of
+from domain.decision import Action, Decision
 from domain.market import Bar, BarFrame, Instrument, MarketState
+from domain.operations import RiskEvent
 from domain.ports import Ledger
-from domain.trading import EquityMark, Order, OrderType, Side
+from domain.trading import Fill, ModeChange, Order, OrderType, Posting, Side
+from execution.adapters.booking import read_id
 from execution.adapters.ccxt_broker import CcxtBroker
 from execution.adapters.gateway import Gateway
 from execution.adapters.guard import Bounds, LastGuard
 from execution.adapters.statement import News
+from execution.adapters.user_stream import UserStream
 from execution.adapters.waits import Waits
+from execution.books import balances, unbalanced
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.sizing import SizingSettings
@@ -26,6 +32,9 @@ from sim.backtest import plain_states
 from sim.venue.accounts import Account
 from sim.venue.signing import Key
 from sim.venue.trading import Passage, Trading, straight
+from storage.engine import open_database
+from storage.ledger import SqlLedger
+from storage.migrate import upgrade
 from tests.execution_scenes import NO_LIMITS
 from tests.venue_server import BTC, key_for, markets, trading, venue, wall
 
@@ -80,7 +89,7 @@ class Stage:
         bar = made.bars(made.listing("perp", "BTCUSDT"), "5m", opened, 1).bar(0)
         return Bar(PERP, "5m", *[getattr(bar, name) for name in _COLUMNS])
 
-    def client(self, key: Key | None = None, *, venue_is_asked: bool = True) -> Any:
+    def client(self, key: Key | None = None) -> Any:
         known = key or key_for()
         made = connect("binance", "perp", self.url)
         made.apiKey, made.secret = known.key, known.secret
@@ -92,6 +101,11 @@ class Stage:
         made = Gateway(self.client(key), [PERP], "USDT")
         made.open()
         return made
+
+    def stream(self, gateway: Gateway | None = None) -> UserStream:
+        """A listener that has not started."""
+        base = self.url.replace("http", "ws", 1) + "/fstream/private/ws?listenKey="
+        return UserStream(gateway or self.gateway(), lambda key: base + key)
 
     def broker(
         self, gateway: Gateway | None = None, *, bounds: Bounds = WIDE, news: News | None = None,
@@ -149,8 +163,52 @@ def live_states(bars: Sequence[Bar]) -> list[MarketState]:
     return list(plain_states(BarFrame.of(bars)))
 
 
-def apart(ledger: Ledger, stage: Stage) -> Mapping[str, tuple[Decimal, Decimal]]:
-    """What ledger and exchange differ in, to the satoshi: name → (ledger, exchange)."""
-    cash = [mark for _, mark in ledger.records(EquityMark)][-1].cash
-    theirs = stage.account.perp.balances["USDT"]
-    return {} if cash == theirs else {"USDT": (cash, theirs)}
+class Turning:
+    """Turns its side at every bar, with stop and target near by at every other."""
+
+    name = "turning"
+
+    def prepare_state(
+        self, state: MarketState, opinions: Sequence[Any], absent: Mapping[str, str]
+    ) -> MarketState:
+        return state
+
+    def generate_signal(self, prepared: MarketState, now: int) -> Decision:
+        turn = prepared.as_of // 300_000
+        action = Action.LONG if turn % 2 else Action.SHORT
+        close = float(prepared.bars.close[-1])
+        near = None if turn % 4 < 2 else 0.0006 * close * action.sign
+        return Decision(
+            prepared.symbol, prepared.timeframe, prepared.as_of, now, 3, self.name, action, action,
+            (), "As it turns.", None, None, None, None, None, None, None,
+            None if near is None else close - near, None if near is None else close + near,
+        )  # fmt: skip
+
+    def observe(self, rows: Sequence[tuple[int, Any]]) -> None: ...
+
+    def post_trade_update(self, trade: Any) -> None: ...
+
+
+def agreed(here: Stage, ledger: Ledger) -> None:
+    """Demand that ledger and exchange tell the same, trade by trade and to the last digit."""
+    fills = [fill for _, fill in ledger.records(Fill)]
+    assert {
+        read_id(fill.id)[0]: (fill.side, fill.qty, fill.price, fill.fee, fill.at) for fill in fills
+    } == {
+        trade.number: (trade.side, trade.qty, trade.price, trade.fee, trade.at)
+        for trade in here.account.trades
+    }  # fmt: skip
+    assert len(fills) == len(here.account.trades)
+    postings = [line for _, line in ledger.records(Posting)]
+    assert unbalanced(postings) == {}
+    sums = balances(postings)
+    assert sums["cash", "USDT"] == here.account.perp.balances["USDT"]
+    assert sums.get(("position", PERP), 0) == here.account.perp.of("BTCUSDT").qty
+    assert [change for _, change in ledger.records(ModeChange)] == []
+    assert [e for _, e in ledger.records(RiskEvent) if e.kind == "reconciliation"] == []
+
+
+def storage(tmp_path: Path) -> SqlLedger:
+    engine = open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    upgrade(engine)
+    return SqlLedger(engine, "local")

@@ -240,8 +240,7 @@ class CcxtBroker:
             self._statement.begin(tracked.order.symbol, tracked.order.created_at)
             self._courier.doubt(tracked)
             with LaterIfUnreachable("restore"):
-                if not self._courier.find(tracked) and tracked.bracket:
-                    tracked.stage = Stage.HELD  # it waited for its entry
+                self._courier.find(tracked)
         with LaterIfUnreachable("restore"):
             self._statement.pull()
         for tracked in list(self._tracking.live.values()):
@@ -284,9 +283,12 @@ class CcxtBroker:
                 continue
             if tracked.withdrawn:
                 self._withdraw(tracked)
-            elif tracked.stage is Stage.DOUBT:
+                continue
+            if tracked.stage is Stage.DOUBT:
                 self._ask_after(tracked)
-            elif tracked.bracket and self._is_idle(tracked):
+            if tracked.stage is Stage.DOUBT:
+                continue
+            if tracked.bracket and self._is_idle(tracked):
                 self._take_off(tracked)
             elif tracked.stage is Stage.HELD:
                 if self._to_reduce(tracked.order):

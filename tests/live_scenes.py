@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from domain.market import Bar, BarFrame, Instrument, MarketState
 from domain.operations import RiskEvent
 from domain.ports import Ledger
 from domain.trading import Fill, ModeChange, Order, OrderType, Posting, Side
+from execution import books
 from execution.adapters.booking import read_id
 from execution.adapters.ccxt_broker import CcxtBroker
 from execution.adapters.gateway import Gateway
@@ -25,6 +26,7 @@ from execution.adapters.statement import News
 from execution.adapters.user_stream import UserStream
 from execution.adapters.waits import Waits
 from execution.books import balances, unbalanced
+from execution.checks import BrokerLaw
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.sizing import SizingSettings
@@ -109,13 +111,13 @@ class Stage:
 
     def broker(
         self, gateway: Gateway | None = None, *, bounds: Bounds = WIDE, news: News | None = None,
-        allowed: Callable[[], str] = str, waits: Waits = QUICK,
+        allowed: Callable[[], str] = str, waits: Waits = QUICK, account: str = "live",
     ) -> CcxtBroker:  # fmt: skip
         gateway = gateway or self.gateway()
         gateway.settle_on_one()
         return CcxtBroker(
             gateway, {PERP: self.instrument()}, LastGuard(bounds, allowed, self.monotonic),
-            account="live", news=news, waits=waits, monotonic=self.monotonic, sleep=self.sleep,
+            account=account, news=news, waits=waits, monotonic=self.monotonic, sleep=self.sleep,
         )  # fmt: skip
 
     def instrument(self) -> Instrument:
@@ -212,3 +214,59 @@ def storage(tmp_path: Path) -> SqlLedger:
     engine = open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
     upgrade(engine)
     return SqlLedger(engine, "local")
+
+
+class InStageTime:
+    """A live broker whose bars and orders are in the checker's time; time passes as they tell."""
+
+    def __init__(self, here: Stage, broker: CcxtBroker) -> None:
+        self._here, self._broker = here, broker
+        self._zero = here.at
+
+    def submit(self, order: Order) -> Any:
+        self._here.pass_to(self._zero + order.created_at)
+        return self._broker.submit(self._moved(order))
+
+    def on_bar(self, bar: Bar) -> list[Any]:
+        self._here.pass_to(self._zero + bar.close_ms)
+        return self._broker.on_bar(replace(bar, open_ms=self._zero + bar.open_ms))
+
+    def restore(self, records: Sequence[Any]) -> list[Any]:
+        return self._broker.restore([self._moved(record) for record in records])
+
+    def open_orders(self) -> list[Order]:
+        return [
+            replace(order, created_at=order.created_at - self._zero)
+            for order in self._broker.open_orders()
+        ]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    def _moved(self, record: Any) -> Any:
+        if isinstance(record, Order):
+            return replace(record, created_at=self._zero + record.created_at)
+        if isinstance(record, Bar):
+            return replace(record, open_ms=self._zero + record.open_ms)
+        return record
+
+
+KEPT: tuple[BrokerLaw, ...] = ("fills later", "submits once", "only reduces", "answers")
+"""Not: an order at the market is filled before it could be cancelled, the market goes where it
+goes, and the middle of the book when an order was sent is not known after a restart."""
+
+
+@contextmanager
+def live_checks() -> Iterator[tuple[Callable[[], Any], Instrument, float, Sequence[BrokerLaw]]]:
+    """What :func:`execution.checks.check_broker` needs: each broker has an exchange of its own."""
+    with ExitStack() as kept:
+
+        def make() -> Any:
+            here = kept.enter_context(stage())
+            broker = here.broker(bounds=replace(WIDE, band_bps=Decimal(2_000)), account="paper")
+            broker.restore(books.opening("paper", "USDT", CASH, here.at))
+            return InStageTime(here, broker)
+
+        first = kept.enter_context(stage())
+        price = float(first.gateway().quote(PERP).mid)
+        yield make, first.instrument(), price, KEPT

@@ -133,7 +133,7 @@ def test_what_an_exit_left_open_goes_on_under_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("change", "code", "rule"),
     [
-        ({"bounds": replace(WIDE, order=Decimal(1_000))}, Reason.RISK_VETO, "notional of the order"),
+        ({"bounds": replace(WIDE, order=Decimal(1_000))}, Reason.RISK_VETO, "of the order"),
         ({"bounds": replace(WIDE, symbol=Decimal(900))}, Reason.RISK_VETO, "of the symbol"),
         ({"bounds": replace(WIDE, account=Decimal(900))}, Reason.RISK_VETO, "of the account"),
         ({"bounds": replace(WIDE, per_minute=0)}, Reason.RISK_VETO, "entries a minute"),

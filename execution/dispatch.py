@@ -103,6 +103,8 @@ class Dispatch:
 
     def follow(self, record: Any, refused: Iterable[Refusal] = ()) -> None:
         """Take in one stored row, in the ledger's order, and what the broker refused of it."""
+        if getattr(record, "account", self._account) != self._account:
+            return  # a world's paper account may have gone before a live one
         if isinstance(record, Order):
             self._sent[record.id] = record
             for refusal in refused:

@@ -8,7 +8,6 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +37,8 @@ from serving.feed_watch import feed_watch
 from serving.feeds import Feed, feed_of, generated_books, symbols_of
 from serving.folds import Fold
 from serving.gate_models import desk_gate
+from serving.going_live import account_in_use
+from serving.going_live_execution import executing
 from serving.jobs import JOBS_LEASE, Worker
 from serving.journal_desk import JournalRules
 from serving.killing import KILL_FILE
@@ -74,7 +75,6 @@ from serving.upkeep import upkeep_of
 from serving.watching_symbols import Watchlist
 from sim.drift import shipped_reference
 from sim.opinions import widest
-from storage.accounts import ensure_account
 from storage.audit import Audit
 from storage.engine import database_file, open_database
 from storage.events import EventLog
@@ -191,7 +191,7 @@ def _service(
         memories=memories,
         timeframe=settings.data.timeframe,
         strategy=settings.execution.strategy,
-        account=ACCOUNT,
+        account=account_in_use(plan),
         deadline_s=deadline(plan, settings),
         token=api_token(settings),
         clock=clock,
@@ -289,7 +289,6 @@ def build_desk(plan: RunPlan, settings: Settings) -> Desk:
 def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     """Wire a desk on a feed."""
     engine = sound_storage(settings, SystemClock())
-    ensure_account(engine, plan.world, ACCOUNT, CURRENCY, "paper")
     market = market_for(
         settings, feed.symbols, feed.price, keep_market=feed.keep_market, listed=feed.listed
     )
@@ -305,21 +304,23 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     ledger = TimedLedger(engine, plan.world, counters)
     follower = desk_gate(settings, market, feed.symbols[0])
     gate = None if follower is None else follower.gate
+    paper = partial(
+        PaperBroker, market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
+        funding=feed.funding if settings.execution.funding else no_funding,
+        venue=replace(venue(settings), books=seen),
+    )  # fmt: skip
+    execution = executing(plan, settings, engine, market, SystemClock(), paper)
     loop = TradingLoop(
         strategy,
-        PaperBroker(
-            market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
-            funding=feed.funding if settings.execution.funding else no_funding,
-            venue=replace(venue(settings), books=seen),
-        ),
+        execution.broker,
         ledger,
         market.instruments,
         LoopSettings(
             routes=market.routes,
             horizon_bars=settings.data.pred_horizon_steps,
-            account=ACCOUNT,
+            account=execution.account,
             currency=CURRENCY,
-            initial_cash=Decimal(str(settings.execution.initial_cash)),
+            initial_cash=execution.cash,
             spread_bps=dict.fromkeys(market.instruments, settings.execution.spread_bps),
             source=feed.source.label,
             git_commit=commit,
@@ -371,7 +372,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         ),
         asserting=asserting_on(plan.world, settings, feed.symbols, engine, loop.note),
         journal=journal_rules(settings),
-        progress=Progress(pid=os.getpid()),
+        progress=Progress(pid=os.getpid(), execution=plan.execution),
         leave=asyncio.Event(),
     )
 

@@ -73,6 +73,7 @@ def application() -> typer.Typer:
         journal,
         judging,
         ledger,
+        live,
         market,
         models,
         operate,
@@ -108,6 +109,7 @@ def application() -> typer.Typer:
     app.add_typer(scenarios.app, name="scenario")
     app.add_typer(models.app, name="models")
     app.add_typer(ledger.app, name="ledger")
+    app.add_typer(live.app, name="live")
     app.add_typer(journal.app, name="journal")
     app.add_typer(reacting.app, name="proposals")
     app.add_typer(jobs.app, name="jobs")

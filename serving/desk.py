@@ -78,6 +78,7 @@ class Progress:
     via: str = "in_process"
     as_of: str | None = None
     feed: dict[str, Any] | None = None  # how a live market's feed does
+    execution: str = "paper"
 
 
 @dataclass(slots=True)

@@ -160,7 +160,8 @@ class Notifier:
             "what": text, "icon": icon, "why": _SIMULATED if plan.simulated else "",
             "figures": {
                 "source": plan.source, "profile": plan.profile, "world": plan.world,
-                "speed": "max" if plan.speed is None else f"x{plan.speed:g}", "mode": "paper",
+                "speed": "max" if plan.speed is None else f"x{plan.speed:g}",
+                "mode": plan.execution,
             },
         }  # fmt: skip
         path = self.settings.data.var_dir / RUN_FILE

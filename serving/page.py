@@ -118,7 +118,7 @@ def _header(view: Mapping[str, Any]) -> str:
     pace = "full speed" if speed is None else f"×{speed:g}"
     tags = {
         "status": health["status"],
-        "account": "paper",
+        "account": health["execution"].replace("live", "LIVE: real money"),
         "market": f"{'simulated' if view['simulated'] else health['source']}, {pace}",
         "world": view["world"],
         "profile": view["profile"],
@@ -137,6 +137,8 @@ def _notes(view: Mapping[str, Any]) -> str:
             "<div class=note><b>Simulated market.</b> Its bars are generated and carry a planted, "
             "documented edge. No figure on this page says anything about a real market.</div>"
         )
+    if view["health"]["execution"] == "live":
+        notes.append('<div class="note bad"><b>LIVE.</b> Orders go to the exchange.</div>')
     notes += [f'<div class="note bad">{escape(text)}</div>' for text in view["health"]["problems"]]
     for kind, name in (("drifts", "Drift"), ("failures", "Assertion")):
         if found := view["health"].get(kind):

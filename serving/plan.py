@@ -44,6 +44,7 @@ class RunPlan:
     start_ms, end_ms : half-open range of bar opens to replay, or None.
     exchange_url : of a live market that is not at the exchange's own address.
     venue : the local exchange where the simulated market is traded; None = without one.
+    execution : whether orders are simulated, or go to the exchange.
     serve_url : where API and agents answer if not on ``host`` and ``port`` of this machine.
     """
 
@@ -67,6 +68,7 @@ class RunPlan:
     pid: int = 0
     exchange_url: str | None = None
     venue: VenueRun | None = None
+    execution: Literal["paper", "live"] = "paper"
 
     @property
     def address(self) -> str:

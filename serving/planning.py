@@ -116,7 +116,7 @@ def source_of(wish: Wish, reached: str | None = None) -> tuple[SourceKind, str]:
         if wish.speed is not None:
             raise UsageError("--speed", "is the exchange's own where it is live", wish.speed)
         answers = "" if reached is None else f" {reached} answers:"
-        return "live", f"live:{answers} public data of the exchange, orders on paper"
+        return "live", f"live:{answers} public data of the exchange"
     if wish.source == "replay" or (wish.source == "auto" and wish.data):
         if not wish.data:
             raise UsageError("--source replay", "needs bars", hint="Add --data FILE.")

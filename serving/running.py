@@ -31,6 +31,7 @@ from serving.bootstrap import (
 from serving.commands.common import err, out
 from serving.control import LEASE_TTL_MS
 from serving.feed_words import feed_line
+from serving.going_live import LiveRecord, account_in_use, configured, execution_of
 from serving.local_exchange import answers, at_local_exchange
 from serving.logs import start_logging
 from serving.plan import RunPlan
@@ -77,6 +78,11 @@ def start(wish: Wish) -> int:
     plan = resolved.plan(_ports(settings, local=resolved.wish.local))
     if resolved.traded:
         plan = at_local_exchange(plan, settings, Reader(engine, plan.world), SystemClock())
+    record = LiveRecord(engine, plan.world)
+    execution, because = execution_of(plan.source, settings, record, SystemClock().now())
+    plan = replace(plan, execution=execution)
+    if configured(settings):
+        why = f"{why}; execution {execution}: {because}"
     path = plan.save(settings.data.var_dir)
     if settings.serving.job_worker:  # it ends with this process
         log_file = settings.data.logs_dir / "jobs.log"
@@ -229,7 +235,8 @@ class Screen:
         plan = self.plan
         self._last = self.events.last_id()
         speed = "as fast as possible" if plan.speed is None else f"×{plan.speed:g}"
-        out.print(f"[bold]Conclave[/] · paper · {plan.source} · profile {plan.profile} · {speed}")
+        mode = "[bold red]LIVE[/]" if plan.execution == "live" else "paper"
+        out.print(f"[bold]Conclave[/] · {mode} · {plan.source} · profile {plan.profile} · {speed}")
         out.print(f"market: {self.why}", markup=False)
         if plan.simulated:
             out.print(
@@ -259,7 +266,7 @@ class Screen:
     def close(self) -> None:
         """Say what came of it."""
         counts = self.reader.counts()
-        mark = self.reader.latest_equity("paper")
+        mark = self.reader.latest_equity(account_in_use(self.plan))
         equity = "–" if mark is None else f"{mark[1].equity:.2f} USDT"
         out.print(
             f"stopped: {counts['decisions']:,} decisions, {counts['outcomes']:,} scored instants, "

@@ -314,6 +314,7 @@ class CouncilService:
             "source": self.plan.source,
             "world": self.plan.world,
             "simulated": self.plan.simulated,
+            "execution": self.plan.execution,
             "speed": self.plan.speed,
             "desk": {k: info.get(k) for k in ("phase", "done", "decided", "via", "as_of", "pid")},
             "drifts": self.proposed(DRIFT),

@@ -172,5 +172,6 @@ class Line(Generic[Said]):
         if isinstance(error, InvalidURI):
             raise UsageError("feed", "needs an address of a WebSocket", url) from error
         why = str(error) or type(error).__name__
-        self.health.problem = f"{url.split('?', maxsplit=1)[0]}: {why}"
-        log.warning("feed_lost", url=url, why=why)
+        place = url.split("?", maxsplit=1)[0]  # what follows may be the key of a user's stream
+        self.health.problem = f"{place}: {why}"
+        log.warning("feed_lost", url=place, why=why)

@@ -149,6 +149,8 @@ def _tell_status(body: dict[str, Any]) -> None:
         f"[bold {color}]{health['status']}[/]  {health['world']}  profile {body['profile']}  "
         f"{body['address']}"
     )
+    if health["execution"] == "live":
+        out.print("LIVE: orders go to the exchange", style="bold red")
     if health["simulated"]:
         out.print("simulated market", style="yellow")
     for problem in health["problems"]:

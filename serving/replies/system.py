@@ -169,6 +169,7 @@ class HealthView(Reply):
     source: str
     world: str
     simulated: bool
+    execution: Literal["paper", "live"] = Field(description="live: orders go to the exchange")
     speed: float | None = Field(description="market seconds per wall second; null: unpaced")
     desk: DeskView
     drifts: list[OpenQuestion]

@@ -314,12 +314,12 @@ class ExecutionSettings(Group):
     """How decisions become trades, and what they cost."""
 
     paper_mode: bool = Field(
-        True, description="whether orders are simulated; must be true in this version"
+        True, description="whether orders are simulated; false only where LIVE_MODE is true"
     )
     live_mode: bool = Field(
         False,
-        description="whether orders go to the exchange; must be false in this version, "
-        "which has no exchange connection",
+        description="whether orders may go to the exchange, once live trading is enabled as well: "
+        "conclave live",
     )
     market: Literal["perp", "spot"] = Field("perp", description="where orders go: perp or spot")
     strategy: Literal["council", "ema_cross", "mean_reversion"] = Field(

@@ -21,6 +21,7 @@ from serving.settings.layers import (
     from_flags,
     from_yaml,
 )
+from serving.settings.live import misplaced
 from serving.settings.model import Settings
 from serving.settings.names import Key, is_optional, is_secret, shown
 from serving.settings.problems import SettingErrors, raise_for
@@ -74,6 +75,7 @@ def load_settings(
     merged: Layer = {}
     for layer in layers:
         merged |= layer
+    problems += misplaced({str(key): given.source for key, given in merged.items()})
     settings = _validated(merged, problems)
     raise_for(problems)
     if settings is None:  # a refusal without a problem would be a bug here

@@ -26,6 +26,7 @@ from serving.settings.groups import (
     ModelSettings,
     ServingSettings,
 )
+from serving.settings.live import LiveSettings
 from serving.settings.names import KEYS, did_you_mean_flag, from_flag
 from serving.settings.notify import NotifySettings
 from serving.settings.problems import raise_for
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     decision: DecisionSettings = Field(default_factory=DecisionSettings)
     execution: ExecutionSettings = Field(default_factory=ExecutionSettings)
     risk: RiskSettings = Field(default_factory=RiskSettings)
+    live: LiveSettings = Field(default_factory=LiveSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     assertions: AssertionSettings = Field(default_factory=AssertionSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
@@ -113,6 +115,8 @@ class Settings(BaseSettings):
                 self.notify.telegram_bot_token,
                 self.debate.xai_api_key,
                 self.debate.anthropic_api_key,
+                self.live.exchange_api_key,
+                self.live.exchange_api_secret,
             )
             if value is not None
         ]
@@ -148,24 +152,22 @@ class Settings(BaseSettings):
 def contradictions(settings: Settings) -> list[SettingError]:
     """Return what is right by itself but not together."""
     execution, risk, serving = settings.execution, settings.risk, settings.serving
+    live = settings.live
     routes = [symbol_on(symbol, execution.market) for symbol in settings.data.symbols]
     rules = (
         (
             execution.live_mode and execution.paper_mode,
             "LIVE_MODE", "cannot be on together with PAPER_MODE", True,
-            "Set LIVE_MODE=false: this version trades on paper only.",
-        ),
-        (
-            execution.live_mode and not execution.paper_mode,
-            "LIVE_MODE",
-            "must be false: live trading needs an exchange connection, "
-            "which this version does not have",
-            True, "Set LIVE_MODE=false and PAPER_MODE=true.",
+            "Set LIVE_MODE=false, or PAPER_MODE=false as well (docs/live.md).",
         ),
         (
             not (execution.live_mode or execution.paper_mode),
-            "PAPER_MODE", "must be true: this version trades on paper only", False,
-            "Set PAPER_MODE=true.",
+            "PAPER_MODE", "must be true unless LIVE_MODE is", False, "Set PAPER_MODE=true.",
+        ),
+        (
+            (live.exchange_api_key is None) != (live.exchange_api_secret is None),
+            "EXCHANGE_API_KEY", "must be set together with EXCHANGE_API_SECRET", None,
+            "Set both, or neither.",
         ),
         (
             not is_loopback(serving.api_host) and serving.api_token is None,

@@ -23,6 +23,7 @@ from serving.settings.groups import (
     ModelSettings,
     ServingSettings,
 )
+from serving.settings.live import LiveSettings
 from serving.settings.notify import NotifySettings
 from serving.settings.resources import ResourceSettings
 from serving.settings.risk import RiskSettings
@@ -51,6 +52,7 @@ GROUPS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "decision": DecisionSettings,
         "execution": ExecutionSettings,
         "risk": RiskSettings,
+        "live": LiveSettings,
         "journal": JournalSettings,
         "assertions": AssertionSettings,
         "notify": NotifySettings,
@@ -70,6 +72,8 @@ FLAT: Mapping[str, Key] = MappingProxyType(
         "ENCODER_LENGTH": Key("features", "encoder_length"),
         "EXCHANGE": Key("data", "exchange"),
         "EXCHANGE_URL": Key("data", "exchange_url"),
+        "EXCHANGE_API_KEY": Key("live", "exchange_api_key"),
+        "EXCHANGE_API_SECRET": Key("live", "exchange_api_secret"),
         "SOURCE": Key("data", "source"),
         "PAPER_MODE": Key("execution", "paper_mode"),
         "LIVE_MODE": Key("execution", "live_mode"),

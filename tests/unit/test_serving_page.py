@@ -13,7 +13,7 @@ from serving.page import render
 def view(**changes: Any) -> dict[str, Any]:
     health = {
         "status": "ok", "problems": [], "source": "demo", "speed": 60.0,
-        "desk": {"phase": "live", "done": None},
+        "execution": "paper", "desk": {"phase": "live", "done": None},
     }  # fmt: skip
     health |= changes.pop("health", {})
     risk: dict[str, Any] = {"mode": "ACTIVE", "by": None, "why": None, "checks": []}
@@ -63,6 +63,11 @@ def test_page_when_the_market_is_simulated_then_and_only_then_a_banner_says_it(
     text = text_of(render(view(simulated=simulated)))
 
     assert ("No figure on this page says anything about a real market." in text) is simulated
+
+
+def test_page_when_orders_go_to_the_exchange_then_and_only_then_it_says_live() -> None:
+    assert "Orders go to the exchange." in text_of(render(view(health={"execution": "live"})))
+    assert "LIVE" not in text_of(render(view()))
 
 
 def test_page_when_opened_then_it_needs_nothing_from_elsewhere_and_runs_nothing() -> None:

@@ -220,11 +220,8 @@ def test_value_when_a_word_is_mistyped_then_the_right_one_is_suggested() -> None
     ("env", "what", "rule"),
     [
         ({"LIVE_MODE": "true"}, "LIVE_MODE", "cannot be on together with PAPER_MODE"),
-        (
-            {"LIVE_MODE": "true", "PAPER_MODE": "false"}, "LIVE_MODE",
-            "live trading needs an exchange connection, which this version does not have",
-        ),
-        ({"PAPER_MODE": "false"}, "PAPER_MODE", "must be true: this version trades on paper only"),
+        ({"PAPER_MODE": "false"}, "PAPER_MODE", "must be true unless LIVE_MODE is"),
+        ({"EXCHANGE_API_KEY": "k"}, "EXCHANGE_API_KEY", "together with EXCHANGE_API_SECRET"),
         ({"API_HOST": "0.0.0.0"}, "API_HOST", "may leave loopback only with an API_TOKEN"),
         ({"API_PORT": "8265"}, "API_PORT", "must differ from RAY_DASHBOARD_PORT"),
         ({"SYMBOLS": "BTC/USDT,BTC/USDT:USDT"}, "SYMBOLS", "must not meet in one market on perp"),

@@ -25,8 +25,6 @@ DERIVED = {
 
 # Names of the documented list that wait for what reads them.
 WAITING = {
-    "execution.live_mode": "refused when on, as no live executor exists",
-    "execution.paper_mode": "refused when off, for the same reason",
     "data.samples": "tests read it, from the environment; the doctor counts the files",
 }
 
@@ -120,8 +118,10 @@ def test_settings_when_they_wait_for_their_reader_then_it_has_not_come_yet() -> 
 
 @pytest.mark.parametrize(
     "env",
-    [{"LIVE_MODE": "true", "PAPER_MODE": "false"}, {"LIVE_MODE": "true"}, {"PAPER_MODE": "false"}],
+    [{"LIVE_MODE": "true"}, {"PAPER_MODE": "false"}],
 )
-def test_settings_when_orders_would_leave_paper_then_they_are_refused(env: dict[str, str]) -> None:
+def test_settings_when_paper_and_live_are_both_or_neither_then_they_are_refused(
+    env: dict[str, str],
+) -> None:
     with pytest.raises(SettingError, match="PAPER_MODE"):
         load_settings(env=env, profile=None)

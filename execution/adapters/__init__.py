@@ -1,0 +1,1 @@
+"""Brokers of real venues, each behind :class:`domain.ports.Broker`."""

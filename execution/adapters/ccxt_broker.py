@@ -1,0 +1,399 @@
+"""The live broker: orders of the loop at a venue of perpetuals, by ccxt.
+
+An order is sent once, under its own id. Where nobody can say whether it arrived it is asked after;
+that it never will is certain once the venue would refuse a request as old as that.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from domain.decision import ExitReason, Reason
+from domain.errors import AmbiguousOutcome, ServiceUnreachable, UsageError
+from domain.market import Bar, Instrument
+from domain.trading import (
+    ClosedTrade,
+    Fill,
+    Holdings,
+    Order,
+    OrderStatus,
+    OrderType,
+    Posting,
+    Refusal,
+    Side,
+)
+from execution.account import Account
+from execution.adapters.answers import Verdict
+from execution.adapters.courier import Courier
+from execution.adapters.gateway import Gateway
+from execution.adapters.guard import LastGuard
+from execution.adapters.statement import News, Statement
+from execution.adapters.tracked import UNWIND, Stage, Tracked, Tracking
+from execution.adapters.waits import LaterIfUnreachable, Waits
+from execution.filters import Broken, broken_rule
+from execution.money import dec
+
+log = structlog.get_logger("live")
+
+_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,32}")  # the venue takes 36; the number of a part comes on
+_LEVERAGE = Decimal(1)
+_WITHDRAWN = frozenset({Reason.KILLED, Reason.BREAKER, Reason.UNFILLED})
+
+
+class CcxtBroker:
+    """Implements :class:`domain.ports.Broker` at a venue.
+
+    Stops and targets are sent once their entry has filled, because a venue takes no order that
+    reduces nothing, and leave with the position. An entry is sent only where the venue says that
+    nothing is held; one that is withdrawn after it was filled is closed at once. An exit that the
+    venue ends before it is filled goes on with the rest. A fill is handed out in the bar in which
+    it happened.
+
+    Parameters
+    ----------
+    gateway : opened.
+    instruments : what may be traded, by symbol.
+    guard : looks at every entry before it leaves.
+    news : of the user's stream; None = polling alone.
+    monotonic, sleep : seconds.
+    """
+
+    def __init__(
+        self, gateway: Gateway, instruments: Mapping[str, Instrument], guard: LastGuard, *,
+        account: str = "live", news: News | None = None, waits: Waits | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        self._gateway, self._instruments, self._guard = gateway, dict(instruments), guard
+        self._tracking, waits = Tracking(), waits or Waits()
+        self._courier = Courier(gateway, self._tracking, waits, monotonic, sleep)
+        self._statement = Statement(
+            gateway, self._tracking, self._courier, Account(account, gateway.currency),
+            self._instruments, news, waits, sleep,
+        )  # fmt: skip
+        self._last: dict[str, Bar] = {}
+        self._untold: dict[str, Refusal] = {}  # of brackets and rests, for the next bar, by order
+        self._restored = False  # whether the venue must be asked about orders of the ledger
+
+    # Orders
+
+    def submit(self, order: Order) -> Refusal | None:
+        """Send an order, or say why not; a known id changes nothing.
+
+        Raises
+        ------
+        AmbiguousOutcome : if nobody can say whether the venue has it.
+        UsageError : if the symbol is none of the broker's instruments.
+        """
+        self._reopen()
+        if order.id in self._tracking.mine:
+            return None
+        broken = self._against_rules(order)
+        if broken is None and not order.reduce_only:
+            broken = self._against_bounds(order)
+        if broken is not None:
+            return _refusal(order, broken)
+        tracked = self._tracking.add(order)
+        if tracked.bracket:
+            if self._to_reduce(order):  # else it waits for its entry
+                self._send_on(tracked)
+            return None
+        if tracked.entry:
+            self._guard.sent()
+        self._statement.begin(order.symbol, order.created_at)
+        refused = self._courier.send(tracked)
+        if refused is not None:
+            self._tracking.forget(tracked)  # never placed: the same id may try again
+            return _refusal(order, _as_broken(refused))
+        return None
+
+    def status(self, order_id: str) -> OrderStatus:
+        """Return what became of an order.
+
+        Raises
+        ------
+        AmbiguousOutcome : while a request of it may still arrive.
+        ServiceUnreachable : if the venue does not answer.
+        """
+        self._reopen()
+        tracked = self._tracking.live.get(order_id)
+        if tracked is None:
+            return OrderStatus.DONE if order_id in self._tracking.mine else OrderStatus.UNKNOWN
+        if tracked.stage is Stage.DOUBT and not self._courier.find(tracked):
+            left = self._courier.too_old(tracked)
+            if left > 0:
+                raise AmbiguousOutcome(order_id, f"may still arrive for {left:.1f} s")
+            self._tracking.drop(tracked)
+            return OrderStatus.UNKNOWN
+        return OrderStatus.WORKING
+
+    def cancel(self, order_id: str) -> None:
+        """Withdraw a working order, and the brackets of an entry; unknown ids are ignored."""
+        self._reopen()
+        tracked = self._tracking.live.get(order_id)
+        if tracked is None:
+            return
+        tracked.withdrawn = True
+        if tracked.entry:
+            for bracket in self._tracking.brackets(tracked):
+                self.cancel(bracket.order.id)
+        self._withdraw(tracked)
+
+    def open_orders(self) -> list[Order]:
+        """Return the working orders, oldest first; a filled one until its fills are handed out."""
+        self._reopen()
+        return [
+            tracked.order for tracked in self._tracking.live.values()
+            if not tracked.withdrawn and tracked.stage is not Stage.DOUBT
+        ]  # fmt: skip
+
+    # What happened
+
+    def funding(self, bar: Bar) -> list[Posting]:
+        """Book what the venue charged the bar's symbol for funding up to its close."""
+        self._instrument(bar.symbol)
+        return self._statement.settlements(bar)
+
+    def on_bar(self, bar: Bar) -> list[Fill | Refusal]:
+        """Return what was filled up to the bar's close, in the venue's order, and what was not."""
+        self._instrument(bar.symbol)
+        self._reopen()
+        self._last[bar.symbol] = bar
+        with LaterIfUnreachable("on_bar"):
+            self._statement.pull()
+        said: list[Fill | Refusal] = [*self._statement.hand_out(bar)]
+        with LaterIfUnreachable("on_bar"):
+            said += self._look_after(bar)
+        for order_id, refusal in list(self._untold.items()):
+            if refusal.symbol == bar.symbol:
+                said.append(self._untold.pop(order_id))
+        return said
+
+    def holdings(self) -> Holdings:
+        """Return what the venue holds for us, less what was not handed out yet."""
+        self._reopen()
+        return self._statement.holdings()
+
+    # After a restart
+
+    def restore(self, records: Iterable[Any]) -> list[Refusal]:
+        """Fold stored rows, in the ledger's order; the venue is asked about open ends later."""
+        for record in records:
+            if isinstance(record, Bar):
+                if record.symbol in self._instruments:
+                    self._last[record.symbol] = record
+            elif getattr(record, "account", "") in ("", self._statement.account.name):
+                self._restore(record)
+        return []
+
+    def _restore(self, record: Any) -> None:
+        if isinstance(record, Fill):
+            self._statement.book(record)
+            return
+        if isinstance(record, Posting):
+            self._statement.post(record)
+            return
+        self._statement.account.fold(record)
+        if isinstance(record, Order):
+            self._restore_order(record)
+        elif isinstance(record, Refusal):
+            self._restore_refusal(record)
+        elif isinstance(record, ClosedTrade):
+            for tracked in self._tracking.of(record.symbol):
+                # stop or target may still be at the venue: they are looked at and taken off there
+                if tracked.order.decision_id == record.decision_id and not tracked.bracket:
+                    self._tracking.drop(tracked)
+
+    def _restore_order(self, order: Order) -> None:
+        if order.symbol not in self._instruments or order.id in self._tracking.mine:
+            return
+        if not order.reduce_only:  # what there was before has found its end
+            for old in self._tracking.of(order.symbol):
+                if old.order.decision_id != order.decision_id and (old.withdrawn or old.bracket):
+                    self._tracking.drop(old)
+        self._tracking.add(order)
+        self._restored = True
+
+    def _restore_refusal(self, refusal: Refusal) -> None:
+        for tracked in self._tracking.of(refusal.symbol):
+            order = tracked.order
+            if (order.decision_id, order.intent) != (refusal.decision_id, refusal.intent):
+                continue
+            if tracked.entry and refusal.code in _WITHDRAWN and not tracked.handed:
+                tracked.withdrawn = True  # it may have filled all the same
+            elif not tracked.bracket:
+                self._tracking.forget(tracked)
+
+    def _reopen(self) -> None:
+        """Ask the venue about every order of the ledger that has no end there."""
+        if not self._restored:
+            return
+        self._restored = False
+        for tracked in list(self._tracking.live.values()):
+            self._statement.begin(tracked.order.symbol, tracked.order.created_at)
+            self._courier.doubt(tracked)
+            with LaterIfUnreachable("restore"):
+                self._courier.find(tracked)
+        with LaterIfUnreachable("restore"):
+            self._statement.pull()
+        for tracked in list(self._tracking.live.values()):
+            if tracked.withdrawn:
+                self._withdraw(tracked)
+
+    # Before an order leaves
+
+    def _against_rules(self, order: Order) -> Broken | None:
+        instrument = self._instrument(order.symbol)
+        if _ID.fullmatch(order.id) is None:
+            rule = "an id of 1 to 32 letters, digits and .:/_-, as the venue takes 36"
+            return Broken(Reason.RISK_VETO, rule, order.id)
+        return broken_rule(order, instrument, self._last.get(order.symbol), _LEVERAGE)
+
+    def _against_bounds(self, order: Order) -> Broken | None:
+        doubt = [one for one in self._tracking.of(order.symbol) if one.stage is Stage.DOUBT]
+        if doubt:
+            rule = "nothing of the symbol may be in flight"
+            return Broken(Reason.IN_FLIGHT, rule, doubt[0].order.id)
+        try:
+            held, quote = self._gateway.positions(), self._gateway.quote(order.symbol)
+        except ServiceUnreachable as error:
+            return Broken(Reason.NOT_PLACED, "the venue must answer before an entry", error.message)
+        if held[order.symbol]:
+            rule, value = "a position is entered only when flat", f"{held[order.symbol]:f} is held"
+            return Broken(Reason.UNFILLED, rule, value)
+        marks = {symbol: dec(bar.close) for symbol, bar in self._last.items()}
+        worth = {symbol: abs(qty) * marks.get(symbol, quote.mid) for symbol, qty in held.items()}
+        return self._guard.check(order, quote.mid, marks.get(order.symbol), worth)
+
+    def _to_reduce(self, order: Order) -> bool:
+        return self._statement.held(order.symbol) * order.side.sign < 0
+
+    # After it has left
+
+    def _look_after(self, bar: Bar) -> Iterator[Refusal]:
+        for tracked in self._tracking.of(bar.symbol):
+            if tracked.order.id not in self._tracking.live:
+                continue
+            if tracked.withdrawn:
+                self._withdraw(tracked)
+                continue
+            if tracked.stage is Stage.DOUBT:
+                self._ask_after(tracked)
+            if tracked.stage is Stage.DOUBT:
+                continue
+            if tracked.bracket and self._is_idle(tracked):
+                self._take_off(tracked)
+            elif tracked.stage is Stage.HELD:
+                if self._to_reduce(tracked.order):
+                    self._send_on(tracked)
+            elif tracked.filled <= tracked.handed:
+                yield from self._ended(tracked, bar)
+
+    def _ask_after(self, tracked: Tracked) -> None:
+        """Find out about what only the broker has sent: a bracket, or the rest of an exit."""
+        if not (tracked.bracket or tracked.part) or self._courier.find(tracked):
+            return
+        if self._courier.too_old(tracked) <= 0:
+            tracked.stage = Stage.HELD  # it never arrived, and will not: it may be sent
+
+    def _ended(self, tracked: Tracked, bar: Bar) -> Iterator[Refusal]:
+        """Look whether the venue has ended an order before it was filled whole."""
+        report = self._courier.present(tracked)
+        if report is None or report.open:
+            return
+        self._courier.note(tracked, report)
+        order = tracked.order
+        if tracked.filled > tracked.handed or tracked.filled >= order.qty:
+            return  # its fills come
+        if tracked.entry:
+            self._tracking.drop(tracked)
+            rest = f"{tracked.filled:f} of {order.qty:f}"
+            broken = Broken(Reason.UNFILLED, "the venue fills it whole", rest)
+            yield replace(_refusal(order, broken), at=bar.open_ms)
+        elif not self._to_reduce(order):
+            self._tracking.drop(tracked)
+        else:  # what is left of an exit goes on
+            tracked.before, tracked.part = tracked.filled, tracked.part + 1
+            self._send_on(tracked)
+
+    def _send_on(self, tracked: Tracked) -> None:
+        """Send what nobody waits for; a refusal is told at the next bar, once."""
+        try:
+            refused = self._courier.send(tracked)
+        except AmbiguousOutcome as error:
+            log.warning("in_flight", order=tracked.client_id, why=error.message)
+            return
+        if refused is not None:
+            log.error("refused", order=tracked.client_id, why=refused.why)
+            self._untold.setdefault(tracked.order.id, _refusal(tracked.order, _as_broken(refused)))
+
+    def _is_idle(self, bracket: Tracked) -> bool:
+        """Return whether a stop or target has nothing to close, and nothing that will be there."""
+        symbol, decision = bracket.order.symbol, bracket.order.decision_id
+        return not self._statement.held(symbol) and not any(
+            one.entry and not one.withdrawn and one.order.decision_id == decision
+            for one in self._tracking.of(symbol)
+        )
+
+    def _take_off(self, tracked: Tracked) -> None:
+        if tracked.stage is Stage.TAKEN:
+            self._courier.recall(tracked)
+        self._tracking.drop(tracked)
+
+    def _withdraw(self, tracked: Tracked) -> None:
+        """Take an order off the venue, and close what it had filled; tried again at every bar."""
+        if tracked.stage is Stage.HELD:
+            self._tracking.drop(tracked)
+            return
+        with LaterIfUnreachable("cancel"):
+            if tracked.stage is Stage.DOUBT and not self._courier.find(tracked):
+                if self._courier.too_old(tracked) <= 0:
+                    self._tracking.drop(tracked)
+                return
+            self._courier.recall(tracked)
+            self._courier.find(tracked)
+            self._statement.pull()
+            if tracked.entry and self._statement.held(tracked.order.symbol):
+                self._unwind(tracked)
+            if tracked.handed >= tracked.filled:
+                self._tracking.drop(tracked)
+
+    def _unwind(self, entry: Tracked) -> None:
+        order, held = entry.order, self._statement.held(entry.order.symbol)
+        back = replace(
+            order, id=f"{order.id}{UNWIND}", side=Side.SELL if held > 0 else Side.BUY,
+            qty=abs(held), type=OrderType.MARKET, intent=ExitReason.RISK.value, price=None,
+            trigger=None, reduce_only=True,
+        )  # fmt: skip
+        if back.id in self._tracking.mine:
+            return
+        log.warning("entry_unwound", order=order.id, qty=f"{back.qty:f}")
+        tracked = self._tracking.add(back)
+        tracked.withdrawn = True  # the loop knows nothing of it
+        self._send_on(tracked)
+        if tracked.stage is Stage.HELD:
+            self._tracking.forget(tracked)
+
+    def _instrument(self, symbol: str) -> Instrument:
+        if symbol not in self._instruments:
+            known = ", ".join(sorted(self._instruments))
+            raise UsageError("symbol", "must be one the broker trades", symbol, f"It has {known}.")
+        return self._instruments[symbol]
+
+
+def _as_broken(said: Verdict) -> Broken:
+    return Broken(said.code, said.rule, said.value)
+
+
+def _refusal(order: Order, broken: Broken) -> Refusal:
+    return Refusal(
+        order.account, order.symbol, order.created_at, broken.code, broken.rule, broken.value,
+        order.intent, order.decision_id,
+    )  # fmt: skip

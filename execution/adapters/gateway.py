@@ -1,0 +1,389 @@
+"""A perpetuals' venue by ccxt: our orders in its words, its answers in decimals.
+
+Amounts are read from the venue's own text, never from ccxt's floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import ccxt
+
+from domain.errors import ServiceUnreachable, SettingError
+from domain.trading import ZERO, Order, OrderType, Side
+from execution.adapters.answers import words_of
+
+T = TypeVar("T")
+PAGE = 1_000  # trades in one answer
+TRIES = 2  # of a question; an order is sent once
+_OPEN = frozenset({"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "TRIGGERING", "TRIGGERED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the venue says of an order.
+
+    Attributes
+    ----------
+    number : the venue's own; of a conditional order another series than its child's.
+    filled : base units; of a conditional order always 0, its child has them.
+    child : number of the order that a conditional one made; empty before it is triggered.
+    """
+
+    number: str
+    client_id: str
+    open: bool
+    filled: Decimal
+    child: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One fill as the venue tells it, by REST or on the user's stream.
+
+    Attributes
+    ----------
+    number : grows within a symbol. ``order`` : the venue's number of its order.
+    fee : of ``fee_asset``, positive is paid. ``realised`` : before the fee, quote units.
+    at : ms, the venue's time. ``client_id`` : empty where it is not told.
+    """
+
+    number: int
+    order: str
+    symbol: str
+    side: Side
+    qty: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_asset: str
+    realised: Decimal
+    at: int
+    maker: bool
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Funding:
+    """One settlement; a positive amount was paid by us, quote units."""
+
+    symbol: str
+    at: int  # ms
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The best prices, quote units."""
+
+    bid: Decimal
+    ask: Decimal
+
+    @property
+    def mid(self) -> Decimal:
+        """Their middle."""
+        return (self.bid + self.ask) / 2
+
+
+def _as_it_is(told: Any) -> Any:
+    return told
+
+
+class Gateway:
+    """Signed questions and orders.
+
+    Parameters
+    ----------
+    client : a ccxt exchange with key and secret, of :func:`data.sources.exchange.connect`.
+    symbols : that are traded here.
+    currency : that everything is settled in.
+    """
+
+    def __init__(self, client: Any, symbols: Iterable[str], currency: str) -> None:
+        self._client, self.symbols, self.currency = client, tuple(symbols), currency
+        self._names: dict[str, str] = {}  # the venue's name → symbol
+
+    def open(self) -> None:
+        """Learn what the venue lists.
+
+        Raises
+        ------
+        ServiceUnreachable : if it does not answer.
+        SettingError : if a symbol is not listed.
+        """
+        self._ask(self._client.load_markets)
+        for symbol in self.symbols:
+            if symbol not in self._client.markets:
+                raise SettingError("SYMBOLS", f"must be traded on {self._client.id}", symbol)
+            self._names[self.name(symbol)] = symbol
+
+    def name(self, symbol: str) -> str:
+        """Return what the venue calls a symbol."""
+        return str(self._client.markets[symbol]["id"])
+
+    def symbol(self, name: str) -> str | None:
+        """Return the symbol of a venue's name; None if it is not traded here."""
+        return self._names.get(name)
+
+    # Orders. They raise ccxt's errors: what they mean is for :mod:`execution.adapters.answers`.
+
+    def place(self, order: Order, client_id: str, qty: Decimal, *, at_market: bool) -> Report:
+        """Send an order, once.
+
+        Parameters
+        ----------
+        at_market : whatever its type; a stop whose price is passed.
+
+        Raises
+        ------
+        ccxt.BaseError : whatever the venue, or the way there, says.
+        """
+        params: dict[str, Any] = {"clientOrderId": client_id}
+        if order.reduce_only:
+            params["reduceOnly"] = True
+        kind, price = "market", None
+        if order.type is OrderType.STOP and not at_market:
+            params["stopLossPrice"] = str(order.trigger)
+        elif order.type is OrderType.LIMIT and not at_market:
+            kind, price = "limit", str(order.price)
+        with _read():
+            told = self._client.create_order(
+                order.symbol, kind, order.side.value, str(qty), price, params
+            )
+            return _report(told["info"])
+
+    def cancel(self, symbol: str, client_id: str, *, conditional: bool) -> None:
+        """Cancel an order; one that is not open is left as it is.
+
+        Raises
+        ------
+        ServiceUnreachable : if nobody can say whether it was.
+        """
+        params = _asked(client_id, conditional=conditional)
+        try:
+            self._ask(self._client.cancel_order, "", symbol, params)
+        except ccxt.OrderNotFound:
+            return
+
+    def find(self, symbol: str, client_id: str, *, conditional: bool) -> Report | None:
+        """Return what the venue knows of a client id, None if nothing.
+
+        Raises
+        ------
+        ServiceUnreachable : if it does not answer.
+        """
+        try:
+            asked = _asked(client_id, conditional=conditional)
+            return self._ask(self._client.fetch_order, "", symbol, asked, read=_order)
+        except ccxt.OrderNotFound:
+            return None
+
+    def numbered(self, symbol: str, number: str) -> Report | None:
+        """Return the same by the venue's number."""
+        try:
+            return self._ask(self._client.fetch_order, number, symbol, read=_order)
+        except ccxt.OrderNotFound:
+            return None
+
+    # What happened
+
+    def trades(self, symbol: str, *, after: int | None = None, since: int = 0) -> list[Trade]:
+        """Return fills in order: with numbers beyond ``after``, else from ``since`` (ms) on.
+
+        Raises
+        ------
+        ServiceUnreachable : if the venue does not answer.
+        """
+        found: list[Trade] = []
+        while True:
+            window: dict[str, Any] = {"startTime": since}
+            if after is not None:
+                window = {"fromId": after + 1}
+            rows = self._ask(
+                self._client.fetch_my_trades, symbol, None, PAGE, window,
+                read=lambda page: [self._trade(symbol, row["info"]) for row in page],
+            )  # fmt: skip
+            fresh = sorted(
+                (row for row in rows if after is None or row.number > after),
+                key=lambda row: row.number,
+            )
+            found += fresh
+            if len(rows) < PAGE or not fresh:
+                return found
+            after = fresh[-1].number
+
+    def funding(self, since: int) -> list[Funding]:
+        """Return settlements from an instant (ms) on, oldest first."""
+        found: list[Funding] = []
+        while True:
+            rows = self._ask(
+                self._client.fapiPrivateGetIncome,
+                {"incomeType": "FUNDING_FEE", "startTime": since, "limit": PAGE},
+                read=self._settlements,
+            )
+            found += [row for row in rows if row is not None]
+            if len(rows) < PAGE or rows[-1] is None:
+                return found
+            since = rows[-1].at + 1
+
+    def holdings(self) -> tuple[Decimal, dict[str, Decimal]]:
+        """Return the wallet's balance and the signed quantity of every symbol."""
+        return self._ask(self._client.fetch_balance, read=self._wallet), self.positions()
+
+    def positions(self) -> dict[str, Decimal]:
+        """Return the signed quantity of every symbol, base units."""
+        return self._ask(self._client.fetch_positions, list(self.symbols), read=self._held)
+
+    def open_orders(self) -> int:
+        """Return how many orders of the symbols are open, conditional ones included."""
+        return sum(
+            self._ask(self._client.fetch_open_orders, symbol, None, None, params, read=len)
+            for symbol in self.symbols
+            for params in ({}, {"trigger": True})
+        )
+
+    def quote(self, symbol: str) -> Quote:
+        """Return the best prices now."""
+        ask = self._client.fapiPublicGetTickerBookTicker
+        return self._ask(ask, {"symbol": self.name(symbol)}, read=_quote)
+
+    def worth(self, asset: str) -> Decimal:
+        """Return the price of an asset in the currency."""
+        ask = self._client.fapiPublicGetTickerBookTicker
+        return self._ask(ask, {"symbol": f"{asset}{self.currency}"}, read=_quote).mid
+
+    # What it must be like
+
+    def settle_on_one(self) -> None:
+        """Demand one position a symbol, and set leverage 1.
+
+        Raises
+        ------
+        SettingError : if the account hedges: long and short of one symbol side by side.
+        ServiceUnreachable : if the venue does not answer.
+        """
+        if self._ask(self._client.fetch_position_mode, read=lambda told: told["hedged"]):
+            raise SettingError(
+                "position mode", "must be one-way, one position a symbol", "hedge",
+                "Change it at the exchange: preferences, position mode.",
+            )  # fmt: skip
+        for symbol in self.symbols:
+            self._ask(self._client.set_leverage, 1, symbol)
+
+    def rights(self) -> Mapping[str, bool] | None:
+        """Return what the key may do, by the venue's names; None where it does not tell."""
+        try:
+            return self._ask(self._client.sapiGetAccountApiRestrictions, read=_flags)
+        except ccxt.NotSupported:
+            return None
+
+    def time(self) -> int:
+        """Return the venue's time, ms."""
+        return self._ask(self._client.fetch_time, read=int)
+
+    def listen_key(self) -> str:
+        """Return the key of the user's stream, a new one or the one there is, good for an hour."""
+        ask = self._client.fapiPrivatePostListenKey
+        return self._ask(ask, read=lambda told: str(told["listenKey"]))
+
+    def heard(self, told: Mapping[str, Any]) -> Trade | None:
+        """Return the fill in an event of the user's stream, None if it tells of none."""
+        if told.get("e") != "ORDER_TRADE_UPDATE" or told["o"]["x"] != "TRADE":
+            return None
+        order = told["o"]
+        symbol = self._names.get(order["s"])
+        if symbol is None:
+            return None
+        return Trade(
+            int(order["t"]), str(order["i"]), symbol, Side(order["S"].lower()),
+            Decimal(order["l"]), Decimal(order["L"]), Decimal(order.get("n", "0")),
+            str(order.get("N", self.currency)), Decimal(order["rp"]), int(order["T"]),
+            bool(order["m"]), str(order["c"]),
+        )  # fmt: skip
+
+    def _settlements(self, rows: Any) -> list[Funding | None]:
+        return [
+            Funding(symbol, int(row["time"]), -Decimal(row["income"]))
+            if (symbol := self._names.get(row["symbol"])) and row["asset"] == self.currency
+            else None
+            for row in rows
+        ]
+
+    def _wallet(self, told: Any) -> Decimal:
+        mine = (row for row in told["info"]["assets"] if row["asset"] == self.currency)
+        return sum((Decimal(row["walletBalance"]) for row in mine), ZERO)
+
+    def _held(self, rows: Any) -> dict[str, Decimal]:
+        held = dict.fromkeys(self.symbols, ZERO)
+        for row in rows:
+            symbol = self._names.get(row["info"]["symbol"])
+            if symbol is not None:
+                held[symbol] += Decimal(row["info"]["positionAmt"])
+        return held
+
+    def _trade(self, symbol: str, row: Mapping[str, Any]) -> Trade:
+        return Trade(
+            int(row["id"]), str(row["orderId"]), symbol, Side(row["side"].lower()),
+            Decimal(row["qty"]), Decimal(row["price"]), Decimal(row["commission"]),
+            str(row["commissionAsset"]), Decimal(row["realizedPnl"]), int(row["time"]),
+            bool(row["maker"]),
+        )  # fmt: skip
+
+    def _ask(self, ask: Callable[..., Any], *words: Any, read: Callable[[Any], T] = _as_it_is) -> T:
+        """Ask and read; what is not there raises ccxt's own error, every other trouble ours."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                with _read():
+                    return read(ask(*words))
+            except (ccxt.OrderNotFound, ccxt.NotSupported):
+                raise
+            except ccxt.BaseError as error:
+                lost = isinstance(error, ccxt.NetworkError | ccxt.BadResponse)
+                final = isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded)
+                if attempt == TRIES or final or not lost:
+                    told, hint = words_of(error), "It is asked again later."
+                    raise ServiceUnreachable(
+                        str(self._client.id), "did not answer", told, hint
+                    ) from error
+        raise AssertionError  # the last try returns or raises
+
+
+@contextmanager
+def _read() -> Iterator[None]:
+    """Take what cannot be read, by ccxt or here, for an answer that says nothing."""
+    try:
+        yield
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        raise ccxt.BadResponse(f"unreadable: {type(error).__name__}") from error
+
+
+def _asked(client_id: str, *, conditional: bool) -> dict[str, Any]:
+    if conditional:
+        return {"clientOrderId": client_id, "trigger": True}
+    return {"origClientOrderId": client_id}
+
+
+def _order(told: Any) -> Report:
+    return _report(told["info"])
+
+
+def _quote(row: Any) -> Quote:
+    return Quote(Decimal(row["bidPrice"]), Decimal(row["askPrice"]))
+
+
+def _flags(told: Any) -> dict[str, bool]:
+    return {name: value for name, value in told.items() if isinstance(value, bool)}
+
+
+def _report(told: Mapping[str, Any]) -> Report:
+    if "algoId" in told:
+        child = str(told.get("actualOrderId") or "")
+        is_open = told["algoStatus"] in _OPEN
+        return Report(str(told["algoId"]), str(told["clientAlgoId"]), is_open, ZERO, child)
+    return Report(
+        str(told["orderId"]), str(told["clientOrderId"]), told["status"] in _OPEN,
+        Decimal(told["executedQty"]),
+    )  # fmt: skip

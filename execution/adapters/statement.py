@@ -1,0 +1,272 @@
+"""The account's statement: every fill and settlement once, in the venue's order.
+
+Fills come by polling, on from the last number known, and earlier by the user's stream. One that
+the stream brings is handed out only when polling has come as far: nothing older can be missing
+then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol
+
+import structlog
+
+from domain.market import Bar
+from domain.times import MINUTE_MS
+from domain.trading import ZERO, Fill, Holdings, Posting
+from execution import books
+from execution.account import Account
+from execution.adapters.booking import fill_of, read_id
+from execution.adapters.courier import Courier
+from execution.adapters.gateway import Funding, Gateway, Trade
+from execution.adapters.tracked import Stage, Tracking
+from execution.adapters.waits import LaterIfUnreachable, Waits
+
+log = structlog.get_logger("live")
+
+HOUR_MS = 60 * MINUTE_MS
+ROUNDS = 4  # of asking, before a difference is taken for one
+
+
+class News(Protocol):
+    """Somebody who hears of fills before they are asked for."""
+
+    def news(self) -> list[Trade]:
+        """Return what was heard since the last time."""
+        ...
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where one symbol stands.
+
+    Attributes
+    ----------
+    cursor : number of the last fill that was polled; 0 = none yet.
+    since : where polling starts without one, ms; None = nothing was ever sent.
+    seen : numbers beyond the cursor that were taken in.
+    pending : fills to be handed out, by number.
+    """
+
+    cursor: int = 0
+    since: int | None = None
+    seen: set[int] = field(default_factory=set)
+    pending: dict[int, Fill] = field(default_factory=dict)
+
+
+class Statement:
+    """What happened to the account, and what of it was handed out.
+
+    Attributes
+    ----------
+    account : the fold over what was handed out.
+
+    Parameters
+    ----------
+    news : of the user's stream; None = polling alone.
+    sleep : seconds.
+    """
+
+    def __init__(
+        self, gateway: Gateway, tracking: Tracking, courier: Courier, account: Account,
+        symbols: Iterable[str], news: News | None, waits: Waits, sleep: Callable[[float], None],
+    ) -> None:  # fmt: skip
+        self.account = account
+        self._gateway, self._tracking, self._courier = gateway, tracking, courier
+        self._news, self._waits, self._sleep = news, waits, sleep
+        self._places = {symbol: _Place() for symbol in symbols}
+        self._strangers: set[str] = set()  # the venue's numbers of orders that are not ours
+        self._due: dict[tuple[str, int], Funding] = {}  # settlements to be handed out
+        self._settled: set[tuple[str, int]] = set()
+        self._settled_to = 0  # ms, settlements up to here were asked for
+        self._elsewhere = ZERO  # fees paid in other assets, in our currency
+
+    def held(self, symbol: str) -> Decimal:
+        """Return the signed position with all that the venue is known to have filled."""
+        position = self.account.position(symbol)
+        ours = ZERO if position is None else position.qty
+        for tracked in self._tracking.of(symbol):
+            ours += (tracked.filled - tracked.handed) * tracked.order.side.sign
+        return ours
+
+    def begin(self, symbol: str, sent_at: int) -> None:
+        """Tell when (ms) the first order of a symbol may have been sent."""
+        place, first = self._places[symbol], sent_at - MINUTE_MS
+        if not place.cursor:
+            place.since = first if place.since is None else min(place.since, first)
+
+    def pull(self) -> None:
+        """Take in every fill that is known by now.
+
+        Raises
+        ------
+        ServiceUnreachable : if the venue does not answer.
+        """
+        for trade in [] if self._news is None else self._news.news():
+            self._take(trade)
+        for symbol, place in self._places.items():
+            if not place.cursor and place.since is None:
+                continue  # nothing was ever sent: what there is, is not ours
+            after, since = place.cursor or None, place.since or 0
+            for trade in self._gateway.trades(symbol, after=after, since=since):
+                self._take(trade)
+                place.cursor = max(place.cursor, trade.number)
+            place.seen = {number for number in place.seen if number > place.cursor}
+
+    def hand_out(self, bar: Bar) -> list[Fill]:
+        """Return the fills of a bar's symbol up to its close, in the venue's order."""
+        place, out = self._places[bar.symbol], list[Fill]()
+        for number in sorted(place.pending):
+            if number > place.cursor or place.pending[number].at >= bar.close_ms:
+                break
+            fill = place.pending.pop(number)
+            self.book(fill)
+            out.append(fill)
+        return out
+
+    def book(self, fill: Fill) -> None:
+        """Take a fill for handed out, now or before a restart."""
+        self.account.fold(fill)
+        number, elsewhere = read_id(fill.id)
+        if elsewhere:
+            self._elsewhere += fill.fee
+        place = self._places.get(fill.symbol)
+        if place is not None:
+            place.cursor = max(place.cursor, number)
+        tracked = self._tracking.live.get(fill.order_id)
+        if tracked is not None:
+            tracked.handed += fill.qty
+            tracked.filled = max(tracked.filled, tracked.handed)
+            flat = tracked.order.reduce_only and self.account.position(fill.symbol) is None
+            if flat or tracked.handed >= tracked.order.qty:
+                self._tracking.drop(tracked)
+
+    # Settlements of funding
+
+    def settlements(self, bar: Bar) -> list[Posting]:
+        """Book what the venue charged a bar's symbol up to its close.
+
+        It settles on the hour, so it is asked once in each.
+        """
+        if self._settled_to // HOUR_MS < bar.close_ms // HOUR_MS:
+            with LaterIfUnreachable("funding"):
+                self._pull_settlements()
+                self._settled_to = bar.close_ms
+        own, lines = self.account, list[Posting]()
+        for key in sorted(key for key in self._due if key[0] == bar.symbol):
+            if key[1] < bar.close_ms:
+                paid = self._due.pop(key)
+                lines += books.of_funding(own.name, own.currency, paid.symbol, paid.at, paid.amount)
+        for line in lines:
+            self.post(line)
+        return lines
+
+    def post(self, line: Posting) -> None:
+        """Take a posting for handed out, now or before a restart."""
+        self.account.fold(line)
+        if line.book == "funding":
+            self._settled.add((line.memo.split(" ")[0], line.at))
+        if line.book in ("funding", "capital"):
+            self._settled_to = max(self._settled_to, line.at)
+
+    def _pull_settlements(self) -> None:
+        last = max((at for _, at in self._settled), default=0)
+        for paid in self._gateway.funding(last or self._settled_to):
+            key = (paid.symbol, paid.at)
+            if key not in self._settled:
+                self._due[key] = paid
+
+    # What there is
+
+    def holdings(self) -> Holdings:
+        """Return what the venue holds, less what was not handed out yet.
+
+        Asked again until it agrees with what was handed out, so that a fill in between is no
+        difference. Where the venue does not answer, what was handed out.
+        """
+        own = {position.symbol: position.qty for position in self.account.positions()}
+        found = Holdings(None, own)
+        if not self.account.funded:
+            return found  # before the ledger's account is opened there is nothing to compare
+        with LaterIfUnreachable("holdings"):
+            for attempt in range(ROUNDS):
+                self.pull()
+                if attempt:
+                    self._pull_settlements()
+                found = self._without_pending(*self._gateway.holdings())
+                if found.cash == self.account.cash and _same(found.quantities, own):
+                    break
+                self._sleep(self._waits.pause * attempt)
+        return found
+
+    def _without_pending(self, cash: Decimal, held: Mapping[str, Decimal]) -> Holdings:
+        quantities, cash = dict(held), cash - self._elsewhere
+        for symbol, place in self._places.items():
+            for fill in place.pending.values():
+                quantities[symbol] -= fill.qty * fill.side.sign
+                fee = ZERO if read_id(fill.id)[1] else fill.fee
+                cash -= fill.realised - fee
+        return Holdings(cash + sum((paid.amount for paid in self._due.values()), ZERO), quantities)
+
+    # One way in for every fill
+
+    def _take(self, trade: Trade) -> None:
+        place = self._places[trade.symbol]
+        if trade.number in place.seen or trade.number <= place.cursor:
+            return
+        owner = self._owner(trade)
+        place.seen.add(trade.number)
+        if owner is None:
+            log.error("foreign_fill", symbol=trade.symbol, number=trade.number, order=trade.order)
+            return
+        tracked = self._tracking.live.get(owner[0])
+        reference = None if tracked is None else tracked.reference
+        half = None if tracked is None else tracked.half_spread
+        fill = fill_of(
+            trade, self._gateway.name(trade.symbol), self.account.name, self.account.currency,
+            owner, reference, half, self._gateway.worth,
+        )  # fmt: skip
+        if read_id(fill.id)[1]:
+            fee = f"{trade.fee:f} {trade.fee_asset}"
+            log.warning("fee_in_another_asset", paid=fee, booked=f"{fill.fee:f}")
+        place.pending[trade.number] = fill
+        if tracked is not None:
+            if tracked.stage is Stage.DOUBT:
+                tracked.stage = Stage.TAKEN
+            waiting = sum((f.qty for f in place.pending.values() if f.order_id == owner[0]), ZERO)
+            tracked.filled = max(tracked.filled, tracked.handed + waiting)
+
+    def _owner(self, trade: Trade) -> tuple[str, str] | None:
+        """Return (order id, intent) of a fill, None if it is of an order that is not ours."""
+        if trade.order in self._strangers:
+            return None
+        found = self._tracking.owner(trade.order)
+        if found is None and trade.client_id:
+            found = self._tracking.recognise(trade.order, trade.client_id)
+        if found is None:
+            found = self._triggered(trade)
+        if found is None:
+            known = self._gateway.numbered(trade.symbol, trade.order)
+            if known is not None:
+                found = self._tracking.recognise(trade.order, known.client_id)
+        if found is None:
+            self._strangers.add(trade.order)
+        return found
+
+    def _triggered(self, trade: Trade) -> tuple[str, str] | None:
+        """Return the stop that has become the order of a fill."""
+        for tracked in self._tracking.of(trade.symbol):
+            if tracked.conditional and tracked.stage is Stage.TAKEN:
+                report = self._courier.present(tracked)
+                if report is not None:
+                    self._courier.note(tracked, report)
+        return self._tracking.owner(trade.order)
+
+
+def _same(one: Mapping[str, Decimal], other: Mapping[str, Decimal]) -> bool:
+    return all(
+        one.get(symbol, ZERO) == other.get(symbol, ZERO) for symbol in one.keys() | other.keys()
+    )

@@ -1,0 +1,137 @@
+"""What the broker knows of each order that has no end yet, and whose a client id is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+from domain.decision import ExitReason
+from domain.trading import ZERO, Order, OrderType
+
+UNWIND = "-x"  # what closes an entry that was withdrawn after it was filled
+_FORCED = ("autoclose-", "adl_autoclose")  # orders that the venue makes itself
+
+
+class Stage(StrEnum):
+    """Where an order is: waiting here for its entry; taken by the venue; nobody can say."""
+
+    HELD = "held"
+    TAKEN = "taken"
+    DOUBT = "doubt"
+
+
+@dataclass(slots=True)
+class Tracked:
+    """An order and what became of it so far; quantities in base units.
+
+    An exit that the venue ends before it is filled goes on in parts, each with a client id of its
+    own: ``ID``, ``ID-1``, ``ID-2``, …
+
+    Attributes
+    ----------
+    filled : as the venue reports. ``handed`` : in fills that were handed out.
+    before : filled by the parts that are over.
+    sent_at : monotonic seconds of a request whose fate is not known.
+    reference, half_spread : of the book when it was sent, quote units; None = not known.
+    withdrawn : by the loop, which must not be left with what it fills.
+    conditional : whether the venue keeps its present part as a conditional order.
+    """
+
+    order: Order
+    stage: Stage = Stage.HELD
+    part: int = 0
+    before: Decimal = ZERO
+    filled: Decimal = ZERO
+    handed: Decimal = ZERO
+    sent_at: float = 0.0
+    reference: Decimal | None = None
+    half_spread: Decimal | None = None
+    withdrawn: bool = False
+    conditional: bool = False
+
+    @property
+    def client_id(self) -> str:
+        """Its id at the venue, of the present part."""
+        return part_id(self.order.id, self.part)
+
+    @property
+    def entry(self) -> bool:
+        """Whether it opens a position."""
+        return not self.order.reduce_only
+
+    @property
+    def bracket(self) -> bool:
+        """Whether it is a stop or a target, which rests until its position closes."""
+        return self.order.reduce_only and self.order.type is not OrderType.MARKET
+
+
+def part_id(order_id: str, part: int) -> str:
+    """Return the client id of a part of an order."""
+    return order_id if part == 0 else f"{order_id}-{part}"
+
+
+@dataclass(slots=True)
+class Tracking:
+    """All of them, by id and by the venue's numbers.
+
+    Attributes
+    ----------
+    live : orders without an end, oldest first.
+    mine : every id that was ever ours, with its intent.
+    """
+
+    live: dict[str, Tracked] = field(default_factory=dict)
+    mine: dict[str, str] = field(default_factory=dict)
+    _owner: dict[str, tuple[str, str]] = field(default_factory=dict)  # number → (order id, intent)
+
+    def add(self, order: Order) -> Tracked:
+        """Follow an order from now on."""
+        self.mine[order.id] = order.intent
+        self.live[order.id] = tracked = Tracked(order)
+        return tracked
+
+    def drop(self, tracked: Tracked) -> None:
+        """Forget an order that is over; its id stays known."""
+        self.live.pop(tracked.order.id, None)
+
+    def forget(self, tracked: Tracked) -> None:
+        """Take an order for one that never was: its id may be sent."""
+        self.drop(tracked)
+        self.mine.pop(tracked.order.id, None)
+
+    def of(self, symbol: str) -> list[Tracked]:
+        """Return the orders of a symbol without an end, oldest first."""
+        return [one for one in self.live.values() if one.order.symbol == symbol]
+
+    def brackets(self, tracked: Tracked) -> list[Tracked]:
+        """Return stop and target of an entry."""
+        return [
+            one for one in self.of(tracked.order.symbol)
+            if one.bracket and one.order.decision_id == tracked.order.decision_id
+        ]  # fmt: skip
+
+    def owns(self, number: str, order: Order) -> None:
+        """Remember under which number the venue keeps an order."""
+        self._owner[number] = order.id, order.intent
+
+    def owner(self, number: str) -> tuple[str, str] | None:
+        """Return (order id, intent) of the venue's number; None if it is not known."""
+        return self._owner.get(number)
+
+    def recognise(self, number: str, client_id: str) -> tuple[str, str] | None:
+        """Return the same by a client id, and remember it; None if it is somebody else's."""
+        base, _, tail = client_id.rpartition("-")
+        if client_id.startswith(_FORCED):
+            found: tuple[str, str] | None = client_id, ExitReason.LIQUIDATION.value
+        elif base in self.mine and client_id.endswith(UNWIND):
+            found = client_id, ExitReason.RISK.value
+        elif client_id in self.mine:
+            found = client_id, self.mine[client_id]
+        elif base in self.mine and tail.isdecimal():
+            found = base, self.mine[base]
+        else:
+            found = None
+        if found is not None:
+            self._owner[number] = found
+        return found

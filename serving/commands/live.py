@@ -1,0 +1,261 @@
+"""``live``: whether orders go to the exchange, and the long way there."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from domain.errors import CheckFailed, ConclaveError, UsageError
+from domain.times import iso
+from serving.commands.common import (
+    Config,
+    Json,
+    Set,
+    api,
+    call,
+    current_plan,
+    err,
+    out,
+    print_json,
+    progress_bar,
+    settings_from,
+)
+from serving.killing import KillOrder, write_kill
+from serving.settings import Settings
+
+app = typer.Typer(help="Real orders: off until enabled, step by step.", no_args_is_help=True)
+
+REHEARSED_HERE = "the local exchange"
+
+
+@app.command("status")
+def status(json: Json = False, config: Config = None, sets: Set = None) -> None:
+    """Show where live trading stands, and each condition with its value and limit.
+
+    Example: conclave live status
+    """
+    settings = settings_from(None, config, sets)
+    body = _standing(settings)
+    if json:
+        print_json(body)
+    else:
+        _tell(body)
+
+
+@app.command("rehearse")
+def rehearse(
+    orders: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="default: live.rehearsal_orders")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the market and of what goes wrong")] = 7,
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Carry out orders at a local exchange by the live broker, with lost answers; exits 1 if any
+    was lost or doubled, or the money differs.
+
+    Example: conclave live rehearse
+    """
+    from serving.going_live_rehearsal import rehearse as carry_out
+    from serving.system import SystemClock
+
+    settings = settings_from(None, config, sets)
+    record, clock = _record(settings), SystemClock()
+    wanted = orders or settings.live.rehearsal_orders
+    with progress_bar("orders", quiet=json) as tick:
+        done = carry_out(wanted, clock, seed, tick)
+    body: dict[str, Any] = {
+        "orders": done.orders, "answers_lost": done.answers_lost, "unplaced": done.unplaced,
+        "doubled": done.doubled, "lost": done.lost, "apart": f"{done.apart:f}",
+        "passed": done.passed, "where": REHEARSED_HERE, "seed": seed,
+    }  # fmt: skip
+    record.note("rehearsed", clock.now(), _who(), body)
+    if json:
+        print_json(body)
+    else:
+        out.print(
+            f"{done.orders} orders, {done.answers_lost} answers lost, {done.unplaced} never "
+            f"arrived; {done.doubled} doubled, {done.lost} lost, money apart {done.apart:f}",
+            style="green" if done.passed else "red",
+        )
+    if not done.passed:
+        raise CheckFailed("rehearsal", "nothing may be lost, doubled or apart", body)
+
+
+@app.command("enable")
+def enable(
+    real_money: Annotated[
+        bool,
+        typer.Option("--with-real-money", help="say that orders may lose the account's money"),
+    ] = False,
+    confirm: Annotated[
+        str | None, typer.Option(help="the words asked for, where nobody can type them")
+    ] = None,
+    why: Annotated[str, typer.Option("--why", help="kept with the act")] = "",
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Allow real orders once a cool-down is over; refused while any condition does not hold.
+
+    Example: conclave live enable --with-real-money
+    """
+    from serving.going_live import HOUR_MS, account_of
+    from serving.going_live_venue import gateway_of
+    from serving.system import SystemClock
+
+    settings = settings_from(None, config, sets)
+    if not real_money:
+        raise UsageError(
+            "live enable", "needs --with-real-money", None,
+            "Real orders lose real money. Nothing here was tried at a real exchange: docs/live.md.",
+        )  # fmt: skip
+    body = _standing(settings)
+    unmet = [one for one in body["conditions"] if not one["ok"]]
+    if unmet:
+        if not json:
+            _tell(body)
+        first = unmet[0]
+        told = "; ".join(f"{one['name']}: {one['value']}" for one in unmet)
+        raise CheckFailed("live enable", f"every condition must hold ({told})", None, first["hint"])
+    gateway = gateway_of(settings)
+    gateway.open()
+    cash, _ = gateway.holdings()
+    words = f"trade {cash:.2f} USDT on {settings.data.exchange}"
+    if confirm is None:
+        if not sys.stdin.isatty():
+            raise UsageError("--confirm", "must be given where nobody can type", None, f'"{words}"')
+        confirm = typer.prompt(f'Type "{words}" to allow real orders')
+    if confirm.strip() != words:
+        raise UsageError("--confirm", f'must be "{words}"', confirm, "Nothing was enabled.")
+    now = SystemClock().now()
+    ready_at = now + int(settings.live.cool_down_hours * HOUR_MS)
+    _record(settings).note(
+        "enabled", now, _who(),
+        {"why": why or "command line", "account": account_of(settings), "ready_at": ready_at,
+         "cash": f"{cash:f}", "conditions": body["conditions"]},
+    )  # fmt: skip
+    done = {"state": _standing(settings, ask=False)["state"], "ready_at": iso(ready_at)}
+    if json:
+        print_json(done)
+    else:
+        out.print(
+            f"enabled: real orders from {done['ready_at']} on, at the next start of conclave up",
+            style="bold red",
+        )
+
+
+@app.command("disable")
+def disable(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="leave positions to their stops and targets")
+    ] = False,
+    why: Annotated[str, typer.Option("--why", help="kept with the act")] = "",
+    json: Json = False,
+    config: Config = None,
+    sets: Set = None,
+) -> None:
+    """Refuse real entries at once and close what is open; a running desk is killed.
+
+    Example: conclave live disable · conclave live disable --keep
+    """
+    from serving.system import SystemClock
+
+    settings = settings_from(None, config, sets)
+    reason = why or "live disabled"
+    _record(settings).note("disabled", SystemClock().now(), _who(), {"why": reason, "keep": keep})
+    body: dict[str, Any] = {"state": "off", "positions": _stop(settings, reason, keep=keep)}
+    if json:
+        print_json(body)
+    else:
+        out.print(f"disabled: real entries are refused; {body['positions']}", style="green")
+
+
+def _stop(settings: Settings, reason: str, *, keep: bool) -> str:
+    """Kill a live desk that runs; return what becomes of positions, in words."""
+    from serving.offline import desk_runs
+
+    plan = current_plan(settings)
+    if plan.execution != "live":
+        return "the last run traded on paper"
+    if not desk_runs(plan):
+        return "no desk runs: what is open at the exchange stays, with its stops and targets"
+    order = KillOrder(reason, flatten=not keep)
+    try:
+        with api(plan, settings, writes=True, timeout=5.0) as client:
+            call(client, "POST", "/v1/risk/kill", {"why": reason, "flatten": order.flatten})
+    except ConclaveError as error:  # the file works with everything else down
+        err.print(f"{error.message}; wrote {write_kill(settings.data.var_dir, order)} instead",
+                  markup=False, soft_wrap=True)  # fmt: skip
+    return "positions keep their stops and targets" if keep else "positions are closed"
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()} at the command line"
+    except (KeyError, OSError):  # a container may run as nobody it knows
+        return "command line"
+
+
+def _record(settings: Settings) -> Any:
+    from serving.bootstrap import open_storage
+    from serving.going_live import LiveRecord
+
+    return LiveRecord(open_storage(settings), current_plan(settings).world)
+
+
+def _standing(settings: Settings, *, ask: bool = True) -> dict[str, Any]:
+    """Return where it stands; ``ask`` also looks at every condition, the exchange's included."""
+    from serving.bootstrap import open_storage
+    from serving.going_live import LiveRecord
+    from serving.going_live_conditions import paper_conditions, settings_conditions
+    from serving.system import SystemClock
+
+    plan, clock = current_plan(settings), SystemClock()
+    engine = open_storage(settings)
+    record = LiveRecord(engine, plan.world)
+    standing = record.standing(settings, clock.now())
+    body: dict[str, Any] = {
+        "state": standing.state, "why": standing.why, "by": standing.by,
+        "at": None if standing.at is None else iso(standing.at),
+        "ready_at": None if standing.ready_at is None else iso(standing.ready_at),
+        "execution": plan.execution, "world": plan.world,
+        "cool_down_hours": settings.live.cool_down_hours,
+    }  # fmt: skip
+    if ask:
+        conditions = [
+            *settings_conditions(settings),
+            *paper_conditions(engine, plan.world, settings, record, clock.now()),
+            *_of_account(settings),
+        ]
+        body["conditions"] = [one.as_json() for one in conditions]
+    return body
+
+
+def _of_account(settings: Settings) -> list[Any]:
+    from serving.going_live_conditions import Condition
+    from serving.going_live_venue import account_conditions, gateway_of
+    from serving.system import SystemClock
+
+    try:
+        gateway = gateway_of(settings)
+        gateway.open()
+        return list(account_conditions(gateway, settings, SystemClock()))
+    except ConclaveError as error:
+        return [Condition("exchange", False, error.message, "answers to the key", error.hint)]
+
+
+def _tell(body: dict[str, Any]) -> None:
+    style = {"on": "bold red", "cooling": "yellow"}.get(body["state"], "green")
+    out.print(f"live trading: {body['state']} ({body['why']})", style=style, markup=False)
+    out.print(f"the last run executes on: {body['execution']}", markup=False)
+    table = Table("", "condition", "now", "must be", box=None)
+    for one in body["conditions"]:
+        mark = "[green]ok[/]" if one["ok"] else "[red]no[/]"
+        table.add_row(mark, one["name"], one["value"], one["limit"])
+    out.print(table)

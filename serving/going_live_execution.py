@@ -1,0 +1,55 @@
+"""Which broker a desk trades with: simulated fills, or the exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import Engine
+
+from domain.ports import Broker, Clock
+from serving.going_live import LiveRecord, account_in_use
+from serving.plan import RunPlan
+from serving.rules import CURRENCY, Market
+from serving.settings import Settings
+from storage.accounts import ensure_account
+
+
+@dataclass(frozen=True, slots=True)
+class Executing:
+    """A broker, whose account it is, and what a ledger without a past begins with."""
+
+    broker: Broker
+    account: str
+    cash: Decimal
+
+
+def executing(
+    plan: RunPlan, settings: Settings, engine: Engine, market: Market, clock: Clock,
+    paper: Callable[[], Broker],
+) -> Executing:  # fmt: skip
+    """Open a plan's account and return its broker.
+
+    Parameters
+    ----------
+    paper : makes the one that simulates.
+
+    Raises
+    ------
+    SettingError, ServiceUnreachable : if the exchange's account cannot be traded as it is.
+    """
+    account = account_in_use(plan)
+    ensure_account(engine, plan.world, account, CURRENCY, plan.execution)
+    if plan.execution == "paper":
+        return Executing(paper(), account, Decimal(str(settings.execution.initial_cash)))
+    from serving.going_live_venue import live_broker
+
+    record = LiveRecord(engine, plan.world)
+
+    def allowed() -> str:
+        standing = record.standing(settings, clock.now())
+        return "" if standing.state == "on" else standing.why
+
+    live = live_broker(settings, market.instruments, clock, allowed)
+    return Executing(live.broker, account, live.cash)

@@ -45,7 +45,7 @@ def listen(
     """
     data, markets = settings.data, sorted({market_of(symbol) for symbol in symbols})
     places: dict[Market, Place] = {
-        market: Place(data.exchange, market, data.exchange_url) for market in markets
+        market: Place(data.exchange, market, data.exchange_url, wall) for market in markets
     }
     for place in places.values():
         place.history.open()

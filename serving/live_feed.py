@@ -58,10 +58,11 @@ class Place:
     Parameters
     ----------
     url : of another server of its protocol; None = the exchange's own.
+    clock : market time: a bar is over when the exchange and this say so.
     """
 
-    def __init__(self, exchange: str, market: Market, url: str | None) -> None:
-        self.market, self.url = market, url
+    def __init__(self, exchange: str, market: Market, url: str | None, clock: Clock) -> None:
+        self.market, self.url, self._clock = market, url, clock
         self._exchange = connect(exchange, market, url)
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
@@ -122,7 +123,8 @@ class Place:
         return History(Caller(self._exchange, time.sleep, say, tries=tries))
 
     def _closed(self, history: History, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
-        pages = list(history.pages(symbol, timeframe, first_ms, history.now()))
+        now = min(history.now(), self._clock.now())
+        pages = list(history.pages(symbol, timeframe, first_ms, now))
         return BarFrame.join(symbol, timeframe, pages)
 
     async def _aside(self, ask: Callable[..., T], *words: Any) -> T:
@@ -150,14 +152,15 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     symbols = list(data.symbols)
     routes = {symbol: symbol_on(symbol, settings.execution.market) for symbol in symbols}
     wanted = sorted({*routes, *routes.values()})
+    clock = clock_of(plan)
     places = {
-        market: Place(data.exchange, market, plan.exchange_url)
+        market: Place(data.exchange, market, plan.exchange_url, clock)
         for market in sorted({market_of(symbol) for symbol in wanted})
     }
     for place in places.values():
         place.history.open()
     listed = {name: places[market_of(name)].listed(name) for name in wanted}
-    step, clock = timeframe_ms(data.timeframe), clock_of(plan)
+    step = timeframe_ms(data.timeframe)
     first = clock.now() - 3 * step
     price = {
         symbol: places[market_of(symbol)].last_close(symbol, data.timeframe, first)
@@ -166,12 +169,14 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     books = {symbol: BookHistory(symbol, step) for symbol in wanted if settings.feed.books}
     ingest = live_ingest(places, symbols, list(books), settings, clock, plan.speed or 1.0,
                          simulated=plan.simulated)  # fmt: skip
+    feeds = [_bars(place, wanted, settings, plan) for place in places.values()]
+    ingest.others += [feed.health for feed in feeds]
     source = LiveMarket(
         label="demo" if plan.source == "demo" else data.exchange,
         timeframe=data.timeframe,
         begins_ms=_begins(plan, settings, clock),
         routes=routes,
-        feeds=[_bars(place, wanted, settings, plan) for place in places.values()],
+        feeds=feeds,
         watchers=[
             *(
                 watcher(place, books, ingest, settings, plan.seed)
@@ -182,7 +187,6 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         ],
         books=books,
         ask=lambda symbol, first: places[market_of(symbol)].past(symbol, data.timeframe, first),
-        now=clock.now,
         patience_s=min(settings.feed.close_patience_s, step / 1_000.0 / (plan.speed or 1.0)),
     )
     return Feed(
@@ -276,7 +280,7 @@ def watcher(
         ingest.see(symbol, event)
 
     feed = LiveBooks(urls, names, place.book, see, patience(settings), seed, heard=ingest.hear)
-    ingest.book_lines.append(feed.health)
+    ingest.others.append(feed.health)
     return feed.run
 
 

@@ -75,7 +75,7 @@ class LiveBars:
             raise UsageError("feed", "needs an address, and the last bar of every series",
                              sorted(missing))  # fmt: skip
 
-    async def bars(self) -> AsyncIterator[Bar]:
+    async def bars(self) -> AsyncGenerator[Bar]:
         """Iterate over closed bars for ever; leave it to let go of the line."""
         line = Line(self.urls, self._read, self.patience, self.seed, self.health)
         async with aclosing(line.through(self._of_line)) as bars:

@@ -82,7 +82,8 @@ class LiveIngest:
     clock : market time on this machine.
     watched : symbols whose books and trades are told to :meth:`hear` and :meth:`see`.
     keep : bars of each timeframe that are asked for at the start, and kept.
-    book_lines : health of the lines that bring books and trades.
+    others : health of the lines beside, counted as well: of books, of trades, of the
+        desk's own bars.
     offset_ms : the exchange's time less this machine's.
     """
 
@@ -95,7 +96,7 @@ class LiveIngest:
     keep: int = 1_000
     patience: Patience = field(default_factory=Patience)
     seed: int = 0
-    book_lines: list[LineHealth] = field(default_factory=list)
+    others: list[LineHealth] = field(default_factory=list)
     offset_ms: int = 0
     kept: dict[str, Timeframes] = field(init=False)
     lines: list[LiveBars] = field(init=False)
@@ -188,16 +189,17 @@ class LiveIngest:
         """What is wrong with the lines of bars now; empty if nothing is."""
         return self._problem or next((h.health.problem for h in self.lines if h.health.problem), "")
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> dict[str, int | float]:
         """Return what the lines of bars went through, and how the bars are."""
         health = [line.health for line in self.lines]
         every = [one for each in self.kept.values() for one in each.kept.values()]
-        lines: list[LineHealth] = [*health, *self.book_lines]
+        lines: list[LineHealth] = [*health, *self.others]
         return {
             "messages": sum(one.messages for one in lines),
             "bytes": sum(one.received for one in lines),
             "garbage": sum(one.garbage for one in lines),
             "reconnects": sum(one.reconnects for one in lines),
+            "longest_away_s": max((one.longest_away for one in lines), default=0.0),
             "bars": sum(len(one.frame) for one in every),
             "gaps": sum(one.gaps for one in every),
             "filled": sum(one.filled for one in health),

@@ -139,6 +139,9 @@ class FeedView(Reply):
     bytes: int = Field(description="of them")
     garbage: int = Field(description="messages that could not be read")
     reconnects: int = Field(description="lines after the first of each")
+    longest_away_s: float = Field(
+        description="longest from the loss of a line until the next told something, s"
+    )
     bars: int = Field(description="kept, of all symbols and timeframes")
     gaps: int = Field(description="bars that are missing between them")
     filled: int = Field(description="bars that came by REST because the line did not tell them")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from serving.settings.groups import Group, Positive
@@ -29,6 +31,9 @@ class FeedSettings(Group):
         "wss://stream.binance.com:443",
     )
     books: bool = Field(True, description="whether order books and trades are watched")
+    faults: Path | None = Field(
+        None, description="file of what is to go wrong at the local exchange; for drills"
+    )
     ingest_bars: int = Field(
         1_000, ge=200, le=1_000,
         description="closed bars of 1m 3m 5m 15m 30m 1h that are fetched at the start and kept",

@@ -27,7 +27,6 @@ from serving.settings import Settings
 log = structlog.get_logger("feed")
 
 LIVE, WAITING = "live", "waiting:"
-STARTING_S, STARTED_S = 0.25, 2.5  # between two looks
 
 
 class Doing(Protocol):
@@ -47,6 +46,7 @@ class FeedWatch:
     market, wall : clocks; the wall's names the reports.
     holds : whether entries wait.
     patience_s : wall time until what is not met is told as a fault.
+    starting_s, started_s : between two looks.
     """
 
     ingest: LiveIngest
@@ -56,10 +56,13 @@ class FeedWatch:
     wall: Clock
     holds: bool
     patience_s: float
+    starting_s: float = 0.25
+    started_s: float = 2.5
     _began: float | None = field(default=None, init=False)  # monotonic; so is the next
     _looked: float = field(default=0.0, init=False)
     _reported: int = field(default=0, init=False)  # market time of the last report
     _late: bool = field(default=False, init=False)
+    _met: bool = field(default=False, init=False)  # at the last look
 
     def look(self, doing: Doing) -> bool:
         """Bring what the desk says of itself up to date, once it is live; True if it is news."""
@@ -68,16 +71,20 @@ class FeedWatch:
             return False
         if self._began is None:
             self._began = now
-        met = self.ingest.met
-        if now - self._looked < (STARTED_S if met and phase == LIVE else STARTING_S):
+        if now - self._looked < (self.started_s if self._met else self.starting_s):
             return False
-        self._looked = now
+        self._looked, met = now, self.ingest.met
+        self._met = met
         missing = [] if met else [one.said for one in unmet(self.ingest.criteria())]
         self._late = not met and now - self._began >= self.patience_s
         doing.phase = f"{WAITING} {missing[0]}" if missing and not self._late else LIVE
         doing.feed = self.view("; ".join(missing))
+        if met or not self.holds:
+            self.loop.release_entries("the feed is sure enough", self.market.now())
+        elif self._late:
+            self.hold()
         if met or self._late:
-            self._started()
+            self._report()
         return doing.phase != phase
 
     def hold(self) -> None:
@@ -107,17 +114,11 @@ class FeedWatch:
             **self.ingest.figures(),
         }
 
-    def _started(self) -> None:
+    def _report(self) -> None:
         now = self.market.now()
-        if self.ingest.met or not self.holds:
-            self.loop.release_entries("the feed has met its start criteria", now)
-        else:
-            self.hold()
-        if now - self._reported >= DAY_MS:
-            self._reported = now
-            self._report(now)
-
-    def _report(self, now: int) -> None:
+        if now - self._reported < DAY_MS:
+            return
+        self._reported = now
         try:
             write_report(self.folder, {"at": iso(now), **self.ingest.report()}, self.wall.now())
         except ConclaveError as error:  # a full disk: the ledger says it louder

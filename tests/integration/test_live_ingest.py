@@ -16,7 +16,7 @@ from aiohttp import ClientSession, WSMsgType, web
 
 from data.book_history import BookHistory
 from data.sources.live_ingest import LiveIngest
-from data.start_criteria import unmet
+from data.start_criteria import Criterion, unmet
 from data.timeframes import TIMEFRAMES
 from domain.decision import Decision
 from domain.market import Bar
@@ -67,7 +67,10 @@ async def relayed(url: str, spoil: Spoil) -> AsyncIterator[str]:
                     request.transport.abort()
                     break
                 if text:
-                    await mine.send_str(text)
+                    try:
+                        await mine.send_str(text)
+                    except ConnectionError:  # whoever listened has gone
+                        break
         return mine
 
     app = web.Application()
@@ -197,23 +200,23 @@ def test_a_bar_that_is_not_what_its_minutes_make_is_counted_and_told(
 
 @pytest.mark.slow
 def test_messages_that_are_lost_are_counted_and_keep_the_criteria_from_being_met(
-    made: Markets, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
+    made, wrong = markets(speed=120.0), list[Criterion]()
+
     def spoil(text: str, count: int) -> str:
         return "" if "@depth" in text and count // 40 % 5 == 0 else text
 
     def settled(one: LiveIngest) -> bool:
-        return {each.name for each in unmet(one.criteria())} == {"messages"} and (
-            made.clock.now() > start + 20 * 60_000
-        )
+        wrong[:] = unmet(one.criteria())
+        return [each.name for each in wrong] == ["messages"] and wrong[0].value is not None
 
-    start = made.clock.now()
-    ingest = heard(made, tmp_path, settled, spoil, "feed.start_listen_s=900")
+    # a window of 240 prints: of two books and their trades, 200 messages in a row
+    ingest = heard(made, tmp_path, settled, spoil, "feed.start_listen_s=600")
     assert not ingest.met
-    (wrong,) = unmet(ingest.criteria())
-    assert wrong.value is not None
-    assert 0.5 < wrong.value < 0.95
-    assert "book updates" in wrong.said
+    assert wrong[0].value is not None
+    assert 0.5 < wrong[0].value < 0.95
+    assert "book updates" in wrong[0].said
 
 
 def test_an_exchange_that_does_not_answer_is_asked_again_and_meanwhile_said(

@@ -95,10 +95,10 @@ def _hours(rows: Sequence[ServiceHealth]) -> float:
 def _grown(
     rows: Sequence[ServiceHealth], of: Callable[[ServiceHealth], float | None]
 ) -> float | None:
-    if not rows or rows[-1].at - rows[0].at < _LEAST_MS:
+    told = [(row.at, value) for row in rows if (value := of(row)) is not None]
+    if not told or told[-1][0] - told[0][0] < _LEAST_MS:
         return None
-    first, last = of(rows[0]), of(rows[-1])
-    return None if first is None or last is None else last - first
+    return told[-1][1] - told[0][1]
 
 
 @dataclass(slots=True)

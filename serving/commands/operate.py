@@ -153,14 +153,13 @@ def _tell_status(body: dict[str, Any]) -> None:
         out.print("LIVE: orders go to the exchange", style="bold red")
     if health["simulated"]:
         out.print("simulated market", style="yellow")
-    for problem in health["problems"]:
+    near = [one["name"] for one in health["resources"] if one["alert"]]
+    for problem in [*health["problems"], *([f"near its limit: {', '.join(near)}"] if near else [])]:
         out.print(problem, style="yellow", markup=False)
-    if drifts := health["drifts"]:
-        told = f"drift: {len(drifts)} open proposals, the last: {drifts[0]['what']}"
-        out.print(told, style="yellow", markup=False)
-    if failures := health["failures"]:
-        told = f"assertions: {len(failures)} open proposals, the last: {failures[0]['what']}"
-        out.print(told, style="yellow", markup=False)
+    for name, kind in (("drift", "drifts"), ("assertions", "failures")):
+        if found := health[kind]:
+            told = f"{name}: {len(found)} open proposals, the last: {found[0]['what']}"
+            out.print(told, style="yellow", markup=False)
     desk = health["desk"]
     done = "" if desk["done"] is None else f" {100 * desk['done']:.0f} %"
     out.print(f"desk: {desk['phase']}{done}, as of {desk['as_of']}, opinions via {desk['via']}")

@@ -98,6 +98,7 @@ class Desk:
     gate : judges the loop's decisions; told about here.
     books : that a live market shows; what agents and fills see of them.
     counters : what it does, counted and timed for Prometheus.
+    let_go : ends what the broker holds on to.
     """
 
     loop: TradingLoop
@@ -126,6 +127,7 @@ class Desk:
     session: SessionLog | None = None
     gate: FollowingGate | None = None
     books: SqlBooks | None = None
+    let_go: Callable[[], None] = lambda: None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     confirmation: Confirmation = field(default_factory=Confirmation)
@@ -162,6 +164,7 @@ class Desk:
             self.fold.save()
             self.upkeep.close()
         finally:
+            self.let_go()
             self.upkeep.stop()
             self.refresher.stop()
             self.reports.close()

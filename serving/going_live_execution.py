@@ -18,11 +18,17 @@ from storage.accounts import ensure_account
 
 @dataclass(frozen=True, slots=True)
 class Executing:
-    """A broker, whose account it is, and what a ledger without a past begins with."""
+    """A broker, whose account it is, and what a ledger without a past begins with.
+
+    Attributes
+    ----------
+    let_go : ends what it holds on to.
+    """
 
     broker: Broker
     account: str
     cash: Decimal
+    let_go: Callable[[], None] = lambda: None
 
 
 def executing(
@@ -52,4 +58,4 @@ def executing(
         return "" if standing.state == "on" else standing.why
 
     live = live_broker(settings, market.instruments, clock, allowed)
-    return Executing(live.broker, account, live.cash)
+    return Executing(live.broker, account, live.cash, live.stream.stop)

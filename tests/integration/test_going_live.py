@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Candidate:
     def settings(self) -> Any:
         return settings_from(None, None, None)
 
-    @property
+    @cached_property
     def record(self) -> LiveRecord:
         return LiveRecord(open_storage(self.settings), WORLD)
 

@@ -14,6 +14,7 @@ from serving.plan import RunPlan
 from serving.rules import CURRENCY, Market
 from serving.settings import Settings
 from storage.accounts import ensure_account
+from storage.queries import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +59,6 @@ def executing(
         return "" if standing.state == "on" else standing.why
 
     live = live_broker(settings, market.instruments, clock, allowed)
-    return Executing(live.broker, account, live.cash, live.stream.stop)
+    capital = Reader(engine, plan.world).postings(limit=1, account=account, book="capital").items
+    cash = -capital[0][1].amount if capital else live.cash
+    return Executing(live.broker, account, cash, live.stream.stop)

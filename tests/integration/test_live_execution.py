@@ -22,7 +22,8 @@ from tests.venue_server import key_for, trading, venue
 
 BOUNDS = (
     "live.live_order_notional=1000", "live.live_symbol_notional=1000",
-    "live.live_account_notional=1000", "live.clock_skew_ms=5000", "live.live_band_bps=500", "live.answer_patience_s=0.1",
+    "live.live_account_notional=1000", "live.clock_skew_ms=5000", "live.live_band_bps=500",
+    "live.answer_patience_s=0.1",
 )  # fmt: skip
 
 

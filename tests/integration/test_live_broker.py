@@ -339,7 +339,8 @@ def test_a_kill_closes_everything_at_the_exchange_also_what_no_bar_has_told_of(
 ) -> None:
     ledger = MemoryLedger()
     loop = live_loop(ledger, Turning(), here.broker(), here)
-    while (here.at // STEP + 1) % 4 != (0 if in_the_ledger else 2):  # without stop and target, or with both
+    turn = 0 if in_the_ledger else 2  # without stop and target, or with both
+    while (here.at // STEP + 1) % 4 != turn:
         here.next_bar()
     bars = [here.next_bar()]
     loop.absorb(bars[-1])

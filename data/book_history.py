@@ -10,7 +10,7 @@ from domain.market import BookSnapshot, BookView, SeenBook, Trade
 
 FILLING_MS = 10_000  # after a close: orders that were decided on it fill then
 _SPACING_MS = 500  # between two books that are kept of it
-_BARS = 3  # that are kept
+_BARS = 24  # that are kept
 _TRADES = 200  # newest of a view
 
 

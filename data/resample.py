@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame
@@ -57,6 +58,20 @@ def resample(frame: BarFrame, timeframe: str) -> BarFrame:
         frame.close[starts + per_bar - 1],
         frame.volume[rows].sum(axis=1),
     )
+
+
+def differing(
+    own: BarFrame, made: BarFrame
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:  # fmt: skip
+    """Return the opens (n,), UTC ms, that two frames share, and where their bars are not the same.
+
+    Prices must be equal to the bit; volumes, which are sums, to one part in 10⁹ or 10⁻⁸ base units.
+    """
+    opens, left, right = np.intersect1d(own.ts, made.ts, return_indices=True)
+    apart = ~np.isclose(own.volume[left], made.volume[right], rtol=1e-9)
+    for name in ("open", "high", "low", "close"):
+        apart |= getattr(own, name)[left] != getattr(made, name)[right]
+    return opens, apart
 
 
 def _require_ordered(frame: BarFrame) -> None:

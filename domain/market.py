@@ -262,7 +262,8 @@ class Instant:
     Attributes
     ----------
     bars : of forecast symbols, by symbol.
-    executed : forecast symbol → bar of the same span where it is executed, if that is elsewhere.
+    executed : forecast symbol → bar of the same span where it is executed, if that is elsewhere;
+        without the symbol's own it is one that came late.
     seen : books at the close, where somebody watched.
     """
 

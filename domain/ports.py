@@ -263,7 +263,8 @@ class LiveSource(Protocol):
 
         Parameters
         ----------
-        after_ms : symbol → open of the last bar known, for every symbol.
+        after_ms : symbol → open of the last bar known, for every forecast symbol; for execution
+            symbols where it is another's.
         """
         ...
 

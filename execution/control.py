@@ -22,6 +22,8 @@ from execution.scribe import Scribe
 from execution.sizing import SizingSettings
 from execution.state import LoopState
 
+FEED = "feed"  # who holds entries while it is not sure of what the market tells
+
 
 class Controls(LoopState):
     """The loop's state with a broker and a scribe: changes of mode, and orders that only close.
@@ -83,7 +85,7 @@ class Controls(LoopState):
     def pause(self, by: str, why: str, at: int, *, flatten: bool = False) -> ModeChange | None:
         """Refuse entries until a person resumes; None if a person did, or more is stopped, already.
 
-        What a limit has reduced by itself becomes a person's, so that it does not lift by itself.
+        What a limit or the feed has reduced becomes a person's, so that it does not lift by itself.
 
         Parameters
         ----------
@@ -92,7 +94,7 @@ class Controls(LoopState):
         change = None
         if self.mode is RiskMode.ACTIVE:
             change = self.change_mode(RiskMode.REDUCING, by, why, at)
-        elif self._reduced_by_limit():
+        elif self._reduced_by(RISK, FEED):
             change = self._enter_mode(RiskMode.REDUCING, by, why, at)
         if flatten:
             self.flatten(at)
@@ -108,14 +110,26 @@ class Controls(LoopState):
         if self.mode in (RiskMode.HALTED, RiskMode.KILLED):
             rule = "needs more than a start: arm it, in two steps"
             raise UsageError("mode", rule, self.mode.value, "conclave arm, or /arm.")
-        if self._reduced_by_limit():
+        if self._reduced_by(RISK):
             rule = "is set by a limit and lifts by itself"
             raise UsageError("mode", rule, self.mode.value, "conclave status tells which limit.")
         return self.change_mode(RiskMode.ACTIVE, by, why, at)
 
-    def _reduced_by_limit(self) -> bool:
+    def hold_entries(self, why: str, at: int) -> ModeChange | None:
+        """Refuse entries until the feed is sure; None if they are refused already, by whomever."""
+        if self.mode is not RiskMode.ACTIVE:
+            return None
+        return self.change_mode(RiskMode.REDUCING, FEED, why, at)
+
+    def release_entries(self, why: str, at: int) -> ModeChange | None:
+        """Undo :meth:`hold_entries`; what a person or a limit has stopped stays so."""
+        if not self._reduced_by(FEED):
+            return None
+        return self.change_mode(RiskMode.ACTIVE, FEED, why, at)
+
+    def _reduced_by(self, *who: str) -> bool:
         change = self._risk.change
-        return self.mode is RiskMode.REDUCING and change is not None and change.by == RISK
+        return self.mode is RiskMode.REDUCING and change is not None and change.by in who
 
     def change_mode(
         self, mode: RiskMode, by: str, why: str, at: int, *, flatten: bool = True

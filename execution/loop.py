@@ -116,27 +116,61 @@ class TradingLoop(Controls):
         if bar.close_ms <= self.absorbed_up_to(bar.symbol):
             return Absorbed(bar, repeated=True)
         records: list[Any] = [*seen]
-        orders: list[Order] = []
         if not self._account.funded:
             self._opening(records, bar.open_ms)
         for row in self._dispatch.ask(bar.open_ms):
             self._take(records, row)
-        if executed is not None:
-            if executed is not bar:
-                self._take(records, executed)
-            orders = self._late_exit(executed)
-        outcome = self._take(records, bar)
-        for order in orders:
-            self._take(records, order)
-        for row in self._dispatch.send(orders):
-            self._take(records, row)
-        if executed is not None:
-            self._execute(records, executed)
-            self._reconcile(records, executed.close_ms)
+        outcome: ClosedTrade | Outcome | None
+        if executed is None:
+            outcome = self._take(records, bar)
+        else:
+            outcome = self._move(records, executed, bar)
         if isinstance(outcome, Outcome):
             records.append(outcome)
         self._scribe.commit(records)
         return absorbed(bar, records)
+
+    def absorb_execution(self, exec_bar: Bar, seen: Sequence[SeenBook] = ()) -> Absorbed:
+        """Take in a bar of an execution market that came after its close was absorbed without it.
+
+        What fills, or is stopped, in it does so then: its time is the bar's. One that is known, or
+        older than one that is, changes nothing.
+
+        Parameters
+        ----------
+        seen : books that orders fill from in this bar, to be kept.
+
+        Raises
+        ------
+        UsageError : for a symbol that no route of another leads to, or a bar whose close has not
+            been absorbed.
+        """
+        symbol = exec_bar.symbol
+        of = [one for one, route in self._routes.items() if route == symbol != one]
+        if not of or max(map(self.absorbed_up_to, of)) < exec_bar.close_ms:
+            raise UsageError("exec_bar", "must be of a close that was absorbed", symbol)
+        if exec_bar.close_ms <= self.executed_up_to(symbol):
+            return Absorbed(exec_bar, repeated=True)
+        records: list[Any] = [*seen]
+        self._move(records, exec_bar)
+        self._scribe.commit(records)
+        return absorbed(exec_bar, records)
+
+    def _move(
+        self, records: list[Any], executed: Bar, bar: Bar | None = None
+    ) -> ClosedTrade | Outcome | None:
+        """Let the market move by a bar; ``bar`` is the forecast symbol's, told after it."""
+        if executed is not bar:
+            self._take(records, executed)
+        orders = self._late_exit(executed)
+        outcome = None if bar is None else self._take(records, bar)
+        for order in orders:
+            self._take(records, order)
+        for row in self._dispatch.send(orders):
+            self._take(records, row)
+        self._execute(records, executed)
+        self._reconcile(records, executed.close_ms)
+        return outcome
 
     def _opening(self, records: list[Any], at: int) -> None:
         settings = self.settings

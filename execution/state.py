@@ -70,6 +70,10 @@ class LoopState:
         last = self._history.last(symbol)
         return 0 if last is None else last.close_ms
 
+    def executed_up_to(self, symbol: str) -> int:
+        """Return the close (ms) of the last bar taken in for an execution symbol; 0 for none."""
+        return self._marked.get(symbol, 0)
+
     def decided_up_to(self, symbol: str) -> int:
         """Return ``as_of`` (ms) of the last decision on a bar, warm-up included; 0 for none."""
         last = self._decided.get(symbol)

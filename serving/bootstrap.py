@@ -33,6 +33,7 @@ from serving.counters import Counters, TimedLedger
 from serving.debating import debating
 from serving.deciders import build_strategy
 from serving.desk import Desk, Progress
+from serving.feed_watch import feed_watch
 from serving.feeds import Feed, feed_of, generated_books, symbols_of
 from serving.folds import Fold
 from serving.gate_models import desk_gate
@@ -50,6 +51,7 @@ from serving.planning import Wish
 from serving.promotion import Refresher, following
 from serving.recovering import sound_storage
 from serving.reports import SignalReports
+from serving.resources import uses
 from serving.rules import (
     ACCOUNT,
     CURRENCY,
@@ -223,6 +225,7 @@ def _surface(plan: RunPlan, settings: Settings, engine: Engine, symbols: Sequenc
             serving.max_ongoing_requests, serving.patience_s,
             frozenset(name.lower() for name in serving.allowed_hosts),
         ),
+        uses=lambda: uses(engine, settings, SystemClock().now(), plan.speed),
     )  # fmt: skip
 
 
@@ -359,6 +362,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         gate=gate,
         books=seen,
         let_go=execution.let_go,
+        feed_watch=feed_watch(settings, feed.ingest, loop, market_clock, clock),
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),

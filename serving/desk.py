@@ -20,34 +20,34 @@ from agents.contract import out_of_sample, trim
 from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.errors import ServiceUnreachable, UsageError
+from domain.errors import ServiceUnreachable
 from domain.market import Bar, BarFrame, Instant, MarketState, SeenBook
 from domain.opinion import Opinion
 from domain.ports import Agent, LiveSource, MarketSource, Needs
 from domain.times import iso
-from domain.trading import OrderType, RiskMode
+from domain.trading import OrderType
 from execution.loop import TradingLoop
 from rl.following import FollowingGate
 from serving.asserting import Asserting
-from serving.control import Confirmation, Control, LeaseLost
+from serving.control import Control, LeaseLost
 from serving.counters import Counters
 from serving.debating import Debating
+from serving.desk_requests import Requests
+from serving.feed_watch import FeedWatch
 from serving.folds import Fold
-from serving.journal_desk import JournalRules, closed, reflected
+from serving.journal_desk import JournalRules
 from serving.market_clock import MarketClock
 from serving.monitoring import Monitor
 from serving.opinions import Opinions
 from serving.pacing import Pacer, instants
 from serving.promotion import Refresher
 from serving.reports import SignalReports
-from serving.risk_desk import happened, reported, told_of
+from serving.risk_desk import told_of
 from serving.schema import portfolio_of
 from serving.service import follow
 from serving.sessions import SessionLog
 from serving.telling import Teller
-from serving.trade_desk import imported
 from serving.upkeep import Upkeep
-from serving.wire import opinion_from
 from storage.ledger import SqlLedger
 from storage.queries import Reader
 from storage.seen_books import SqlBooks
@@ -77,6 +77,7 @@ class Progress:
     decided: int = 0
     via: str = "in_process"
     as_of: str | None = None
+    feed: dict[str, Any] | None = None  # how a live market's feed does
     execution: str = "paper"
 
 
@@ -97,6 +98,7 @@ class Desk:
     upkeep : state file, backups, measurements.
     gate : judges the loop's decisions; told about here.
     books : that a live market shows; what agents and fills see of them.
+    feed_watch : holds entries until a live market's feed is sure.
     counters : what it does, counted and timed for Prometheus.
     let_go : ends what the broker holds on to.
     """
@@ -128,14 +130,21 @@ class Desk:
     gate: FollowingGate | None = None
     books: SqlBooks | None = None
     let_go: Callable[[], None] = lambda: None
+    feed_watch: FeedWatch | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
-    confirmation: Confirmation = field(default_factory=Confirmation)
+    _requests: Requests = field(init=False)
     _told: float = 0.0
     _counted: float = 0.0
     _asked: float = -math.inf
     _unsaved: int = 0  # decisions that the saved fold lacks
     _moved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._requests = Requests(
+            self.loop, self.ledger, self.reader, self.memories, self.agents, self.control,
+            self.market_clock, self.asserting, self.journal, self._state, self._news,
+        )  # fmt: skip
 
     def idle(self) -> float:
         """Return for how many seconds the desk has not looked after its house."""
@@ -261,6 +270,12 @@ class Desk:
             symbol: self.loop.absorbed_up_to(symbol) - memory.step_ms
             for symbol, memory in self.memories.items()
         }
+        if isinstance(self.source, LiveSource):  # a bar that it is executed in may still be missing
+            step = {self.routes[symbol]: memory.step_ms for symbol, memory in self.memories.items()}
+            known |= {
+                route: executed - step[route]
+                for route in step if (executed := self.loop.executed_up_to(route))
+            }  # fmt: skip
         known = {symbol: open_ms for symbol, open_ms in known.items() if open_ms > 0}
         coming = instants(self.source, known, self.pacer, self.leave)
         async with contextlib.aclosing(coming):
@@ -277,6 +292,11 @@ class Desk:
         """Take one instant: every bar is in the ledger before anybody is asked about it."""
         began = time.monotonic()
         states = []
+        told = {bar.symbol for bar in instant.bars}
+        for symbol, executed in instant.executed.items():
+            if symbol not in told:  # it comes late
+                self.loop.absorb_execution(executed, self._books_after(symbol, executed.open_ms))
+                self.teller.tell()
         for bar in instant.bars:
             self.market_clock.reach(bar.close_ms)
             self.loop.absorb(bar, self._exec_bar(bar, instant), self._seen(bar, instant))
@@ -306,13 +326,22 @@ class Desk:
         """
         if self.books is None or bar.close_ms <= self.loop.absorbed_up_to(bar.symbol):
             return []
-        route, seen = self.routes[bar.symbol], []
-        if isinstance(self.source, LiveSource) and any(
+        seen = [one for one in instant.seen if one.symbol == bar.symbol]
+        self.books.remember(seen)
+        if bar.symbol not in instant.executed and self.routes[bar.symbol] != bar.symbol:
+            return seen  # nothing fills before the bar it is executed in has come
+        return [*self._books_after(bar.symbol, bar.open_ms), *seen]
+
+    def _books_after(self, symbol: str, close_ms: int) -> list[SeenBook]:
+        """Return the books that market orders fill from after a close; none where none waits."""
+        route = self.routes[symbol]
+        waiting = any(
             order.symbol == route and order.type is OrderType.MARKET
             for order in self.loop.open_orders()
-        ):
-            seen += self.source.after_close(route, bar.open_ms)
-        seen += [one for one in instant.seen if one.symbol == bar.symbol]
+        )
+        if self.books is None or not waiting or not isinstance(self.source, LiveSource):
+            return []
+        seen = self.source.after_close(route, close_ms)
         self.books.remember(seen)
         return seen
 
@@ -321,6 +350,8 @@ class Desk:
         return memory.state(as_of, needs.bars, needs.feature_rows)
 
     async def _decide(self, states: Sequence[MarketState]) -> None:
+        if self.feed_watch is not None:
+            self.feed_watch.hold()
         gathered = await self.opinions.ask(states)
         self.progress.via = self.opinions.via
         heard = [
@@ -400,6 +431,10 @@ class Desk:
                 self.counters.aged(symbol, age / 1000.0)
             self.counters.tell(self.fold.snapshots)
 
+    def _news(self) -> None:
+        self.teller.tell()
+        self._tell(force=True)
+
     async def _keep_house(self) -> None:
         try:
             while not self.leave.is_set():
@@ -417,118 +452,18 @@ class Desk:
 
     def _house(self) -> None:
         self._moved = time.monotonic()
+        news = self.feed_watch is not None and self.feed_watch.look(self.progress)
         try:
-            self.control.keep_lease(plain(self.progress))
+            self.control.keep_lease(plain(self.progress), now=news)
         except LeaseLost:
             raise
         except ServiceUnreachable:  # the database is away: what makes the account safer goes out
-            self._obey_file()
+            self._requests.obey_file()
             raise
-        self._obey_file()
-        answered = self.control.serve(
-            {
-                "kill": self._kill,
-                "arm": self._arm,
-                "pause": self._pause,
-                "resume": self._resume,
-                "signal": self._on_demand,
-                "operator": self._report,
-                "risk_event": self._event,
-                "reflect": self._reflect,
-                "close": self._close,
-                "external_trade": self._external,
-            },
-            {"assertions": self._assert},
-        )
-        if answered:
+        self._requests.obey_file()
+        if self.control.serve(self._requests.now(), self._requests.later()):
             self._asked = self._moved
         self.upkeep.look(self.progress)
-
-    def _obey_file(self) -> None:
-        order = self.control.killed_by_file()
-        if order is not None and self.loop.mode is not RiskMode.KILLED:
-            self._kill({"by": "file", "why": order.why, "flatten": order.flatten})
-
-    def _kill(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        flatten = bool(body.get("flatten", True))
-        now = self.market_clock.now()
-        change = self.loop.kill(str(body["by"]), str(body["why"]), now, flatten=flatten)
-        if change is not None:
-            log.warning("killed", by=change.by, why=change.why)
-        self.teller.tell()
-        self._tell(force=True)
-        return {"mode": self.loop.mode.value, "changed": change is not None}
-
-    def _arm(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        if self.control.killed_by_file() is not None:
-            raise UsageError(
-                "arm", "the file KILL in VAR_DIR still says kill", hint="Remove it first."
-            )
-        if self.loop.mode is RiskMode.ACTIVE:
-            return {"mode": self.loop.mode.value, "changed": False}
-        code = body.get("confirm")
-        if not code:
-            return {
-                "mode": self.loop.mode.value,
-                "changed": False,
-                "confirm": self.confirmation.ask(),
-                "message": "Repeat with this code within two minutes to allow trading again.",
-            }
-        self.confirmation.check(str(code))
-        change = self.loop.arm(str(body["by"]), str(body["why"]), self.market_clock.now())
-        self.teller.tell()
-        self._tell(force=True)
-        return {"mode": self.loop.mode.value, "changed": change is not None}
-
-    def _pause(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        by, why, flatten = str(body["by"]), str(body["why"]), bool(body.get("flatten", False))
-        change = self.loop.pause(by, why, self.market_clock.now(), flatten=flatten)
-        return self._noted({"mode": self.loop.mode.value, "changed": change is not None})
-
-    def _resume(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        by, why = str(body["by"]), str(body["why"])
-        change = self.loop.resume_entries(by, why, self.market_clock.now())
-        return self._noted({"mode": self.loop.mode.value, "changed": change is not None})
-
-    def _report(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._noted(reported(self.loop, body, self.market_clock.now()))
-
-    def _event(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._noted(happened(self.loop, self.ledger, body, self.market_clock.now()))
-
-    def _reflect(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        now = self.market_clock.now()
-        return self._noted(reflected(self.loop, self.reader, self.journal, body, now))
-
-    def _close(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        now = self.market_clock.now()
-        return self._noted(closed(self.loop, self.reader, self.journal, body, now))
-
-    def _external(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._noted(imported(self.loop, self.reader, body, self.market_clock.now()))
-
-    async def _assert(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        del body
-        now, wall = self.market_clock.now(), self.market_clock.wall_now()
-        return self._noted(await self.asserting.now(now, wall))
-
-    def _noted(self, answer: dict[str, Any]) -> dict[str, Any]:
-        self.teller.tell()
-        self._tell(force=True)
-        return answer
-
-    def _on_demand(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        memory = self.memories.get(str(body["symbol"]))
-        state = None if memory is None else self._state(memory, int(body["as_of"]))
-        if memory is None or state is None or state.as_of != int(body["as_of"]):
-            raise UsageError("as_of", "is a bar that this desk remembers", body["as_of"])
-        said = [opinion_from(opinion) for opinion in body["opinions"]]
-        opinions, absent = out_of_sample(self.agents, state, said, body["absent"])
-        last = state.as_of == memory.last_as_of
-        # An earlier bar is answered as of then: its age today says nothing.
-        now = self.market_clock.now() if last else state.as_of
-        decision = self.loop.decide(state, opinions, absent, now, origin="on_demand")
-        return {"id": decision.id}
 
 
 def _spoken(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import read_funding
+from data.sources.live_ingest import LiveIngest
 from data.sources.replay import ReplaySource
 from domain.market import BarFrame, Instrument
 from domain.ports import BookSource, Clock, LiveSource, MarketSource
@@ -31,6 +32,7 @@ class Feed:
     books : what agents are shown; files of bars have none, and a live market's are on the ledger.
     span : first open, last close (ms) of a feed that ends.
     listed : filters as the exchange tells them, by execution symbol; defaults for others.
+    ingest : of a live market: all timeframes of it, and how the feed does.
     """
 
     source: MarketSource | LiveSource
@@ -43,6 +45,7 @@ class Feed:
     books: BookSource | None = None
     span: tuple[int, int] | None = None
     listed: Mapping[str, Instrument] | None = None
+    ingest: LiveIngest | None = None
 
 
 def feed_of(plan: RunPlan, settings: Settings) -> Feed:

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 from data.features import build_features
 from data.importing import import_file
-from data.resample import resample
+from data.resample import differing, resample
 from data.sources.history import PAGE, History
 from data.store import BarStore
+from data.timeframes import TIMEFRAMES
 from domain.canonical import canonical_json
 from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame, Market, market_of, parse_symbol, symbol_on
@@ -25,7 +26,7 @@ from domain.times import iso, timeframe_ms
 from serving.settings import Settings
 from sim.progress import Progress, Steps
 
-ALL = ("1m", "3m", "5m", "15m", "30m", "1h")
+ALL = TIMEFRAMES
 _COLUMNS = ("ts", "open", "high", "low", "close", "volume")
 _ORIGIN, _BEGUN = "origin.json", "begun.json"
 
@@ -182,13 +183,9 @@ class Fetcher:
             if minutes is None or own is None or timeframe == "1m":
                 continue
             made = resample(minutes, timeframe)
-            _, left, right = np.intersect1d(own.ts, made.ts, return_indices=True)
-            apart = np.zeros(len(left), dtype=bool)
-            for name in _COLUMNS[1:5]:
-                apart |= getattr(own, name)[left] != getattr(made, name)[right]
-            apart |= ~np.isclose(own.volume[left], made.volume[right], rtol=1e-9)
-            first = None if not apart.any() else iso(int(own.ts[left][np.argmax(apart)]))
-            yield {"symbol": symbol, "timeframe": timeframe, "compared": len(left),
+            opens, apart = differing(own, made)
+            first = None if not apart.any() else iso(int(opens[np.argmax(apart)]))
+            yield {"symbol": symbol, "timeframe": timeframe, "compared": len(opens),
                    "different": int(apart.sum()), "first": first}  # fmt: skip
 
     def _funding(self, symbol: str, wanted: Wanted, now: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -17,8 +17,10 @@ from data.sources.line import Patience
 from data.sources.listing import instrument_of
 from data.sources.live import LiveBars
 from data.sources.live_books import LiveBooks, book_streams
+from data.sources.live_ingest import LiveIngest, Wire, bar_streams
 from data.sources.live_market import LiveMarket
 from data.sources.order_book import Snapshot
+from data.start_criteria import Rules
 from domain.errors import UsageError
 from domain.market import (
     Bar,
@@ -46,6 +48,7 @@ T = TypeVar("T")
 _STREAMS: Mapping[Market, str] = {
     "spot": "wss://stream.binance.com:9443", "perp": "wss://fstream.binance.com",
 }  # fmt: skip
+_BESIDE_S = 0.01  # between two looks whether somebody else asks
 _FSTREAM = "/fstream"  # where another server has the streams of perpetuals
 
 
@@ -55,13 +58,15 @@ class Place:
     Parameters
     ----------
     url : of another server of its protocol; None = the exchange's own.
+    clock : market time: a bar is over when the exchange and this say so.
     """
 
-    def __init__(self, exchange: str, market: Market, url: str | None) -> None:
-        self.market, self.url = market, url
+    def __init__(self, exchange: str, market: Market, url: str | None, clock: Clock) -> None:
+        self.market, self.url, self._clock = market, url, clock
         self._exchange = connect(exchange, market, url)
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
+        self._asked = 0  # questions of those who do not wait for others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rest-{market}")
 
     def listed(self, symbol: str) -> Instrument:
@@ -85,6 +90,17 @@ class Place:
         bars = await self._aside(self._closed, self._now, symbol, timeframe, first_ms)
         return list(bars.bars())
 
+    async def beside(self, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
+        """Return the same, asked for once when nobody else asks."""
+        while self._asked:
+            await asyncio.sleep(_BESIDE_S)
+        ask = asyncio.get_running_loop().run_in_executor
+        return await ask(self._thread, self._closed, self._now, symbol, timeframe, first_ms)
+
+    async def time(self) -> int:
+        """Return the exchange's time, UTC ms, asked for once."""
+        return await self._aside(self._now.now)
+
     async def book(self, symbol: str) -> Snapshot:
         """Return the order book as it is now, asked for once."""
         return await self._aside(self._now.book, symbol)
@@ -107,11 +123,16 @@ class Place:
         return History(Caller(self._exchange, time.sleep, say, tries=tries))
 
     def _closed(self, history: History, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
-        pages = list(history.pages(symbol, timeframe, first_ms, history.now()))
+        now = min(history.now(), self._clock.now())
+        pages = list(history.pages(symbol, timeframe, first_ms, now))
         return BarFrame.join(symbol, timeframe, pages)
 
     async def _aside(self, ask: Callable[..., T], *words: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, ask, *words)
+        self._asked += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, ask, *words)
+        finally:
+            self._asked -= 1
 
 
 def live_feed(plan: RunPlan, settings: Settings) -> Feed:
@@ -131,33 +152,84 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     symbols = list(data.symbols)
     routes = {symbol: symbol_on(symbol, settings.execution.market) for symbol in symbols}
     wanted = sorted({*routes, *routes.values()})
+    clock = clock_of(plan)
     places = {
-        market: Place(data.exchange, market, plan.exchange_url)
+        market: Place(data.exchange, market, plan.exchange_url, clock)
         for market in sorted({market_of(symbol) for symbol in wanted})
     }
     for place in places.values():
         place.history.open()
     listed = {name: places[market_of(name)].listed(name) for name in wanted}
-    step, clock = timeframe_ms(data.timeframe), clock_of(plan)
+    step = timeframe_ms(data.timeframe)
     first = clock.now() - 3 * step
     price = {
         symbol: places[market_of(symbol)].last_close(symbol, data.timeframe, first)
         for symbol in symbols
     }
     books = {symbol: BookHistory(symbol, step) for symbol in wanted if settings.feed.books}
+    ingest = live_ingest(places, symbols, list(books), settings, clock, plan.speed or 1.0,
+                         simulated=plan.simulated)  # fmt: skip
+    feeds = [_bars(place, wanted, settings, plan) for place in places.values()]
+    ingest.others += [feed.health for feed in feeds]
     source = LiveMarket(
         label="demo" if plan.source == "demo" else data.exchange,
         timeframe=data.timeframe,
         begins_ms=_begins(plan, settings, clock),
         routes=routes,
-        feeds=[_bars(place, wanted, settings, plan) for place in places.values()],
-        watchers=[_books(place, books, settings, plan).run for place in places.values() if books],
+        feeds=feeds,
+        watchers=[
+            *(
+                watcher(place, books, ingest, settings, plan.seed)
+                for place in places.values()
+                if books
+            ),
+            ingest.run,
+        ],
         books=books,
         ask=lambda symbol, first: places[market_of(symbol)].past(symbol, data.timeframe, first),
-        now=clock.now,
-        patience_s=min(settings.feed.close_patience_s, step / 4_000.0 / (plan.speed or 1.0)),
+        patience_s=min(settings.feed.close_patience_s, step / 1_000.0 / (plan.speed or 1.0)),
     )
-    return Feed(source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed)
+    return Feed(
+        source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed,
+        ingest=ingest,
+    )  # fmt: skip
+
+
+def live_ingest(
+    places: Mapping[Market, Place],
+    symbols: Sequence[str],
+    watched: Sequence[str],
+    settings: Settings,
+    clock: Clock,
+    speed: float,
+    *,
+    simulated: bool,
+) -> LiveIngest:
+    """Return what keeps all timeframes of some symbols and says how the feed does.
+
+    Parameters
+    ----------
+    watched : symbols whose books are told to it.
+    clock : market time. ``speed`` : market seconds a second.
+    simulated : whether the market may have begun only lately.
+    """
+    feed, wires, markets = settings.feed, [], {market_of(symbol) for symbol in symbols}
+    for place in (places[market] for market in sorted(markets)):
+        names = _names(place, symbols)
+        wires.append(Wire(place.streams(bar_streams(list(names)), feed.backup_url), names))
+
+    async def ask(symbol: str, timeframe: str, first_ms: int) -> BarFrame:
+        return await places[market_of(symbol)].beside(symbol, timeframe, first_ms)
+
+    rules = Rules(
+        feed.start_bars, round(feed.start_listen_s * 1e3), feed.start_share,
+        round(feed.start_stamp_s * 1e3 * speed), feed.start_spread_bps,
+        round(feed.close_patience_s * 1e3 * speed), young=simulated,
+    )  # fmt: skip
+    return LiveIngest(
+        wires, ask, places[sorted(markets)[0]].time, clock, frozenset(watched), rules,
+        feed.ingest_bars, patience(settings),
+    )  # fmt: skip
 
 
 def clock_of(plan: RunPlan) -> Clock:
@@ -185,27 +257,31 @@ def _begins(plan: RunPlan, settings: Settings, clock: Clock) -> int:
 
 def _bars(place: Place, wanted: Sequence[str], settings: Settings, plan: RunPlan) -> LiveBars:
     timeframe, names = settings.data.timeframe, _names(place, wanted)
-    urls = place.streams(
-        "/".join(f"{name.lower()}@kline_{timeframe}" for name in names), settings.feed.backup_url
+    urls = place.streams(bar_streams(list(names), [timeframe]), settings.feed.backup_url)
+    last = dict.fromkeys(((symbol, timeframe) for symbol in names.values()), 0)
+    return LiveBars(
+        urls, names, [timeframe], place.missing, last, patience(settings), seed=plan.seed
     )
 
-    async def backfill(symbol: str, first_ms: int) -> list[Bar]:
-        return await place.missing(symbol, timeframe, first_ms)
 
-    last = dict.fromkeys(names.values(), 0)
-    return LiveBars(urls, names, timeframe, backfill, last, patience(settings), seed=plan.seed)
-
-
-def _books(
-    place: Place, books: Mapping[str, BookHistory], settings: Settings, plan: RunPlan
-) -> LiveBooks:
+def watcher(
+    place: Place,
+    books: Mapping[str, BookHistory],
+    ingest: LiveIngest,
+    settings: Settings,
+    seed: int = 0,
+) -> Callable[[], Awaitable[None]]:
+    """Return what watches the books and trades of a place and tells those who want to know."""
     names = _names(place, books)
     urls = place.streams(book_streams(names, place.market), settings.feed.backup_url)
 
     def see(symbol: str, event: BookSnapshot | Trade) -> None:
         books[symbol].see(event)
+        ingest.see(symbol, event)
 
-    return LiveBooks(urls, names, place.book, see, patience(settings), seed=plan.seed)
+    feed = LiveBooks(urls, names, place.book, see, patience(settings), seed, heard=ingest.hear)
+    ingest.others.append(feed.health)
+    return feed.run
 
 
 def _names(place: Place, wanted: Iterable[str]) -> dict[str, str]:

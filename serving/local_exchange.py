@@ -12,6 +12,7 @@ from domain.times import timeframe_ms
 from serving.plan import RunPlan, VenueRun
 from serving.processes import choose_port
 from serving.settings import Settings
+from serving.venue_faults import read_schedule
 from sim.worlds import DemoSource
 from storage.queries import Reader
 
@@ -35,7 +36,13 @@ def at_local_exchange(plan: RunPlan, settings: Settings, reader: Reader, clock: 
     """Return the plan with an exchange of its own, on any free port.
 
     Its market goes on where the ledger ends, else begins behind the history that is learned from.
+
+    Raises
+    ------
+    UsageError : for a file of faults that makes no sense.
     """
+    if settings.feed.faults is not None:  # refused now, not by a process in its log
+        read_schedule(settings.feed.faults)
     data = settings.data
     begins = DemoSource(
         data.symbols, data.timeframe, plan.seed, warm_up_days=plan.warm_up_days

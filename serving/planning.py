@@ -154,7 +154,7 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         funding = _funding(files, wish.funding)
         left_out: Any = {
             "serving": True, "notify": True, "data": True, "models": {"trials_log"},
-            "assertions": True, "feed": True,
+            "assertions": True, "feed": True, "resources": True,
         }  # fmt: skip
         rules = plain(settings.model_dump(mode="json", exclude=left_out))
         rules["horizon"] = settings.data.pred_horizon_steps

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -30,6 +30,7 @@ from serving.bootstrap import (
 )
 from serving.commands.common import err, out
 from serving.control import LEASE_TTL_MS
+from serving.feed_words import feed_line
 from serving.going_live import LiveRecord, account_in_use, configured, execution_of
 from serving.local_exchange import answers, at_local_exchange
 from serving.logs import start_logging
@@ -38,6 +39,8 @@ from serving.planning import Resolved, Wish, resolve
 from serving.processes import alive, choose_port, port_free, spawn
 from serving.promotion import Refresher
 from serving.recovering import sound_storage
+from serving.resources import KIND as RESOURCES
+from serving.resources import accountant
 from serving.settings import Settings
 from serving.supervisor import Keeper, Supervisor, venue_child
 from serving.system import SystemClock, environment
@@ -84,8 +87,17 @@ def start(wish: Wish) -> int:
     if settings.serving.job_worker:  # it ends with this process
         log_file = settings.data.logs_dir / "jobs.log"
         spawn("serving.job_process", [str(path)], environment(), log_file)
-    screen = Screen(plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world))
+    watching = Lease(engine, DESK_LEASE, "screen", LEASE_TTL_MS, SystemClock())
+    screen = Screen(
+        plan, settings, why, EventLog(engine, plan.world), Reader(engine, plan.world), watching
+    )
     screen.open()
+    accounting = accountant(plan, settings, engine)
+
+    def tick() -> None:
+        screen.tick()
+        accounting.look()
+
     if settings.notify.wanted:  # what happens from here on is told
         Cursor(SqlSnapshots(engine, plan.world)).begin(screen.events.last_id())
     if plan.local:
@@ -93,7 +105,7 @@ def start(wish: Wish) -> int:
             if plan.venue is not None:
                 child = venue_child(settings.data.logs_dir)
                 kept.enter_context(Keeper(child, path, environment(), screen.say))
-            return asyncio.run(_local(plan, settings, screen))
+            return asyncio.run(_local(plan, settings, screen, tick))
     supervisor = Supervisor(
         plan,
         path,
@@ -103,7 +115,7 @@ def start(wish: Wish) -> int:
         notifies=settings.notify.wanted,
     )
     supervisor.install_signals()
-    code = supervisor.run(screen.tick)
+    code = supervisor.run(tick)
     screen.close()
     return code
 
@@ -163,7 +175,9 @@ def _ports(settings: Settings, *, local: bool) -> tuple[int, int]:
     return api, choose_port("127.0.0.1", serving.ray_dashboard_port, "RAY_DASHBOARD_PORT")
 
 
-async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
+async def _local(
+    plan: RunPlan, settings: Settings, screen: Screen, tick: Callable[[], None]
+) -> int:
     """Desk and API in this one process, without Ray."""
     from agents.host import threaded
     from serving.api import create_api
@@ -179,7 +193,7 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, desk.leave.set)
     serving = asyncio.create_task(server._serve())
-    watching = asyncio.create_task(_watch(screen))
+    watching = asyncio.create_task(_watch(tick))
     try:
         with Refresher(mine.values()), Beside(plan, settings):
             await desk.run()
@@ -192,9 +206,9 @@ async def _local(plan: RunPlan, settings: Settings, screen: Screen) -> int:
     return 0 if desk.progress.phase == "finished" else 130
 
 
-async def _watch(screen: Screen) -> None:
+async def _watch(tick: Callable[[], None]) -> None:
     while True:
-        await asyncio.to_thread(screen.tick)
+        await asyncio.to_thread(tick)
         await asyncio.sleep(0.5)
 
 
@@ -207,6 +221,8 @@ class Screen:
     why: str
     events: EventLog
     reader: Reader
+    desk: Lease
+    _feed: str | None = None  # what was said of it last
     _last: int = 0
     _ready: bool = False
     _started: float = field(default_factory=time.monotonic)
@@ -240,6 +256,8 @@ class Screen:
         if not self._ready and time.monotonic() - self._asked > 0.5:
             self._asked = time.monotonic()
             self._greet()
+        if self.plan.live and self._feed != "":
+            self._tell_feed()
         for number, event in self.events.after(self._last, 500):
             self._last = number
             for line in self._lines(event):
@@ -272,6 +290,15 @@ class Screen:
             )
         out.print("Ctrl-C stops everything.", style="dim")
 
+    def _tell_feed(self) -> None:
+        """Say what the feed waits for, until it has all of it."""
+        holder = self.desk.holder()
+        feed = None if holder is None else holder.info.get("feed")
+        if feed is None or feed["waiting"] == self._feed:
+            return
+        self._feed = feed["waiting"]
+        out.print(feed_line(feed), style="dim" if feed["ready"] else "yellow", markup=False)
+
     def _lines(self, event: Event) -> Iterator[str]:
         body = event.body
         if event.kind == "decision":
@@ -285,6 +312,8 @@ class Screen:
             )
         elif event.kind == "fill":
             yield f"  filled {body['side']} {body['qty']} {body['symbol']} at {body['price']}"
+        elif event.kind == RESOURCES:
+            yield f"  [yellow]{escape(str(body['why']))}[/]"
         elif event.kind == "risk":
             yield f"  [yellow]risk: {escape(str(body.get('why') or body.get('rule', '')))}[/]"
 

@@ -320,6 +320,8 @@ class CouncilService:
             "drifts": self.proposed(DRIFT),
             "failures": [*self.proposed(RECONCILIATION), *self.proposed(ASSERTION)],
             "gate": self._told().get("gate"),
+            "feed": info.get("feed"),
+            "resources": [plain(use) for use in self.surface.uses()],
             "rows": self.reader.counts(),
         }
 
@@ -333,6 +335,9 @@ class CouncilService:
             problems.append("The desk is not running: nothing is decided or appended.")
         elif self._alone(holder):
             problems.append("The desk thinks in its own process: Ray Serve did not answer it.")
+        feed = None if holder is None else holder.info.get("feed")
+        if feed and feed["late"]:
+            problems.append(f"The feed is not sure, nothing is entered: {feed['waiting']}")
         gate = self._told().get("gate")
         if gate and gate["problem"]:
             problems.append(f"No usable gate, everything passes: {gate['problem']}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from domain.ports import Clock
 from serving.auth import Door
 from serving.envelope import Guard
 from serving.limits import Kind, Limiter
+from serving.resources import Use
 from serving.scoreboard import Scoreboard
 from serving.streaming import MOST_STREAMS, Streams
 from serving.tokens import Known
@@ -41,7 +42,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """Handed in by the composition root."""
+    """Handed in by the composition root.
+
+    Attributes
+    ----------
+    uses : returns what the run uses of its machine.
+    """
 
     symbols: Watchlist
     jobs: Jobs
@@ -51,6 +57,7 @@ class Surface:
     scoreboard: Scoreboard
     tokens: Known
     limits: Limits
+    uses: Callable[[], Sequence[Use]]
 
     def guard(self, token: str, *, loopback: bool, proxied: bool, now: Clock) -> Guard:
         """Return what the envelope goes by."""

@@ -49,6 +49,7 @@ class Doing(Protocol):
     phase: str
     decided: int
     via: str
+    feed: dict[str, Any] | None
 
 
 @dataclass(slots=True)
@@ -174,10 +175,12 @@ class Upkeep:
         process = psutil.Process()
         spent = process.cpu_times()
         lag, self._lag = self._lag, 0.0
+        feed = doing.feed or {}
         return ServiceHealth(
             "desk", self.clock.now(), self.world, os.getpid(), doing.phase,
             process.memory_info().rss, spent.user + spent.system, lag, doing.decided, doing.via,
-            None if self._bar_at is None else now - self._bar_at,
+            None if self._bar_at is None else now - self._bar_at, feed.get("bytes"),
+            feed.get("reconnects"),
         )  # fmt: skip
 
     def _learned(self, now: float) -> None:

@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> None:
 
 async def serve(plan: RunPlan, settings: Settings) -> None:
     """Serve until somebody asks to leave."""
+    from serving.venue_faults import read_schedule
+    from sim.venue.faults.running import Faults
     from sim.venue.market import Markets, VenueClock
     from sim.venue.server import serving
     from sim.worlds import DemoSource
@@ -52,7 +54,10 @@ async def serve(plan: RunPlan, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
-    async with serving(markets, SystemClock().now, port=plan.venue.port):
+    wall, faults = SystemClock().now, None
+    if settings.feed.faults is not None:
+        faults = Faults(wall, clock.now, read_schedule(settings.feed.faults))
+    async with serving(markets, wall, port=plan.venue.port, faults=faults):
         await leave.wait()
 
 

@@ -141,12 +141,14 @@ class Rerun:
         total = self._session.head()[0]
         for done, (seq, row) in enumerate(in_order(self._session, self._after)):
             self._settle(row)
+            self._come_late(row)
             while self._stages and seq > self._stages[0].after:
                 self._enter(self._stages.pop(0))
             self._take(row)
             if progress is not None and not done % _TICK:
                 progress(seq, total)
         self._settle(None)
+        self._come_late(None)
         return self.ledger
 
     def _enter(self, stage: Stage) -> None:
@@ -208,6 +210,17 @@ class Rerun:
         if own is not None:
             self._absorb(own, executed)
             self.inputs["bars"] += 1
+
+    def _come_late(self, row: Any) -> None:
+        """Take in a bar of an execution market that no bar of its forecast symbol follows."""
+        executed = self._executed
+        if executed is None or (
+            isinstance(row, Bar) and row.open_ms == executed.open_ms
+            and self._stage.routes.get(row.symbol) == executed.symbol
+        ):  # fmt: skip
+            return
+        self._executed = None
+        self._loop.absorb_execution(executed)
 
     def _absorb(self, bar: Bar, executed: Bar | None) -> None:
         goes_elsewhere = self._stage.routes[bar.symbol] != bar.symbol

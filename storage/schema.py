@@ -311,6 +311,7 @@ service_health = Table(
     "service_health", metadata, _text("service"), _int("at"), _text("world"), _int("pid"),
     _text("status"), _int("rss_bytes"), _real("cpu_seconds"), _real("lag_seconds"),
     _int("decisions"), _text("via"), _real("feed_age_seconds", null=True),
+    _int("received_bytes", null=True), _int("reconnects", null=True),
     PrimaryKeyConstraint("service", "at"),
 )  # fmt: skip
 

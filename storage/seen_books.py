@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -31,10 +32,10 @@ class SqlBooks:
         self._first: dict[str, int | None] = {}  # the oldest of a symbol; never changes once known
 
     def remember(self, seen: Iterable[SeenBook]) -> None:
-        """Take in what is about to be stored, oldest first."""
+        """Take in what is about to be stored."""
         for one in seen:
             rows = self._fresh.setdefault(one.symbol, [])
-            rows.append(one)
+            insort(rows, one, key=lambda row: row.at)
             del rows[:-_KEPT]
 
     def look(self, symbol: str, as_of: int) -> BookView:

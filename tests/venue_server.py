@@ -14,6 +14,7 @@ from types import MappingProxyType
 from aiohttp import web
 
 from sim.venue.accounts import Account, Ledger
+from sim.venue.faults.running import Faults as Running
 from sim.venue.market import Markets, VenueClock
 from sim.venue.server import application
 from sim.venue.signing import Key
@@ -52,9 +53,12 @@ def markets(days: int = DAYS, now: Callable[[], int] = wall, speed: float = 0.0)
 @contextmanager
 def venue(
     faults: Faults | None = None, made: Markets | None = None, now: Callable[[], int] = wall,
-    at: int = 0, accounts: Trading | None = None,
+    at: int = 0, accounts: Trading | None = None, struck: Running | None = None,
 ) -> Iterator[str]:  # fmt: skip
-    """Serve while the block lasts, at a port or any free one; yields the address."""
+    """Serve while the block lasts, at a port or any free one; yields the address.
+
+    ``faults`` are of the next requests, by count; ``struck`` is the venue's own.
+    """
     trouble = faults or Faults()
 
     @web.middleware
@@ -70,7 +74,7 @@ def venue(
                                          headers=trouble.headers)  # fmt: skip
         return await handler(request)
 
-    app = application(made or markets(), now, accounts)
+    app = application(made or markets(), now, accounts, struck)
     app.middlewares.append(troubled)
     loop, ready, port = asyncio.new_event_loop(), threading.Event(), list[int]()
     runner = web.AppRunner(app, access_log=None)

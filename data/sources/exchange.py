@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import ccxt
 
 from data.sources.waiting import backoff
-from domain.errors import ConclaveError, ServiceUnreachable, SettingError, UsageError
+from domain.errors import ConclaveError, DataRefused, ServiceUnreachable, SettingError, UsageError
 from domain.market import Market
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ T = TypeVar("T")
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 TRIES = 8  # of a question that is not answered: two minutes of waiting
 _FINAL = re.compile(r" (?:400|401|403|404|451|501) ")  # of HTTP: no second question would mend it
+# what ccxt raises over an answer that is not as the exchange words it
+GARBLED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 _TYPES: Mapping[Market, tuple[str, str]] = {"spot": ("spot", "spot"), "perp": ("swap", "linear")}
 
 
@@ -85,6 +87,7 @@ class Caller:
     ============================================  =============================================
     too many requests, or banned (429, 418)       waits as long as the exchange says, else backs off
     no answer, a late one, maintenance (5xx)      backs off: 1, 2, 4 … 60 s, each with jitter
+    an answer that makes no sense                 likewise
     an unknown symbol or a wrong question         is refused at once
     a key that is wrong or not allowed to         is refused at once
     anything else the exchange says               is told as it is
@@ -124,6 +127,8 @@ class Caller:
                 self._wait(attempt, f"no answer from {self._name}", None, error)
             except ccxt.BaseError as error:
                 raise self._final(error) from error
+            except (DataRefused, *GARBLED) as error:
+                self._wait(attempt, f"no sense in the answer of {self._name}", None, error)
         raise AssertionError  # the last wait raises
 
     @property

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from data.files import Funding
+from data.sources.answers import bars_of, time_of
 from data.sources.exchange import Caller
 from data.sources.order_book import Snapshot
 from domain.errors import UsageError
@@ -62,7 +62,7 @@ class History:
         """Return the exchange's time, UTC ms; this machine's where it does not tell."""
         if not self._exchange.has.get("fetchTime"):
             return int(self._exchange.milliseconds())
-        return int(self._call(self._exchange.fetch_time))
+        return self._call(lambda: time_of(self._exchange.fetch_time()))
 
     def pages(self, symbol: str, timeframe: str, start_ms: int, now_ms: int) -> Iterator[BarFrame]:
         """Iterate over closed bars that open from ``start_ms`` on, a thousand at a time.
@@ -76,14 +76,12 @@ class History:
         step = timeframe_ms(timeframe)
         start = -(-start_ms // step) * step
         while start + step <= now_ms:
-            rows = self._call(
-                self._exchange.fetch_ohlcv, symbol, timeframe, since=start, limit=PAGE
-            )
-            kept = [row for row in rows if start <= row[0] and row[0] + step <= now_ms]
-            if kept:
-                yield _frame(symbol, timeframe, kept)
-                start = int(kept[-1][0]) + step
-            elif not rows or int(rows[-1][0]) < start:
+            page = self._call(self._page, symbol, timeframe, start)
+            kept = page.between(start, now_ms - step + 1)
+            if len(kept):
+                yield kept
+                start = int(kept.ts[-1]) + step
+            elif not len(page) or int(page.ts[-1]) < start:
                 start += _LEAST_PAGE * step  # a long hole, or the time before its first bar
             else:
                 return
@@ -115,9 +113,12 @@ class History:
         Raises
         ------
         UsageError : if the exchange does not number its books.
-        DataRefused : if it is none.
+        ServiceUnreachable : if it does not answer, or with what is none.
         """
-        told = self._call(self._exchange.fetch_order_book, symbol, BOOK)
+        return self._call(self._book, symbol)
+
+    def _book(self, symbol: str) -> Snapshot:
+        told = self._exchange.fetch_order_book(symbol, BOOK)
         update = told.get("nonce")
         if not isinstance(update, int):
             raise UsageError("order book", f"is not numbered by {self._exchange.id}", update)
@@ -126,8 +127,6 @@ class History:
         )
         return Snapshot(symbol, update, bids, asks, BOOK)
 
-
-def _frame(symbol: str, timeframe: str, rows: list[list[Any]]) -> BarFrame:
-    table = np.array(rows, dtype=np.float64)
-    ts = np.array([row[0] for row in rows], dtype=np.int64)
-    return BarFrame(symbol, timeframe, ts, *np.ascontiguousarray(table[:, 1:6].T))
+    def _page(self, symbol: str, timeframe: str, start: int) -> BarFrame:
+        rows = self._exchange.fetch_ohlcv(symbol, timeframe, since=start, limit=PAGE)
+        return bars_of(rows, symbol, timeframe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from data.sources.messages import instant, number, opened, shown
@@ -13,13 +13,16 @@ from domain.times import timeframe_ms
 _LONGEST = 65_536  # characters of a message
 
 
-def closed_bar(text: str | bytes, symbols: Mapping[str, str], timeframe: str) -> Bar | None:
+def closed_bar(
+    text: str | bytes, symbols: Mapping[str, str], timeframes: Collection[str]
+) -> Bar | None:  # fmt: skip
     """Read one message of Binance's kline streams.
 
     Parameters
     ----------
     text : as it came, single or combined.
     symbols : the exchange's name → unified symbol.
+    timeframes : that are listened to.
 
     Returns
     -------
@@ -36,8 +39,8 @@ def closed_bar(text: str | bytes, symbols: Mapping[str, str], timeframe: str) ->
     told = data.get("k")
     if not isinstance(told, dict):
         raise DataRefused("kline", "must hold a bar", shown(text))
-    symbol = symbols.get(str(told.get("s")))
-    if symbol is None or told.get("i") != timeframe:
+    symbol, timeframe = symbols.get(str(told.get("s"))), str(told.get("i"))
+    if symbol is None or timeframe not in timeframes:
         return None
     closed = told.get("x")
     if not isinstance(closed, bool):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import structlog
@@ -52,6 +53,8 @@ class LineHealth:
     messages, received : of the stream, count and bytes.
     connects : lines that stood. ``silences`` : that were given up for saying nothing.
     garbage : messages that could not be read.
+    lost : lines that were lost. ``longest_away`` : from the loss of one until the next one had told
+        something, seconds.
     problem : what is wrong now; empty if nothing is.
     """
 
@@ -60,6 +63,8 @@ class LineHealth:
     connects: int = 0
     silences: int = 0
     garbage: int = 0
+    lost: int = 0
+    longest_away: float = 0.0
     problem: str = ""
 
     @property
@@ -85,6 +90,7 @@ class Line(Generic[Said]):
     patience: Patience
     seed: int
     health: LineHealth
+    _lost_at: float | None = field(default=None, init=False)  # monotonic
 
     async def through(
         self, use: Callable[[AsyncGenerator[Said, None]], AsyncGenerator[Made, None]]
@@ -114,6 +120,9 @@ class Line(Generic[Said]):
                             yield one
             except (OSError, TimeoutError, WebSocketException, ConclaveError) as error:
                 self._trouble(url, error)
+            if self._lost_at is None:
+                self.health.lost += 1
+                self._lost_at = time.monotonic()
             sense = self.health.messages - self.health.garbage > heard
             attempt = 0 if sense else attempt + 1  # a line of nonsense is no better than none
             patience = self.patience
@@ -149,8 +158,15 @@ class Line(Generic[Said]):
                     raise
                 continue
             in_a_row = 0
+            self._back()
             if said is not None:
                 yield said
+
+    def _back(self) -> None:
+        if self._lost_at is not None:
+            away = time.monotonic() - self._lost_at
+            self.health.longest_away = max(self.health.longest_away, away)
+            self._lost_at = None
 
     def _trouble(self, url: str, error: Exception) -> None:
         if isinstance(error, InvalidURI):

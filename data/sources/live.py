@@ -1,4 +1,4 @@
-"""Closed bars from an exchange as they close: none lost, none twice, in order for every symbol.
+"""Closed bars from an exchange as they close: none lost, none twice, each series in order.
 
 The stream tells of bars as they close; whatever it has not told (before it was there, while it was
 away, a hole in what it said) is asked for by REST before anything later is handed on.
@@ -19,12 +19,14 @@ from domain.errors import DataRefused, UsageError
 from domain.market import Bar
 from domain.times import iso, timeframe_ms
 
-__all__ = ["Backfill", "Health", "LiveBars", "Patience"]
+__all__ = ["Backfill", "Health", "LiveBars", "Patience", "Series"]
 
 log = structlog.get_logger("feed")
 
-Backfill = Callable[[str, int], Awaitable[Sequence[Bar]]]
-"""(unified symbol, first open in ms) → closed bars from there to now, in order."""
+Series = tuple[str, str]
+"""(unified symbol, timeframe)."""
+Backfill = Callable[[str, str, int], Awaitable[Sequence[Bar]]]
+"""(unified symbol, timeframe, first open in ms) → closed bars from there to now, in order."""
 
 _AGAIN = (0.5, 1.0, 2.0)  # seconds until a hole is asked about again
 _FARTHEST = 1_000  # bars of a hole that nobody knows of, beyond which it is no bar
@@ -53,27 +55,27 @@ class LiveBars:
     ----------
     urls : of the stream with all subscriptions in it, the main one first; the next is tried when
         one fails.
-    symbols : the exchange's name → unified symbol.
+    symbols : the exchange's name → unified symbol. ``timeframes`` : of each of them.
     backfill : asks by REST.
-    last : unified symbol → open of the last bar known, ms; bars after it are handed on.
+    last : of every series the open of the last bar known, ms; bars after it are handed on.
     """
 
     urls: Sequence[str]
     symbols: Mapping[str, str]
-    timeframe: str
+    timeframes: Sequence[str]
     backfill: Backfill
-    last: dict[str, int]
+    last: dict[Series, int]
     patience: Patience = field(default_factory=Patience)
     seed: int = 0
     health: Health = field(default_factory=Health)
 
     def __post_init__(self) -> None:
-        missing = set(self.symbols.values()) - set(self.last)
+        missing = set(self._series()) - set(self.last)
         if not self.urls or missing:
-            raise UsageError("feed", "needs an address, and the last bar of every symbol",
+            raise UsageError("feed", "needs an address, and the last bar of every series",
                              sorted(missing))  # fmt: skip
 
-    async def bars(self) -> AsyncIterator[Bar]:
+    async def bars(self) -> AsyncGenerator[Bar]:
         """Iterate over closed bars for ever; leave it to let go of the line."""
         line = Line(self.urls, self._read, self.patience, self.seed, self.health)
         async with aclosing(line.through(self._of_line)) as bars:
@@ -81,11 +83,14 @@ class LiveBars:
                 yield bar
 
     def _read(self, text: str | bytes) -> Bar | None:
-        return closed_bar(text, self.symbols, self.timeframe)
+        return closed_bar(text, self.symbols, self.timeframes)
+
+    def _series(self) -> list[Series]:
+        return [(symbol, one) for symbol in self.symbols.values() for one in self.timeframes]
 
     async def _of_line(self, said: AsyncGenerator[Bar, None]) -> AsyncGenerator[Bar, None]:
-        for symbol in self.symbols.values():  # what closed while nobody listened
-            async for bar in self._missing(symbol, None):
+        for series in self._series():  # what closed while nobody listened
+            async for bar in self._missing(series, None):
                 yield bar
         self.health.problem = ""
         async for closed in said:
@@ -93,32 +98,32 @@ class LiveBars:
                 yield bar
 
     async def _in_order(self, bar: Bar) -> AsyncIterator[Bar]:
-        step = timeframe_ms(self.timeframe)
-        if bar.open_ms <= self.last[bar.symbol]:
+        series, step = (bar.symbol, bar.timeframe), timeframe_ms(bar.timeframe)
+        if bar.open_ms <= self.last[series]:
             self.health.repeated += 1
             return
         for wait in (*_AGAIN, None):  # REST may be a moment behind the stream
-            if bar.open_ms <= self.last[bar.symbol] + step:
+            if bar.open_ms <= self.last[series] + step:
                 break
-            async for one in self._missing(bar.symbol, bar.open_ms):
+            async for one in self._missing(series, bar.open_ms):
                 yield one
-            if wait is not None and bar.open_ms > self.last[bar.symbol] + step:
+            if wait is not None and bar.open_ms > self.last[series] + step:
                 await asyncio.sleep(wait)
-        hole = (bar.open_ms - self.last[bar.symbol]) // step - 1
+        hole = (bar.open_ms - self.last[series]) // step - 1
         if hole > _FARTHEST:
             raise DataRefused(
                 f"kline of {bar.symbol}", "must follow on what is known", iso(bar.open_ms)
             )
         if hole > 0:
             self.health.holes += hole
-            log.warning("feed_hole", symbol=bar.symbol, bars=hole, before=iso(bar.open_ms))
-        self.last[bar.symbol] = bar.open_ms
+            log.warning("feed_hole", series=" ".join(series), bars=hole, before=iso(bar.open_ms))
+        self.last[series] = bar.open_ms
         yield bar
 
-    async def _missing(self, symbol: str, before_ms: int | None) -> AsyncIterator[Bar]:
-        step = timeframe_ms(self.timeframe)
-        for bar in await self.backfill(symbol, self.last[symbol] + step):
-            if bar.open_ms > self.last[symbol] and (before_ms is None or bar.open_ms < before_ms):
-                self.last[symbol] = bar.open_ms
+    async def _missing(self, series: Series, before_ms: int | None) -> AsyncIterator[Bar]:
+        step = timeframe_ms(series[1])
+        for bar in await self.backfill(*series, self.last[series] + step):
+            if bar.open_ms > self.last[series] and (before_ms is None or bar.open_ms < before_ms):
+                self.last[series] = bar.open_ms
                 self.health.filled += 1
                 yield bar

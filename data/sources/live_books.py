@@ -66,6 +66,10 @@ class BooksHealth(LineHealth):
     missed: int = 0
 
 
+def _nobody(said: Diff | Print) -> None:
+    del said
+
+
 @dataclass(slots=True)
 class _Kept:
     book: OrderBook
@@ -91,6 +95,7 @@ class LiveBooks:
         two sides and are told after every diff, but for those that waited for a snapshot, which
         are told once, as they are by then.
     levels : a side, of the books that are told.
+    heard : told of every message as it comes, whether it is of use or not.
     """
 
     urls: Sequence[str]
@@ -100,6 +105,7 @@ class LiveBooks:
     patience: Patience = field(default_factory=Patience)
     seed: int = 0
     levels: int = 20
+    heard: Callable[[Diff | Print], object] = _nobody
     health: BooksHealth = field(default_factory=BooksHealth)
     _kept: dict[str, _Kept] = field(default_factory=dict, init=False)
     _failures: dict[str, int] = field(default_factory=dict, init=False)  # in a row
@@ -121,7 +127,7 @@ class LiveBooks:
         line: Line[Diff | Print] = Line(
             self.urls, self._read, self.patience, self.seed, self.health
         )
-        async with aclosing(line.through(self._of_line)) as events:
+        async with aclosing(line.through(self.follow)) as events:
             async for symbol, event in events:
                 self.see(symbol, event)
 
@@ -139,11 +145,15 @@ class LiveBooks:
 
     def _read(self, text: str | bytes) -> Diff | Print | None:
         said = said_of(text, self.symbols)
-        return said if isinstance(said, Diff | Print) else None
+        if not isinstance(said, Diff | Print):
+            return None
+        self.heard(said)
+        return said
 
-    async def _of_line(
+    async def follow(
         self, said: AsyncGenerator[Diff | Print, None]
     ) -> AsyncGenerator[tuple[str, Event], None]:
+        """Iterate over (symbol, event) of what one line says; all books are lost at its end."""
         rng = random.Random(self.seed)  # noqa: S311 - spreads questions only
         kept = {name: _Kept(OrderBook(name, self.levels)) for name in self.symbols.values()}
         self._kept = kept

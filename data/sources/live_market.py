@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 
 from data.book_history import BookHistory
 from data.sources.live import LiveBars
+from data.sources.waiting import backoff
+from domain.errors import UsageError
 from domain.market import Bar, BarFrame, Instant, SeenBook
-from domain.times import timeframe_ms
+from domain.times import iso, timeframe_ms
 
 log = structlog.get_logger("feed")
 
-LATE_S = 60.0
+_LONGEST_S = 60.0  # until a listener that broke is begun anew
 _QUEUE = 4_096  # bars that the reader may be behind
 Ask = Callable[[str, int], Awaitable[BarFrame]]
 """(symbol, first open in ms) → closed bars from there to now."""
@@ -31,36 +36,33 @@ class Together:
     ----------
     symbols : that are waited for. A close goes out when every one of them has told of it or of a
         later one, else when it has waited long enough.
-    patience : close (ms) → how long it waits, seconds.
+    patience_s : how long it waits after the first of them has told of it.
     """
 
-    def __init__(self, symbols: Sequence[str], patience: Callable[[int], float]) -> None:
+    def __init__(self, symbols: Sequence[str], patience_s: float) -> None:
         self._told = dict.fromkeys(symbols, 0)
-        self._patience = patience
+        self._patience = patience_s
         self._waiting: dict[int, dict[str, Bar]] = {}
-        self._since: dict[int, float] = {}
+        self._until: dict[int, float] = {}
 
     def take(self, bar: Bar, now: float) -> None:
         """Take in the next bar of its symbol; ``now`` in seconds of any steady clock."""
         self._told[bar.symbol] = bar.close_ms
         self._waiting.setdefault(bar.close_ms, {})[bar.symbol] = bar
-        self._since.setdefault(bar.close_ms, now)
+        self._until.setdefault(bar.close_ms, now + self._patience)
 
     def due(self, now: float) -> Iterator[dict[str, Bar]]:
         """Iterate over what is complete or has waited long enough, oldest first."""
         complete = min(self._told.values(), default=0)
         for close in sorted(self._waiting):
-            if close > complete and self._left(close, now) > 0.0:
+            if close > complete and self._until[close] > now:
                 return
-            del self._since[close]
+            del self._until[close]
             yield self._waiting.pop(close)
 
     def wait(self, now: float) -> float | None:
         """Return for how many seconds nothing more is due by itself; None where nothing waits."""
-        return max(self._left(min(self._since), now), 0.0) if self._since else None
-
-    def _left(self, close: int, now: float) -> float:
-        return self._since[close] + self._patience(close) - now
+        return max(min(self._until.values()) - now, 0.0) if self._until else None
 
 
 @dataclass(slots=True)
@@ -75,10 +77,9 @@ class LiveMarket:
     watchers : coroutines that feed ``books`` for as long as they run.
     books : by symbol.
     ask : for bars of the past.
-    now : the market's time, ms.
-    patience_s : how long a close waits for the symbols that have not told of it; one that is late
-        already waits for :data:`LATE_S`, as nothing hangs on it any more but what filled in it.
-    unexecuted : closes that went out without the bar of where they are executed.
+    patience_s : how long a close waits for the symbols that have not told of it.
+    late : bars of execution markets that came after their close had gone out.
+    broken : listeners that broke, and were begun anew.
     """
 
     label: str
@@ -89,9 +90,11 @@ class LiveMarket:
     watchers: Sequence[Callable[[], Awaitable[None]]]
     books: Mapping[str, BookHistory]
     ask: Ask
-    now: Callable[[], int]
     patience_s: float = 10.0
-    unexecuted: int = 0
+    late: int = 0
+    broken: int = 0
+    _gone: dict[str, int] = field(default_factory=dict, init=False)  # closes, by forecast symbol
+    _held: dict[str, deque[Bar]] = field(default_factory=dict, init=False)  # not due yet
 
     async def closed_since(self, symbol: str, first_ms: int) -> BarFrame:
         """Return the closed bars that open from ``first_ms`` on; see the port."""
@@ -109,17 +112,25 @@ class LiveMarket:
             known.setdefault(route, after_ms[symbol])
         queue: asyncio.Queue[Bar] = asyncio.Queue(_QUEUE)
         for feed in self.feeds:
-            feed.last.update({name: known[name] for name in feed.symbols.values()})
-        tasks = [asyncio.ensure_future(self._hear(feed, queue)) for feed in self.feeds]
-        tasks += [asyncio.ensure_future(watcher()) for watcher in self.watchers]
-        together = Together(sorted({*self.routes, *self.routes.values()}), self._patience)
+            feed.last.update(
+                {(name, self.timeframe): known[name] for name in feed.symbols.values()}
+            )
+        listeners: list[Callable[[], Awaitable[None]]] = [
+            partial(self._hear, feed, queue) for feed in self.feeds
+        ]
+        tasks = [asyncio.ensure_future(self._kept(each)) for each in (*listeners, *self.watchers)]
+        self._gone = {symbol: after_ms[symbol] + timeframe_ms(self.timeframe)
+                      for symbol in self.routes}  # fmt: skip
+        self._held = {symbol: deque() for symbol in self.routes}
+        together = Together(sorted({*self.routes, *self.routes.values()}), self.patience_s)
         try:
             while True:
                 bar = await self._next(queue, tasks, together.wait(time.monotonic()))
                 if bar is not None:
                     together.take(bar, time.monotonic())
                 for bars in together.due(time.monotonic()):
-                    yield self._instant(bars)
+                    for instant in self._instants(bars):
+                        yield instant
         finally:
             for task in tasks:
                 task.cancel()
@@ -128,8 +139,23 @@ class LiveMarket:
                     await task
 
     async def _hear(self, feed: LiveBars, queue: asyncio.Queue[Bar]) -> None:
-        async for bar in feed.bars():
-            await queue.put(bar)
+        async with contextlib.aclosing(feed.bars()) as bars:
+            async for bar in bars:
+                await queue.put(bar)
+
+    async def _kept(self, listen: Callable[[], Awaitable[None]]) -> None:
+        """Listen for ever: what breaks one listener takes down no other, and no desk."""
+        rng, broken = random.Random(0), 0  # noqa: S311 - spreads attempts only
+        while True:
+            try:
+                await listen()
+            except UsageError:  # an address that is none: trying again would not help
+                raise
+            except Exception:
+                broken += 1
+                self.broken += 1
+                log.exception("listener_broke", times=broken)
+            await asyncio.sleep(backoff(broken, 1.0, _LONGEST_S, rng))
 
     async def _next(
         self, queue: asyncio.Queue[Bar], tasks: Sequence[asyncio.Future[None]], wait: float | None
@@ -145,24 +171,27 @@ class LiveMarket:
                 task.result()
         return None
 
-    def _patience(self, close_ms: int) -> float:
-        fresh = self.now() - close_ms < timeframe_ms(self.timeframe)
-        return self.patience_s if fresh else max(LATE_S, self.patience_s)
-
-    def _instant(self, bars: Mapping[str, Bar]) -> Instant:
+    def _instants(self, bars: Mapping[str, Bar]) -> Iterator[Instant]:
+        """Iterate over what to hand on of one close; what it is executed in never comes before."""
+        executed = {}
+        for symbol, route in self.routes.items():
+            if route == symbol:
+                continue
+            held, bar = self._held[symbol], bars.get(symbol)
+            if route in bars:
+                held.append(bars[route])
+            while held and held[0].close_ms <= self._gone[symbol]:
+                self.late += 1
+                log.warning("executed_late", symbol=symbol, close=iso(held[0].close_ms))
+                yield Instant((), {symbol: held.popleft()})
+            if bar is not None and held and held[0].close_ms == bar.close_ms:
+                executed[symbol] = held.popleft()
         mine = [symbol for symbol in sorted(self.routes) if symbol in bars]
-        executed = {
-            symbol: bars[self.routes[symbol]]
-            for symbol in mine
-            if self.routes[symbol] != symbol and self.routes[symbol] in bars
-        }
-        without = [s for s in mine if self.routes[s] != s and s not in executed]
-        if without:
-            self.unexecuted += len(without)
-            log.warning("close_without_execution", symbols=without)
-        return Instant(
-            tuple(bars[symbol] for symbol in mine), executed, tuple(self._seen(mine, bars))
-        )
+        for symbol in mine:
+            self._gone[symbol] = bars[symbol].close_ms
+        if mine:
+            told = tuple(bars[symbol] for symbol in mine)
+            yield Instant(told, executed, tuple(self._seen(mine, bars)))
 
     def _seen(self, symbols: Sequence[str], bars: Mapping[str, Bar]) -> Iterator[SeenBook]:
         for symbol in symbols:

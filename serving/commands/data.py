@@ -170,6 +170,46 @@ def check(
         raise DataRefused("data", "has defects that must not be used", ", ".join(refused))
 
 
+@app.command()
+def listen(
+    symbol: Annotated[
+        list[str] | None, typer.Option(help="repeatable; else SYMBOLS", show_default=False)
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=1.0, max=3_600.0, help="messages are counted over, market time",
+                     show_default="feed.start_listen_s"),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.001, max=10_000, help="of conclave venue, as it was told")
+    ] = 1.0,
+    json: Json = False, config: Config = None, sets: Set = None,
+) -> int:  # fmt: skip
+    """Listen to the exchange and say whether its feed is fit to be traded on; exits 1 if not.
+
+    Fetches bars of six timeframes, then counts messages, stamps and spreads. Ends as soon as all
+    start criteria are met, at the latest after feed.start_patience_min minutes.
+
+    Example: conclave data listen --seconds 30
+    """
+    from domain.market import parse_symbol
+    from serving.commands.listening_tables import told
+    from serving.listening import listen as heard
+
+    more = [] if seconds is None else [f"START_LISTEN_S={seconds:g}"]
+    settings = settings_from(None, config, [*(sets or ()), *more])
+    symbols = [parse_symbol(one) for one in symbol or settings.data.symbols]
+    if json:
+        body = heard(settings, symbols, SystemClock(), str, speed)
+        print_json(body)
+    else:
+        with err.status("asking the exchange …") as status:
+            body = heard(settings, symbols, SystemClock(), status.update, speed)
+        for part in told(body):
+            out.print(part)
+    return 0 if body["met"] else 1
+
+
 @app.command("list")
 def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     """List what is stored."""

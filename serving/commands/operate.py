@@ -21,6 +21,7 @@ from serving.commands.common import (
     print_json,
     settings_from,
 )
+from serving.feed_words import feed_line
 from serving.killing import REASON_CHARACTERS, KillOrder, clean_text, write_kill
 
 Why = Annotated[str, typer.Option("--why", help="written into the ledger")]
@@ -148,10 +149,7 @@ def _tell_status(body: dict[str, Any]) -> None:
         f"[bold {color}]{health['status']}[/]  {health['world']}  profile {body['profile']}  "
         f"{body['address']}"
     )
-    if health["execution"] == "live":
-        out.print("LIVE: orders go to the exchange", style="bold red")
-    if health["simulated"]:
-        out.print("simulated market", style="yellow")
+    _tell_market(health)
     for problem in health["problems"]:
         out.print(problem, style="yellow", markup=False)
     if drifts := health["drifts"]:
@@ -163,6 +161,8 @@ def _tell_status(body: dict[str, Any]) -> None:
     desk = health["desk"]
     done = "" if desk["done"] is None else f" {100 * desk['done']:.0f} %"
     out.print(f"desk: {desk['phase']}{done}, as of {desk['as_of']}, opinions via {desk['via']}")
+    if feed := health["feed"]:
+        out.print(feed_line(feed), style="" if feed["ready"] else "yellow", markup=False)
     _tell_risk(body["risk"])
     if gate := health["gate"]:
         out.print(gate_line(gate), style="yellow" if gate["problem"] else "", markup=False)
@@ -186,6 +186,13 @@ def _tell_status(body: dict[str, Any]) -> None:
             f"{signal['reason']}",
             style="dim", markup=False,
         )  # fmt: skip
+
+
+def _tell_market(health: dict[str, Any]) -> None:
+    if health["execution"] == "live":
+        out.print("LIVE: orders go to the exchange", style="bold red")
+    if health["simulated"]:
+        out.print("simulated market", style="yellow")
 
 
 def gate_line(gate: dict[str, Any]) -> str:

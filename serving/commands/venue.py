@@ -12,6 +12,7 @@ from serving.commands.common import Config, Set, err, out, settings_from
 from serving.system import SystemClock
 
 if TYPE_CHECKING:
+    from sim.venue.faults.running import Faults
     from sim.venue.market import Markets
 
 PORT = 8_089
@@ -47,6 +48,14 @@ def venue(
         typer.Option(help="keeps the account: read at the start, written at the end",
                      metavar="FILE", dir_okay=False),
     ] = None,
+    faults: Annotated[
+        Path | None,
+        typer.Option(help="what goes wrong, and when; more can be asked for as with --admin",
+                     metavar="FILE", dir_okay=False),
+    ] = None,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="let faults be asked for under /admin/faults")
+    ] = False,
     config: Config = None, sets: Set = None,
 ) -> None:  # fmt: skip
     """Serve a Binance-compatible exchange on this machine, with paper money of its own.
@@ -71,9 +80,10 @@ def venue(
     ledger = ledger or opened(markets, amounts)
     key = Key.made(seed, NAME)
     trading = Trading(markets, ledger, (key,), clock.now)
+    trouble = _trouble(faults, clock, markets) if faults is not None or admin else None
 
     async def serve() -> None:
-        async with serving(markets, clock.now, port=port, trading=trading) as found:
+        async with serving(markets, clock.now, port=port, trading=trading, faults=trouble) as found:
             names = ", ".join(sorted({each.name for each in markets.listings.values()}))
             out.print(f"http://127.0.0.1:{found}", markup=False)
             what = "bars of files" if data else "simulated market"
@@ -82,6 +92,8 @@ def venue(
             for what, value in (("key", key.key), ("secret", key.secret)):
                 err.print(f"{what} {value}", markup=False)
             err.print("paper money of this venue only", style="dim")
+            if trouble is not None:
+                err.print(f"faults: http://127.0.0.1:{found}/admin/faults", style="dim")
             await for_ever()
 
     try:
@@ -89,6 +101,14 @@ def venue(
     finally:
         if state is not None:
             keep(state, ledger)
+
+
+def _trouble(path: Path | None, clock: SystemClock, markets: Markets) -> Faults:
+    from serving.venue_faults import read_schedule
+    from sim.venue.faults.running import Faults
+
+    schedule = None if path is None else read_schedule(path)
+    return Faults(clock.now, markets.clock.now, schedule)
 
 
 def _markets(

@@ -105,6 +105,62 @@ class GateState(Reply):
     upper_bps: float | None = Field(description="the other bound; both null: beyond the grid")
 
 
+class CriterionView(Reply):
+    """What must hold of a feed before anything is entered; ``met`` is null if not measured."""
+
+    name: Literal["bars", "messages", "stamps", "spread"]
+    met: bool | None
+    value: float | None = Field(description="in `unit`")
+    limit: float = Field(description="in `unit`")
+    unit: str
+    said: str = Field(description="what it is about, in words")
+
+
+class TimeframeView(Reply):
+    """Bars of one timeframe that are kept."""
+
+    timeframe: str
+    bars: int = Field(description="kept, of the symbol that has fewest")
+    whole: int = Field(description="of them without a gap up to the newest")
+    gaps: int = Field(description="missing bars of all symbols")
+    different: int = Field(description="bars that those of 1m do not make, of all symbols")
+
+
+class FeedView(Reply):
+    """How a live market's feed does since the desk was started."""
+
+    ready: bool = Field(description="whether every criterion has been met once")
+    waiting: str = Field(description="what is not met yet; else empty")
+    late: bool = Field(description="whether that took too long: no entries until it is met")
+    problem: str = Field(description="what is wrong with the lines of bars now; else empty")
+    criteria: list[CriterionView]
+    timeframes: list[TimeframeView]
+    messages: int = Field(description="that came, of bars, books and trades")
+    bytes: int = Field(description="of them")
+    garbage: int = Field(description="messages that could not be read")
+    reconnects: int = Field(description="lines after the first of each")
+    longest_away_s: float = Field(
+        description="longest from the loss of a line until the next told something, s"
+    )
+    bars: int = Field(description="kept, of all symbols and timeframes")
+    gaps: int = Field(description="bars that are missing between them")
+    filled: int = Field(description="bars that came by REST because the line did not tell them")
+    repeated: int = Field(description="bars that were told again")
+    compared: int = Field(description="bars held against those that bars of 1m make")
+    different: int = Field(description="of them not the same")
+    clock_offset_ms: int = Field(description="the exchange's time less this machine's, ms")
+
+
+class UseView(Reply):
+    """A resource over the last hour, beside its limit."""
+
+    name: Literal["cpu", "memory", "network", "reconnects"]
+    value: float | None = Field(description="in `unit`; null: not measured")
+    limit: float = Field(description="in `unit`")
+    unit: str
+    alert: bool = Field(description="whether it is near the limit, or beyond")
+
+
 class HealthView(Reply):
     """Whether the parts work, and what is wrong with those that do not."""
 
@@ -119,6 +175,8 @@ class HealthView(Reply):
     drifts: list[OpenQuestion]
     failures: list[OpenQuestion]
     gate: GateState | None = Field(description="null: no gate judges")
+    feed: FeedView | None = Field(description="null: no exchange is listened to")
+    resources: list[UseView]
     rows: dict[str, int]
 
 

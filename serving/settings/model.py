@@ -30,6 +30,7 @@ from serving.settings.live import LiveSettings
 from serving.settings.names import KEYS, did_you_mean_flag, from_flag
 from serving.settings.notify import NotifySettings
 from serving.settings.problems import raise_for
+from serving.settings.resources import ResourceSettings
 from serving.settings.risk import RiskSettings
 
 DEFAULT = "default"
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     journal: JournalSettings = Field(default_factory=JournalSettings)
     assertions: AssertionSettings = Field(default_factory=AssertionSettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
+    resources: ResourceSettings = Field(default_factory=ResourceSettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 

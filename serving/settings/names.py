@@ -25,6 +25,7 @@ from serving.settings.groups import (
 )
 from serving.settings.live import LiveSettings
 from serving.settings.notify import NotifySettings
+from serving.settings.resources import ResourceSettings
 from serving.settings.risk import RiskSettings
 
 PREFIX = "CONCLAVE_"
@@ -55,6 +56,7 @@ GROUPS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "journal": JournalSettings,
         "assertions": AssertionSettings,
         "notify": NotifySettings,
+        "resources": ResourceSettings,
         "serving": ServingSettings,
     }
 )

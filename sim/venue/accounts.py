@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,10 +16,14 @@ from domain.market import Market
 from sim.venue.orders import Income, Order, Trade
 from sim.venue.wallets import Balance, PerpWallet, SpotWallet
 
+KEPT = 10_000  # orders, fills and payments that are kept, however old they are
+KEPT_MS = 86_400_000  # market time for which all are
+_SLACK = 1_000  # beyond, before they are looked through
+
 
 @dataclass(slots=True)
 class Account:
-    """One account's wallets, orders and fills.
+    """One account's wallets, orders and fills; those that are old and many are forgotten.
 
     Attributes
     ----------
@@ -54,11 +60,28 @@ class Account:
         self.clients[_client(order.market, order.algo, order.client_id)] = order.number
         if order.open:
             self.working.append(order.number)
+        if max(map(len, (self.orders, self.trades, self.income))) > KEPT + _SLACK:
+            self._forget(order.placed_at - KEPT_MS)
 
     def done(self, order: Order) -> None:
         """Take an order that is not open any more from the working ones."""
         if order.number in self.working:
             self.working.remove(order.number)
+
+    def _forget(self, before: int) -> None:
+        for number in list(islice(self.orders, max(len(self.orders) - KEPT, 0))):
+            order = self.orders[number]
+            if order.placed_at >= before:
+                break
+            if order.open or order.updated_at >= before:
+                continue
+            del self.orders[number]
+            client = _client(order.market, order.algo, order.client_id)
+            if self.clients.get(client) == number:
+                del self.clients[client]
+        for rows in (self.trades, self.income):
+            old = bisect_left(rows, before, key=lambda row: row.at)
+            del rows[: max(min(old, len(rows) - KEPT), 0)]
 
     def open_orders(self, market: Market | None = None, name: str | None = None) -> list[Order]:
         """Return the open orders, oldest first; None = all."""

@@ -14,6 +14,8 @@ from domain.market import BarFrame, BookSnapshot, Instrument, Market, symbol_on
 from domain.times import DAY_MS, iso, timeframe_ms
 from execution.funding import BASE_RATE, INTERVAL_MS
 from sim.venue.books import LEVELS, Levels, Shape, changes, side
+from sim.venue.halts import Halts
+from sim.venue.moments import LAG_MS
 from sim.venue.tape import STEP_MS, Prints, Tape
 from sim.worlds import World
 
@@ -41,7 +43,7 @@ class VenueClock:
 
     def now(self) -> int:
         """Return market time, ms."""
-        return self.start_ms + int((self._wall() - self._began) * self.speed)
+        return self.start_ms + int((self._wall() - self._began) * self.speed) - LAG_MS.get()
 
 
 class Stored:
@@ -103,6 +105,11 @@ class Listing:
     quote: str
     instrument: Instrument
 
+    @property
+    def key(self) -> tuple[Market, str]:
+        """Market and name, by which it is found."""
+        return self.market, self.name
+
 
 class Markets:
     """Every pair on spot and as a perpetual, both on the same tape.
@@ -120,6 +127,7 @@ class Markets:
     ) -> None:  # fmt: skip
         self.clock, self._seed, self._spread = clock, seed, spread_bps
         self._tapes: dict[str, Tape] = {}
+        self.halts = Halts()
         self.listings: dict[tuple[Market, str], Listing] = {}
         self._books: dict[tuple[str, int, int], BookSnapshot] = {}
         self._shapes: dict[str, Shape] = {}
@@ -132,7 +140,9 @@ class Markets:
                 self.listings[market, listing.name] = listing
                 self._shapes[listing.symbol] = self._shape(listing, price)
             tick = float(instrument_for(spot, price).tick)
-            self._tapes[spot] = Tape(world, tick, seed)
+            # one tape for both: its steps are the larger ones
+            step = max(self.listings[m, _name(spot)].instrument.step for m in markets)
+            self._tapes[spot] = Tape(world, tick, seed, float(step))
 
     @property
     def ends_ms(self) -> int | None:
@@ -156,22 +166,34 @@ class Markets:
         """Return what is traded there."""
         return self._tapes[symbol_on(listing.symbol, "spot")]
 
-    def bars(self, listing: Listing, timeframe: str, first_ms: int, n: int) -> BarFrame:
-        """Return bars up to now, the newest unfinished."""
-        return self.tape(listing).bars(timeframe, first_ms, n, self.clock.now())
+    def bars(
+        self, listing: Listing, timeframe: str, first_ms: int, n: int, at_ms: int | None = None
+    ) -> BarFrame:
+        """Return bars up to an instant, None = now, the newest unfinished."""
+        at, tape = self.clock.now() if at_ms is None else at_ms, self.tape(listing)
+        return self.halts.traded(listing.key, tape.bars(timeframe, first_ms, n, at), tape, at)
 
     def price(self, listing: Listing) -> float:
         """Return the last price, quote units."""
-        return self.tape(listing).last(self.clock.now())[1]
+        return self.tape(listing).last(self.moment(listing))[1]
+
+    def prints(self, listing: Listing, start_ms: int, end_ms: int) -> Prints:
+        """Return what was traded in [start, end)."""
+        return self.halts.without(listing.key, self.tape(listing).prints(start_ms, end_ms))
 
     def trades(self, listing: Listing, n: int, until_ms: int | None = None) -> Prints:
-        """Return the last n prints up to an instant; None = now."""
-        until, tape = self.clock.now() if until_ms is None else until_ms, self.tape(listing)
-        return tape.prints(max(until + 1 - n * STEP_MS, tape_start(tape)), until + 1)
+        """Return the last n prints up to an instant, None = now; fewer where it was halted."""
+        until = self.moment(listing, until_ms)
+        first = max(until + 1 - n * STEP_MS, tape_start(self.tape(listing)))
+        return self.prints(listing, first, until + 1)
+
+    def moment(self, listing: Listing, at_ms: int | None = None) -> int:
+        """Return the instant of the newest print at or before another, None = now, ms."""
+        return self.halts.newest(listing.key, self.clock.now() if at_ms is None else at_ms)
 
     def book(self, listing: Listing, levels: int, at_ms: int | None = None) -> BookSnapshot:
         """Return the book around the last price; the same whenever it is asked for an instant."""
-        at, price = self.tape(listing).last(self.clock.now() if at_ms is None else at_ms)
+        at, price = self.tape(listing).last(self.moment(listing, at_ms))
         key = (listing.symbol, levels, at)
         book = self._books.get(key)
         if book is None:
@@ -185,9 +207,13 @@ class Markets:
     def changes(self, listing: Listing, levels: int, at_ms: int) -> tuple[Levels, Levels]:
         """Return what the print of an instant changes of bids and asks; quantity 0 = gone."""
         shape, tape, n = self._shapes[listing.symbol], self.tape(listing), min(levels, LEVELS)
-        (at, price), (_, before) = tape.last(at_ms), tape.last(at_ms - STEP_MS)
-        was, now = (before, at // STEP_MS - 1), (price, at // STEP_MS)
+        (at, price), (last, before) = tape.last(at_ms), tape.last(self.before(listing, at_ms))
+        was, now = (before, last // STEP_MS), (price, at // STEP_MS)
         return changes(shape, was, now, n, -1), changes(shape, was, now, n, 1)
+
+    def before(self, listing: Listing, at_ms: int) -> int:
+        """Return the instant of the print before that of an instant, ms."""
+        return self.moment(listing, at_ms - STEP_MS)
 
     def _shape(self, listing: Listing, first: float) -> Shape:
         # of the price at which it was listed, so that levels stay where they are
@@ -226,4 +252,8 @@ def _opened(world: World, now_ms: int) -> int:
 def _listed(spot: str, market: Market, price: float) -> Listing:
     symbol = symbol_on(spot, market)
     base, quote = spot.split("/")
-    return Listing(f"{base}{quote}", symbol, market, base, quote, instrument_for(symbol, price))
+    return Listing(_name(spot), symbol, market, base, quote, instrument_for(symbol, price))
+
+
+def _name(spot: str) -> str:
+    return spot.replace("/", "")

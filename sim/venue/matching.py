@@ -17,6 +17,7 @@ from execution.funding import INTERVAL_MS
 from execution.money import dec
 from sim.venue import order_refusals as refuse
 from sim.venue.accounts import Account, Ledger
+from sim.venue.fates import USUAL, WHOLE, Fated, usual
 from sim.venue.liquidation import liquidate
 from sim.venue.margins import Margins
 from sim.venue.market import Listing, Markets
@@ -46,6 +47,7 @@ class Exchange:
         self.markets, self.ledger = markets, ledger
         self.settlement = Settlement(markets, ledger, teller or Nobody())
         self._offers = Offers(markets)
+        self.fated: Fated = usual
         _check_listed(markets, ledger)
         ledger.at = ledger.at or markets.clock.now()
 
@@ -77,6 +79,11 @@ class Exchange:
             if not order.open:  # another of them ended it
                 continue
             listing = self._listing(order)
+            if self.markets.halts.closed(listing.key, at):
+                continue
+            if order.held_until:
+                self._let_go(account, order, listing, at)
+                continue
             found = self.markets.tape(listing).prints(at, at + 1)
             price = float(found.price[0])
             if order.waits:
@@ -87,7 +94,13 @@ class Exchange:
                 printed[listing.symbol] = left - self._touch(
                     account, order, listing, at, price, left
                 )
-        liquidate(account, self.markets, self.settlement, self.next_number, at)
+        if not self._stands_still(account, at):
+            liquidate(account, self.markets, self.settlement, self.next_number, at)
+
+    def _stands_still(self, account: Account, at: int) -> bool:
+        """Return whether a position cannot be closed because its symbol is not traded."""
+        held = (name for name, each in account.perp.held.items() if each.qty)
+        return any(self.markets.halts.closed(("perp", name), at) for name in held)
 
     def _touch(
         self, account: Account, order: Order, listing: Listing, at: int, price: float,
@@ -112,10 +125,27 @@ class Exchange:
             return
         if order.price is None:  # at the market: what it may cost is what the book says
             self.settlement.reserve(account, order, listing, -order.locked)
+        self._meet(account, order, listing, at)
+
+    def _meet(self, account: Account, order: Order, listing: Listing, at: int) -> None:
+        """Let an order that was taken earlier meet the book of an instant."""
         fills = self._offers.at_once(account, order, listing, at)
-        if order.price is None and needed(order, fills) > self._free(account, order, listing):
+        at_market = order.market == "spot" and order.price is None
+        if at_market and needed(order, fills) > self._free(account, order, listing):
             fills = []
         self._execute(account, order, listing, fills, at)
+
+    def _let_go(self, account: Account, order: Order, listing: Listing, at: int) -> None:
+        """Go on with an order that was acknowledged only, once its time has come."""
+        if at < order.held_until:
+            return
+        order.held_until = 0
+        if order.expires or not wanted(account, order):
+            self.settlement.end(account, order, listing, EXPIRED, at)
+            if order.market == "spot":
+                self.settlement.teller.wallet(account, "spot", listing, "ORDER", at)
+        else:
+            self._meet(account, order, listing, at)
 
     def _release(self, account: Account, algo: Order, listing: Listing, at: int) -> None:
         """Make the order that a conditional order of perpetuals stands for."""
@@ -150,6 +180,8 @@ class Exchange:
         DataRefused : once the market is over.
         """
         at, listing = order.placed_at, self._listing(order)
+        if self.markets.halts.closed(listing.key, at):
+            raise refuse.market_closed(order.market)
         last = dec(self.markets.tape(listing).last(at)[1])
         check_filters(order, listing, last)
         known = account.by_client(order.market, order.client_id, algo=order.algo)
@@ -157,7 +189,10 @@ class Exchange:
             raise refuse.duplicate(order.market)
         if order.reached(last):
             raise refuse.triggers_now(order.market)
-        fills = [] if order.algo else self._affordable(account, order, listing, at)
+        fate = USUAL if test else self.fated(account, order)
+        fills = [] if order.algo else self._affordable(account, order, listing, at, fate.part)
+        if fate.after_ms and not order.waits and order.tif != "FOK":
+            order.held_until, order.expires, fills = at + fate.after_ms, fate.expires, []
         if not test:
             self._accept(account, order, listing, fills, at)
 
@@ -181,12 +216,12 @@ class Exchange:
         return self.ledger.last_order
 
     def _affordable(
-        self, account: Account, order: Order, listing: Listing, at: int
+        self, account: Account, order: Order, listing: Listing, at: int, part: Decimal = WHOLE
     ) -> list[Execution]:
         """Return what fills an order at once, if it may be placed at all."""
         if order.reduce_only and not wanted(account, order):
             raise refuse.not_reducing()
-        fills = [] if order.waits else self._offers.at_once(account, order, listing, at)
+        fills = [] if order.waits else self._offers.at_once(account, order, listing, at, part)
         if order.quote is not None and not order.qty:
             raise refuse.filter_failure("LOT_SIZE")
         if fills and (order.kind == "LIMIT_MAKER" or order.tif == "GTX"):
@@ -207,7 +242,7 @@ class Exchange:
         if order.market == "spot" and (order.price is not None or order.waits):
             self.settlement.reserve(account, order, listing, needed(order, fills))
         self.settlement.teller.order(account, order, NEW, at)
-        if order.waits:
+        if order.waits or order.held_until:
             if order.market == "spot":
                 self.settlement.teller.wallet(account, "spot", listing, "ORDER", at)
             return

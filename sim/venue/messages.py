@@ -10,13 +10,16 @@ from typing import Any
 from domain.errors import NotFound
 from domain.market import Market
 from domain.times import timeframe_ms
+from sim.venue.asked import text
 from sim.venue.market import Listing, Markets, next_funding
-from sim.venue.rest import INTERVALS, day_of, text
+from sim.venue.rest import INTERVALS
 from sim.venue.tape import STEP_MS
+from sim.venue.tickers import day_of
 
 _NAME = re.compile(r"(?P<symbol>[a-z0-9]+)@(?P<kind>[A-Za-z]+)(?P<levels>\d+)?(?:_(?P<bar>\w+))?"
                    r"(?:@(?P<speed>\d+ms|1s|3s))?")  # fmt: skip
 _PARTIAL = (5, 10, 20)
+_ALWAYS = ("kline", "markPrice")  # bars end by the clock, marks are of other exchanges
 DIFFED = 1_000  # levels a side that diffs tell about
 
 Body = dict[str, Any]
@@ -64,22 +67,28 @@ def stream_of(name: str, market: Market, markets: Markets) -> Stream | None:
 
 
 def said(stream: Stream, markets: Markets, at_ms: int) -> list[Body]:
-    """Return what a stream says at the instant of a print."""
+    """Return what a stream says at the instant of a print; nothing while its symbol is halted."""
+    if stream.kind not in _ALWAYS and markets.halts.closed(stream.listing.key, at_ms):
+        return []
     return _KINDS[stream.kind](stream, markets, at_ms)
 
 
 def _kline(stream: Stream, markets: Markets, at: int) -> list[Body]:
     step = timeframe_ms(stream.bar)
-    opened, bodies = at // step * step, []
+    opened, bodies = at // step * step, list[Body | None]()
     if at == opened:  # the one before is over with the first print after it
         bodies.append(_bar(stream, markets, opened - step, at, closed=True))
-    bodies.append(_bar(stream, markets, opened, at, closed=False))
-    return bodies
+    if not markets.halts.closed(stream.listing.key, at):
+        bodies.append(_bar(stream, markets, opened, at, closed=False))
+    return [body for body in bodies if body is not None]
 
 
-def _bar(stream: Stream, markets: Markets, opened: int, at: int, *, closed: bool) -> Body:
-    tape, step = markets.tape(stream.listing), timeframe_ms(stream.bar)
-    bar = tape.bars(stream.bar, opened, 1, opened + step if closed else at).bar(0)
+def _bar(stream: Stream, markets: Markets, opened: int, at: int, *, closed: bool) -> Body | None:
+    step = timeframe_ms(stream.bar)
+    found = markets.bars(stream.listing, stream.bar, opened, 1, opened + step if closed else at)
+    if not len(found):
+        return None
+    bar = found.bar(0)
     quote = bar.volume * (bar.high + bar.low + bar.close) / 3.0
     last = (opened + step) // STEP_MS - 1 if closed else at // STEP_MS
     return {
@@ -109,7 +118,7 @@ def _agg_trade(stream: Stream, markets: Markets, at: int) -> list[Body]:
 
 
 def _print(stream: Stream, markets: Markets, at: int) -> tuple[str, str, bool]:
-    found = markets.tape(stream.listing).prints(at, at + 1)
+    found = markets.prints(stream.listing, at, at + 1)
     return text(found.price[0]), text(found.qty[0]), bool(found.sold[0])
 
 
@@ -128,15 +137,16 @@ def _depth(stream: Stream, markets: Markets, at: int) -> list[Body]:
         bids, asks = _levels(book.bids), _levels(book.asks)
         if stream.market == "spot":
             return [{"lastUpdateId": number, "bids": bids, "asks": asks}]
-        return [_update(stream, number, at, bids, asks)]
+        return [_update(stream, number, number, at, bids, asks)]
     bids, asks = map(_levels, markets.changes(stream.listing, DIFFED, at))
-    return [_update(stream, number, at, bids, asks)]
+    first = markets.update_id(markets.before(stream.listing, at)) + 1
+    return [_update(stream, first, number, at, bids, asks)]
 
 
-def _update(stream: Stream, number: int, at: int, bids: Any, asks: Any) -> Body:
-    body: Body = {"e": "depthUpdate", "E": at, "s": stream.listing.name, "U": number, "u": number,
+def _update(stream: Stream, first: int, number: int, at: int, bids: Any, asks: Any) -> Body:
+    body: Body = {"e": "depthUpdate", "E": at, "s": stream.listing.name, "U": first, "u": number,
                   "b": bids, "a": asks}  # fmt: skip
-    return {**body, "T": at, "pu": number - 1} if stream.market == "perp" else body
+    return {**body, "T": at, "pu": first - 1} if stream.market == "perp" else body
 
 
 def _levels(side: Iterable[tuple[float, float]]) -> list[list[str]]:

@@ -12,6 +12,7 @@ from execution.fills import CostModel, Execution, Frictions, book_fills, limit_f
 from execution.money import dec, money, to_step
 from sim.venue.accounts import Account
 from sim.venue.books import LEVELS
+from sim.venue.fates import WHOLE
 from sim.venue.market import Listing, Markets
 from sim.venue.orders import Order
 
@@ -31,11 +32,17 @@ class Offers:
             for key, listing in markets.listings.items()
         }
 
-    def at_once(self, account: Account, order: Order, listing: Listing, at: int) -> list[Execution]:
+    def at_once(
+        self, account: Account, order: Order, listing: Listing, at: int, part: Decimal = WHOLE
+    ) -> list[Execution]:
         """Return what the book of an instant fills of an order, best first.
 
         An order by its worth gets its quantity here. One that must be filled whole gets nothing if
         it cannot be.
+
+        Parameters
+        ----------
+        part : of its quantity that is filled at most, unless it must be whole.
         """
         book = self._markets.book(listing, LEVELS, at)
         levels, sign = (book.asks, 1) if order.side is Side.BUY else (book.bids, -1)
@@ -45,6 +52,8 @@ class Offers:
         if order.quote is not None:
             order.qty = _worth(order.quote, levels, listing.instrument.step)
         qty, costs = wanted(account, order), self._costs[listing.market, listing.name]
+        if part < WHOLE and order.tif != "FOK":
+            qty = to_step(qty * part, listing.instrument.step)
         if qty <= 0:
             return []
         found = list(book_fills(order.side, qty, levels, book.mid, at, costs, listing.instrument))

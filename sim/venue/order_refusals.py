@@ -133,3 +133,10 @@ def no_such_order() -> Refused:
 def nothing_to_cancel() -> Refused:
     """Return the refusal to cancel what is not open."""
     return Refused(400, -2011, "Unknown order sent.")
+
+
+def market_closed(market: Market) -> Refused:
+    """Return the refusal of an order while its symbol is not traded."""
+    if market == "spot":
+        return Refused(400, -1013, "Market is closed.")
+    return Refused(400, -4140, "Invalid symbol status for opening position.")

@@ -30,6 +30,8 @@ class Order:
     locked : of the wallet, for what is left of it; spot only.
     child : number of the order that an ``algo`` made; ``parent`` : of the ``algo`` that made it.
     why : it was rejected.
+    held_until : ms, market time until which nothing happens to it; 0 = it is not held.
+    expires : once it is held no more.
     """
 
     number: int
@@ -56,6 +58,8 @@ class Order:
     child: int = 0
     parent: int = 0
     why: str = ""
+    held_until: int = 0
+    expires: bool = False
 
     @property
     def open(self) -> bool:

@@ -10,9 +10,9 @@ from domain.market import Instrument, Market
 from domain.trading import ZERO, Side
 from sim.venue import order_refusals as refuse
 from sim.venue import refusals
+from sim.venue.asked import Asked
 from sim.venue.market import Listing
 from sim.venue.orders import Order
-from sim.venue.rest import Asked
 
 _CLIENT_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 _NUMBER = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")

@@ -7,69 +7,23 @@ from typing import Any
 
 from aiohttp import web
 
-from domain.errors import DataRefused, NotFound
+from domain.errors import DataRefused
 from domain.market import BarFrame, Market
-from domain.times import DAY_MS, timeframe_ms
+from domain.times import timeframe_ms
 from execution.funding import INTERVAL_MS
 from sim.venue import refusals
-from sim.venue.market import Listing, Markets, next_funding, tape_start
+from sim.venue.asked import Asked, text
+from sim.venue.exchange_info import LIMITS, exchange_info
+from sim.venue.market import Markets, next_funding, tape_start
 from sim.venue.refusals import Refused, Weights
 from sim.venue.tape import STEP_MS
+from sim.venue.tickers import average, book_ticker, day, price
 
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
-_LIMITS: Mapping[Market, int] = {"spot": 6_000, "perp": 2_400}
 _MOST_BARS: Mapping[Market, int] = {"spot": 1_000, "perp": 1_500}
 _PREFIX: Mapping[Market, str] = {"spot": "/api/v3", "perp": "/fapi/v1"}
-_FOR_EVER = 4_133_404_800_000  # delivery date of a perpetual, as the venue writes it
 
-Answer = Callable[["Asked"], Any]
-
-
-class Asked:
-    """One question: a market and its parameters."""
-
-    def __init__(self, market: Market, query: Mapping[str, str], markets: Markets) -> None:
-        self.market, self.query, self.markets = market, query, markets
-
-    def listing(self) -> Listing:
-        """Return the symbol that is asked about.
-
-        Raises
-        ------
-        Refused : without one, or if it is not listed.
-        """
-        name = self.query.get("symbol")
-        if not name:
-            raise refusals.missing("symbol")
-        try:
-            return self.markets.listing(self.market, name)
-        except NotFound:
-            raise refusals.invalid_symbol() from None
-
-    def listings(self) -> list[Listing]:
-        """Return the symbol that is asked about, or all of the market."""
-        if "symbol" in self.query:
-            return [self.listing()]
-        return [one for (market, _), one in self.markets.listings.items() if market == self.market]
-
-    def number(self, name: str) -> int | None:
-        """Return a whole number ≥ 0; None where it is not given.
-
-        Raises
-        ------
-        Refused : if it is none.
-        """
-        text = self.query.get(name)
-        if text is None or text == "":
-            return None
-        if not text.isdecimal():
-            raise refusals.illegal(name)
-        return int(text)
-
-    def limit(self, usual: int, most: int) -> int:
-        """Return how many are wanted, at most ``most``."""
-        wanted = self.number("limit")
-        return usual if not wanted else min(wanted, most)
+Answer = Callable[[Asked], Any]
 
 
 def limits(wall: Callable[[], int]) -> dict[Market, Weights]:
@@ -79,7 +33,29 @@ def limits(wall: Callable[[], int]) -> dict[Market, Weights]:
     ----------
     wall : ms, for the minutes in which they are counted.
     """
-    return {market: Weights(most, wall) for market, most in _LIMITS.items()}
+    return {market: Weights(most, wall) for market, most in LIMITS.items()}
+
+
+def unknown(wall: Callable[[], int]) -> Any:
+    """Return the middleware that answers in JSON what nobody else does.
+
+    Parameters
+    ----------
+    wall : ms.
+    """
+
+    @web.middleware
+    async def answered(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+            body = {"timestamp": wall(), "status": error.status, "error": error.reason,
+                    "message": "No message available", "path": request.path}  # fmt: skip
+            return web.json_response(body, status=error.status)
+
+    return answered
 
 
 def routes(markets: Markets, weights: Mapping[Market, Weights]) -> list[web.RouteDef]:
@@ -123,77 +99,6 @@ def _time(asked: Asked) -> Any:
     return {"serverTime": asked.markets.clock.now()}
 
 
-def _exchange_info(asked: Asked) -> Any:
-    told = _spot_symbol if asked.market == "spot" else _perp_symbol
-    return {
-        "timezone": "UTC",
-        "serverTime": asked.markets.clock.now(),
-        "rateLimits": [
-            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1,
-             "limit": _LIMITS[asked.market]},
-            {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 50},
-        ],
-        "exchangeFilters": [],
-        "symbols": [told(listing) for listing in asked.listings()],
-    }  # fmt: skip
-
-
-def _filters(listing: Listing) -> list[dict[str, Any]]:
-    rules = listing.instrument
-    lot = {"minQty": f"{rules.min_qty:f}", "maxQty": f"{rules.max_qty:f}",
-           "stepSize": f"{rules.step:f}"}  # fmt: skip
-    return [
-        {"filterType": "PRICE_FILTER", "minPrice": f"{rules.tick:f}", "maxPrice": "10000000",
-         "tickSize": f"{rules.tick:f}"},
-        {"filterType": "LOT_SIZE", **lot},
-        {"filterType": "MARKET_LOT_SIZE", **lot},
-    ]  # fmt: skip
-
-
-def _spot_symbol(listing: Listing) -> dict[str, Any]:
-    rules = listing.instrument
-    return {
-        "symbol": listing.name, "status": "TRADING", "baseAsset": listing.base,
-        "baseAssetPrecision": 8, "quoteAsset": listing.quote, "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT",
-                       "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"],
-        "icebergAllowed": False, "ocoAllowed": False, "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False, "permissions": [], "permissionSets": [["SPOT"]],
-        "filters": [
-            *_filters(listing),
-            {"filterType": "NOTIONAL", "minNotional": f"{rules.min_notional:f}",
-             "applyMinToMarket": True, "maxNotional": "9000000", "applyMaxToMarket": False,
-             "avgPriceMins": 5},
-        ],
-    }  # fmt: skip
-
-
-def _perp_symbol(listing: Listing) -> dict[str, Any]:
-    rules = listing.instrument
-    return {
-        "symbol": listing.name, "pair": listing.name, "contractType": "PERPETUAL",
-        "deliveryDate": _FOR_EVER, "onboardDate": 0, "status": "TRADING",
-        "maintMarginPercent": "2.5000", "requiredMarginPercent": "5.0000",
-        "baseAsset": listing.base, "quoteAsset": listing.quote, "marginAsset": listing.quote,
-        "pricePrecision": _digits(f"{rules.tick:f}"),
-        "quantityPrecision": _digits(f"{rules.step:f}"),
-        "baseAssetPrecision": 8, "quotePrecision": 8, "underlyingType": "COIN",
-        "liquidationFee": f"{rules.liquidation_bps / 1e4:g}",
-        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT",
-                       "TAKE_PROFIT_MARKET"],
-        "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
-        "filters": [
-            *_filters(listing),
-            {"filterType": "MIN_NOTIONAL", "notional": f"{rules.min_notional:f}"},
-        ],
-    }  # fmt: skip
-
-
-def _digits(step: str) -> int:
-    return len(step.rstrip("0").partition(".")[2])
-
-
 def _klines(asked: Asked) -> Any:
     listing, interval = asked.listing(), asked.query.get("interval")
     if not interval:
@@ -227,18 +132,13 @@ def _rows(bars: BarFrame) -> list[list[Any]]:
     return rows
 
 
-def text(value: float) -> str:
-    """Write a number as the venue does."""
-    return repr(float(value))
-
-
 def _depth(asked: Asked) -> Any:
     listing = asked.listing()
     levels = asked.limit(100 if asked.market == "spot" else 500, 1_000)
     at = asked.markets.clock.now()  # one moment: the number must be that of these levels
     book = asked.markets.book(listing, levels, at)
     body: dict[str, Any] = {
-        "lastUpdateId": asked.markets.update_id(at),
+        "lastUpdateId": asked.markets.update_id(book.at),
         "bids": [[text(price), text(qty)] for price, qty in book.bids],
         "asks": [[text(price), text(qty)] for price, qty in book.asks],
     }
@@ -272,49 +172,12 @@ def _agg_trades(asked: Asked) -> Any:
         found = asked.markets.trades(listing, n, end)
     else:
         start = max(start, tape_start(asked.markets.tape(listing)))
-        found = asked.markets.tape(listing).prints(start, min(end + 1, start + n * STEP_MS))
+        found = asked.markets.prints(listing, start, min(end + 1, start + n * STEP_MS))
     return [
         {"a": int(at) // STEP_MS, "p": text(price), "q": text(qty), "f": int(at) // STEP_MS,
          "l": int(at) // STEP_MS, "T": int(at), "m": bool(sold), "M": True}
         for at, price, qty, sold in zip(found.at, found.price, found.qty, found.sold, strict=True)
     ]  # fmt: skip
-
-
-def _book_ticker(asked: Asked) -> Any:
-    rows = []
-    for listing in asked.listings():
-        book = asked.markets.book(listing, 1)
-        (bid, bids), (ask, asks) = book.bids[0], book.asks[0]
-        rows.append({"symbol": listing.name, "bidPrice": text(bid), "bidQty": text(bids),
-                     "askPrice": text(ask), "askQty": text(asks), "time": book.at})  # fmt: skip
-    return rows[0] if "symbol" in asked.query else rows
-
-
-def _day(asked: Asked) -> Any:
-    now = asked.markets.clock.now()
-    rows = [day_of(asked.markets, listing, now) for listing in asked.listings()]
-    return rows[0] if "symbol" in asked.query else rows
-
-
-def day_of(markets: Markets, listing: Listing, now: int) -> dict[str, Any]:
-    """Return the statistics of the last day, in whole hours, as of ``now`` (ms)."""
-    tape = markets.tape(listing)
-    first = max((now - DAY_MS) // 3_600_000 * 3_600_000, tape_start(tape))
-    bars = tape.bars("1h", first, 26, now)
-    opened, last, volume = float(bars.open[0]), float(bars.close[-1]), float(bars.volume.sum())
-    book = markets.book(listing, 1, now)
-    quote = float((bars.volume * bars.close).sum())
-    return {
-        "symbol": listing.name, "priceChange": text(last - opened),
-        "priceChangePercent": f"{100.0 * (last / opened - 1.0):.3f}",
-        "weightedAvgPrice": text(quote / volume if volume else last), "lastPrice": text(last),
-        "lastQty": "0", "bidPrice": text(book.bids[0][0]), "bidQty": text(book.bids[0][1]),
-        "askPrice": text(book.asks[0][0]), "askQty": text(book.asks[0][1]),
-        "openPrice": text(opened), "highPrice": text(bars.high.max()),
-        "lowPrice": text(bars.low.min()), "volume": text(volume), "quoteVolume": text(quote),
-        "openTime": first, "closeTime": now, "firstId": first, "lastId": now,
-        "count": 24 * len(bars),
-    }  # fmt: skip
 
 
 def _premium(asked: Asked) -> Any:
@@ -368,22 +231,25 @@ _COMMON: Paths = {
 }
 _OWN: Mapping[Market, Paths] = {
     "spot": {
-        "/exchangeInfo": (_exchange_info, _flat(20)),
+        "/exchangeInfo": (exchange_info, _flat(20)),
         "/klines": (_klines, _flat(2)),
         "/depth": (_depth, _by_limit(((100, 5), (500, 25), (1_000, 50)), 100)),
         "/trades": (_trades, _flat(25)),
         "/aggTrades": (_agg_trades, _flat(4)),
-        "/ticker/bookTicker": (_book_ticker, _flat(2)),
-        "/ticker/24hr": (_day, _flat(2)),
+        "/avgPrice": (average, _flat(2)),
+        "/ticker/price": (price, _flat(2)),
+        "/ticker/bookTicker": (book_ticker, _flat(2)),
+        "/ticker/24hr": (day, _flat(2)),
     },
     "perp": {
-        "/exchangeInfo": (_exchange_info, _flat(1)),
+        "/exchangeInfo": (exchange_info, _flat(1)),
         "/klines": (_klines, _by_limit(((99, 1), (499, 2), (1_000, 5), (1_500, 10)), 500)),
         "/depth": (_depth, _by_limit(((50, 2), (100, 5), (500, 10), (1_000, 20)), 500)),
         "/trades": (_trades, _flat(5)),
         "/aggTrades": (_agg_trades, _flat(20)),
-        "/ticker/bookTicker": (_book_ticker, _flat(2)),
-        "/ticker/24hr": (_day, _flat(1)),
+        "/ticker/price": (price, _flat(1)),
+        "/ticker/bookTicker": (book_ticker, _flat(2)),
+        "/ticker/24hr": (day, _flat(1)),
         "/premiumIndex": (_premium, _flat(1)),
         "/fundingRate": (_funding, _flat(1)),
     },

@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from domain.errors import ServiceUnreachable
+from sim.venue.faults.running import Faults
+from sim.venue.faults.wiring import attach
 from sim.venue.market import Markets
 from sim.venue.positions import POSITIONS
-from sim.venue.rest import limits, routes
+from sim.venue.rest import limits, routes, unknown
 from sim.venue.streams import Streams
 from sim.venue.trading import Trading
 from sim.venue.trading_perp import PERP_ORDERS
@@ -19,16 +21,21 @@ from sim.venue.trading_spot import SPOT
 
 
 def application(
-    markets: Markets, wall: Callable[[], int], trading: Trading | None = None
-) -> web.Application:
+    markets: Markets, wall: Callable[[], int], trading: Trading | None = None,
+    faults: Faults | None = None,
+) -> web.Application:  # fmt: skip
     """Return the server's application.
 
     Parameters
     ----------
     wall : ms, for the limits on requests.
     trading : accounts and their orders; None = market data only.
+    faults : what goes wrong, which may be asked for under ``/admin/faults``; None = nothing does.
     """
     app, streams, weights = web.Application(), Streams(markets), limits(wall)
+    if faults is not None:
+        attach(app, faults, markets, streams, trading)
+    app.middlewares.append(unknown(wall))
     app.add_routes(routes(markets, weights))
     if trading is not None:
         app.add_routes(trading.routes("spot", SPOT, weights["spot"]))
@@ -44,7 +51,7 @@ def application(
 @asynccontextmanager
 async def serving(
     markets: Markets, wall: Callable[[], int], host: str = "127.0.0.1", port: int = 0,
-    trading: Trading | None = None,
+    trading: Trading | None = None, faults: Faults | None = None,
 ) -> AsyncIterator[int]:  # fmt: skip
     """Serve for as long as the block lasts; yields the port.
 
@@ -52,7 +59,7 @@ async def serving(
     ------
     ServiceUnreachable : if the port is taken.
     """
-    runner = web.AppRunner(application(markets, wall, trading), access_log=None)
+    runner = web.AppRunner(application(markets, wall, trading, faults), access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

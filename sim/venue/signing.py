@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from sim.venue import order_refusals as refuse
 from sim.venue import refusals
+from sim.venue.moments import SKEW_MS
 
 WINDOW_MS, LONGEST_MS = 5_000, 60_000  # recvWindow, where none is given and at most
 AHEAD_MS = 1_000
@@ -107,6 +108,11 @@ class KeyRing:
             raise refuse.unknown_key()
         return key
 
+    def account(self, name: str) -> str:
+        """Return whose a key is; empty = nobody's."""
+        key = self._keys.get(name)
+        return "" if key is None else key.account
+
     def signed(self, question: Question, *, trades: bool = False) -> Key:
         """Return the key of a signed question.
 
@@ -130,7 +136,7 @@ class KeyRing:
         window = WINDOW_MS if window is None else window
         if window > LONGEST_MS:
             raise refuse.wide_window()
-        ages = [clock() - at for clock in (self._wall, self._market)]
+        ages = [clock() + SKEW_MS.get() - at for clock in (self._wall, self._market)]
         if any(-AHEAD_MS <= age <= window for age in ages):
             return
         if ages[0] < 0:

@@ -8,57 +8,30 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from domain.errors import DataRefused
 from domain.market import Market
+from sim.venue.lines import GOING_AWAY, Laid, Listener, converse, straight
 from sim.venue.market import Markets
 from sim.venue.messages import Stream, said, stream_of
 from sim.venue.tape import STEP_MS
 
-HEARTBEAT_S = 20.0  # between two pings of the server
-_QUEUE = 4_096  # messages that a slow listener may be behind before it is cut off
 _MOST_STREAMS = 1_024  # of one connection
-GOING_AWAY, TOO_SLOW = 1001, 1008  # codes of a WebSocket's close
 _PREFIXES: dict[Market, tuple[str, ...]] = {
     "spot": ("",), "perp": ("/fstream", "/fstream/public", "/fstream/market"),
 }  # fmt: skip
 
 
-class Listener:
-    """One connection: what it wants to hear, and what waits to be sent to it."""
+class _Public(Listener):
+    """One connection and what it wants to hear."""
 
     def __init__(self, market: Market, combined: bool) -> None:
-        self.market, self.combined = market, combined
+        super().__init__(market, combined)
         self.streams: dict[str, Stream] = {}
-        self.queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE)
-        self.closes: int | None = None  # the code with which it is to be cut off
 
-    def tell(self, name: str, body: str) -> None:
-        """Queue a message; whoever is too far behind is cut off."""
-        self.answer(f'{{"stream":"{name}","data":{body}}}' if self.combined else body)
-
-    def answer(self, text: str) -> None:
-        """Queue a text as it is."""
-        try:
-            self.queue.put_nowait(text)
-        except asyncio.QueueFull:
-            self.closes = TOO_SLOW
-
-    def end(self, code: int) -> None:
-        """Cut it off after what waits."""
-        self.closes = code
-        with contextlib.suppress(asyncio.QueueFull):
-            self.queue.put_nowait("")
-
-    async def send(self, socket: web.WebSocketResponse) -> None:
-        """Send what is queued until it is cut off."""
-        while self.closes != TOO_SLOW:
-            text = await self.queue.get()
-            if not text:
-                break
-            await socket.send_str(text)
-        await socket.close(code=self.closes or GOING_AWAY)
+    def names(self) -> list[str]:
+        return list(self.streams)
 
 
 class Streams:
@@ -69,7 +42,8 @@ class Streams:
 
     def __init__(self, markets: Markets) -> None:
         self._markets = markets
-        self._listeners: set[Listener] = set()
+        self._listeners: set[_Public] = set()
+        self.laid: Laid = straight
         self._pump: asyncio.Task[None] | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -139,44 +113,40 @@ class Streams:
     def _single(self, market: Market) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
             names = [name for name in request.match_info.get("names", "").split("/") if name]
-            return await self._serve(request, Listener(market, combined=False), names)
+            return await self._serve(request, _Public(market, combined=False), names)
 
         return handle
 
     def _combined(self, market: Market) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
             names = [name for name in request.query.get("streams", "").split("/") if name]
-            return await self._serve(request, Listener(market, combined=True), names)
+            return await self._serve(request, _Public(market, combined=True), names)
 
         return handle
 
     async def _serve(
-        self, request: web.Request, listener: Listener, names: Iterable[str]
+        self, request: web.Request, listener: _Public, names: Iterable[str]
     ) -> web.StreamResponse:
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S)
-        await socket.prepare(request)
         self._subscribe(listener, names)
-        self._listeners.add(listener)
-        if self._over(self._markets.clock.now()):
-            listener.end(GOING_AWAY)
-        sending = asyncio.create_task(listener.send(socket))
-        try:
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    listener.answer(json.dumps(self._answer(listener, message.data)))
-        finally:
-            self._listeners.discard(listener)
-            sending.cancel()
-        return socket
 
-    def _subscribe(self, listener: Listener, names: Iterable[str]) -> None:
+        def begin() -> None:
+            self._listeners.add(listener)
+            if self._over(self._markets.clock.now()):
+                listener.end(GOING_AWAY)
+
+        return await converse(
+            request, listener, lambda text: json.dumps(self._answer(listener, text)), self.laid,
+            begin, lambda: self._listeners.discard(listener),
+        )  # fmt: skip
+
+    def _subscribe(self, listener: _Public, names: Iterable[str]) -> None:
         # a name that is no stream is silent, as on the exchange
         for name in names:
             stream = stream_of(name, listener.market, self._markets)
             if stream is not None and len(listener.streams) < _MOST_STREAMS:
                 listener.streams[name] = stream
 
-    def _answer(self, listener: Listener, text: str) -> Any:
+    def _answer(self, listener: _Public, text: str) -> Any:
         try:
             asked = json.loads(text)
             method, number = asked["method"], asked.get("id")

@@ -6,7 +6,8 @@ high, low and close at instants drawn from ``default_rng([seed, pair, bar])``, s
 them with noise that never leaves [low, high]. Every step of it is a print; bars of any shorter or
 longer timeframe that are made from the prints agree with the given ones in every price, and in
 volume to the last bits of a sum; a bar as long as the given ones, or longer, is theirs once it is
-over, to the bit.
+over, to the bit. Prints are of whole steps, but for the last of a bar: it takes what is left, which
+is on the step where the bar's volume is.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class Prints:
     def __len__(self) -> int:
         return len(self.at)
 
+    def where(self, use: NDArray[np.bool_]) -> Prints:
+        """Return those of a mask (n,)."""
+        return Prints(*(getattr(self, name)[use] for name in _COLUMNS))
+
 
 class Tape:
     """The prints of one pair.
@@ -55,11 +60,11 @@ class Tape:
     Parameters
     ----------
     world : the bars.
-    tick : price step, quote units.
+    tick : price step, quote units. ``step`` : of quantities, base units; 0 = none.
     """
 
-    def __init__(self, world: World, tick: float, seed: int = 0) -> None:
-        self.world, self.tick, self.seed = world, tick, seed
+    def __init__(self, world: World, tick: float, seed: int = 0, step: float = 0.0) -> None:
+        self.world, self.tick, self.seed, self.step = world, tick, seed, step
         self.bar_ms = timeframe_ms(world.timeframe)
         self.per_bar = self.bar_ms // STEP_MS
         self._pair = zlib.crc32(symbol_on(world.symbol, "spot").encode())
@@ -72,8 +77,7 @@ class Tape:
         if not parts:
             return _NONE
         joined = Prints(*(np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS))
-        use = (joined.at >= start_ms) & (joined.at < end_ms)
-        return Prints(*(getattr(joined, name)[use] for name in _COLUMNS))
+        return joined.where((joined.at >= start_ms) & (joined.at < end_ms))
 
     def bars(self, timeframe: str, first_open_ms: int, n: int, now_ms: int) -> BarFrame:
         """Return bars that open from ``first_open_ms`` on, the last one as far as it is by now.
@@ -104,8 +108,12 @@ class Tape:
         return resample(self.world.bars(first, n * per), timeframe)
 
     def _from_prints(self, timeframe: str, first: int, n: int, now_ms: int) -> BarFrame:
+        end_ms = min(first + n * timeframe_ms(timeframe), now_ms + 1)
+        return self.bars_of(timeframe, first, self.prints(first, end_ms))
+
+    def bars_of(self, timeframe: str, first: int, found: Prints) -> BarFrame:
+        """Return the bars that prints make, the first of which may open at ``first`` (ms)."""
         step = timeframe_ms(timeframe)
-        found = self.prints(first, min(first + n * step, now_ms + 1))
         slot = (found.at - first) // step
         starts = np.flatnonzero(np.diff(slot, prepend=-1) != 0)
         ends = (np.append(starts[1:], len(slot)) - 1)[: len(starts)]
@@ -115,6 +123,7 @@ class Tape:
                 (np.maximum, found.price), (np.minimum, found.price), (np.add, found.qty),
             )
         )  # fmt: skip
+        volume = np.round(volume, 12)  # of what adding leaves behind the digits
         return BarFrame(
             self.world.symbol, timeframe, first + slot[starts] * step, found.price[starts], high,
             low, found.price[ends], volume,
@@ -140,11 +149,27 @@ class Tape:
         price = np.round(np.round(path / self.tick) * self.tick, 10)
         price = np.clip(price, bar.low, bar.high)
         price[places] = fixed
-        share = rng.exponential(1.0, n)
-        qty = bar.volume * share / share.sum()
+        qty = _parts(bar.volume, rng.exponential(1.0, n), self.step)
         moved = np.diff(price, prepend=price[0])
         sold = np.where(moved == 0.0, rng.random(n) < 0.5, moved < 0.0)
         return Prints(opened + STEP_MS * np.arange(n, dtype=np.int64), price, qty, sold)
+
+
+def _parts(volume: float, share: Floats, step: float) -> Floats:
+    """Divide a volume (base units) by shares (n,), in whole steps but for the last part.
+
+    Less than a step for each is divided as it is.
+    """
+    n = len(share)
+    spare = np.floor(volume / step) - n if step else -1.0
+    if spare < 0:
+        return np.asarray(volume * share / share.sum())
+    up_to = np.floor(spare * np.cumsum(share) / share.sum())
+    parts: Floats = np.round((1.0 + np.diff(up_to, prepend=0.0)) * step, 10)
+    last = volume - parts[:-1].sum()
+    whole = np.round(np.round(last / step) * step, 10)
+    parts[-1] = whole if abs(last - whole) < 1e-9 * step + 1e-13 * volume else last
+    return parts
 
 
 _COLUMNS = ("at", "price", "qty", "sold")

@@ -14,12 +14,13 @@ from domain.errors import DataRefused, NotFound
 from domain.market import Market
 from sim.venue import refusals
 from sim.venue.accounts import Account, Ledger
+from sim.venue.asked import Asked
 from sim.venue.market import Markets
 from sim.venue.matching import Exchange
+from sim.venue.moments import LAG_MS
 from sim.venue.orders import Order
 from sim.venue.placing import order_of
 from sim.venue.refusals import Refused, Weights
-from sim.venue.rest import Asked
 from sim.venue.signing import Key, KeyRing, Question
 from sim.venue.tape import STEP_MS
 from sim.venue.user_stream import UserStreams
@@ -89,6 +90,9 @@ class Call(Asked):
         else:
             order = self.account.by_client(self.market, str(client_id), algo=algo)
         if order is None or (order.market, order.algo) != (self.market, algo):
+            raise missing
+        if LAG_MS.get() and order.placed_at > self.markets.clock.now():
+            # whoever answers has not heard of it yet
             raise missing
         if not algo and order.name != self.listing().name:
             raise missing

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from domain.market import Market
 from sim.venue import order_refusals as refuse
 from sim.venue.accounts import Account
+from sim.venue.lines import GOING_AWAY, Laid, Listener, converse, straight
 from sim.venue.market import Listing, Markets
 from sim.venue.orders import Order, Trade
 from sim.venue.refusals import Refused
 from sim.venue.reports import Body
 from sim.venue.signing import KeyRing, Question
-from sim.venue.streams import GOING_AWAY, HEARTBEAT_S, Listener
 from sim.venue.user_events import algo_report, perp_account, perp_report, spot_balances, spot_report
 
+USER = "user"  # the name of all these streams
 KEY_MS = 3_600_000  # a listen key lives so long without being renewed, of the wall's time
 _PATHS: dict[Market, tuple[str, ...]] = {
     "spot": ("/ws/{key:[0-9A-Za-z]{64}}",),
@@ -41,7 +40,9 @@ class UserStreams:
     def __init__(self, markets: Markets, keys: KeyRing, wall: Callable[[], int]) -> None:
         self._markets, self._keys, self._wall = markets, keys, wall
         self._listen: dict[str, tuple[Market, str, int]] = {}  # key → market, account, renewed at
+        self._keys_made = 0
         self._heard: dict[tuple[Market, str], set[_User]] = {}
+        self.laid: Laid = straight
 
     # Listen keys
 
@@ -52,7 +53,8 @@ class UserStreams:
             if (of, name) == (market, account) and self._lives(key):
                 self._listen[key] = market, account, now
                 return key
-        key = hashlib.sha256(f"{market} {account} {now} {len(self._listen)}".encode()).hexdigest()
+        self._keys_made += 1
+        key = hashlib.sha256(f"{market} {account} {now} {self._keys_made}".encode()).hexdigest()
         self._listen[key] = market, account, now
         return key
 
@@ -81,6 +83,19 @@ class UserStreams:
         for user in list(self._heard.get((market, account), ())):
             if user.key == known:
                 user.end(GOING_AWAY)
+
+    def expire(self, market: Market, account: str) -> int:
+        """Let an account's listen keys end, and return how many; listeners are told and cut off."""
+        of_account = (market, account)
+        found = [key for key, (of, name, _) in self._listen.items() if (of, name) == of_account]
+        for key in found:
+            del self._listen[key]
+        for user in list(self._heard.get((market, account), ())):
+            if user.key in found:
+                at = self._markets.clock.now()
+                user.hear({"e": "listenKeyExpired", "E": at, "listenKey": user.key})
+                user.end(GOING_AWAY)
+        return len(found)
 
     def listening(self, market: Market, account: str) -> int:
         """Return how many connections hear of an account."""
@@ -146,23 +161,17 @@ class UserStreams:
     async def _serve(
         self, request: web.Request, user: _User, account: str | None
     ) -> web.StreamResponse:
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S)
-        await socket.prepare(request)
-        if account is not None:
-            self._join(user, account)
-        sending = asyncio.create_task(user.send(socket))
-        try:
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    user.answer(json.dumps(self._answer(user, message.data)))
-        finally:
-            self._leave(user)
-            sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await sending
-        return socket
+        def begin() -> None:
+            if account is not None:
+                self._join(user, account)
+
+        return await converse(
+            request, user, lambda text: json.dumps(self._answer(user, text)), self.laid, begin,
+            lambda: self._leave(user),
+        )  # fmt: skip
 
     def _join(self, user: _User, account: str) -> None:
+        user.account = account
         self._heard.setdefault((user.market, account), set()).add(user)
 
     def _leave(self, user: _User) -> None:
@@ -211,9 +220,12 @@ class _User(Listener):
     """One connection; without a listen key it subscribes by a signature."""
 
     def __init__(self, market: Market, key: str) -> None:
-        super().__init__(market, combined=False)
+        super().__init__(market)
         self.key = key
+
+    def names(self) -> list[str]:
+        return [USER]
 
     def hear(self, body: Body) -> None:
         told = body if self.key else {"subscriptionId": 0, "event": body}
-        self.answer(json.dumps(told, separators=(",", ":")))
+        self.put(USER, json.dumps(told, separators=(",", ":")))

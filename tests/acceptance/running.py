@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NO_LIMITS = tuple(  # one test asks more than a person would
     word for kind in ("reads", "signals", "writes") for word in ("--set", f"serving.rate_{kind}=0")
 )
+NO_EXCHANGE = {"SOURCE": "auto", "EXCHANGE_URL": "http://127.0.0.1:9"}  # nobody answers there
 LIGHT_COUNCIL = {"CONCLAVE_MODELS__AGENTS": COUNCIL_OF_FOUR}  # a start without PyTorch is quick
 
 
@@ -101,12 +102,16 @@ class Running:
 
 
 def start(var_dir: Path, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Running:
-    """Start ``conclave up`` on free ports with its files under ``var_dir``."""
+    """Start ``conclave up`` on free ports with its files under ``var_dir``.
+
+    The market is made in the desk's own process unless ``env`` or a flag says otherwise: whether an
+    exchange answers is no business of a test.
+    """
     var_dir.mkdir(parents=True, exist_ok=True)
     output = var_dir / "up.out"
     environment = {
         **os.environ, "VAR_DIR": str(var_dir), "API_PORT": "0", "RAY_DASHBOARD_PORT": "0",
-        **LIGHT_COUNCIL, **(env or {}),
+        "SOURCE": "demo", **LIGHT_COUNCIL, **(env or {}),
     }  # fmt: skip
     with output.open("ab") as sink:
         process = subprocess.Popen(

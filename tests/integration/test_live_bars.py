@@ -33,12 +33,12 @@ def rest(url: str) -> Backfill:
     exchange.enableRateLimit = False
     history = History(Caller(exchange, lambda _: None))
 
-    def ask(symbol: str, first: int) -> list[Bar]:
-        pages = history.pages(symbol, "1m", first, history.now())
+    def ask(symbol: str, timeframe: str, first: int) -> list[Bar]:
+        pages = history.pages(symbol, timeframe, first, history.now())
         return [bar for page in pages for bar in page.bars()]
 
-    async def backfill(symbol: str, first: int) -> Sequence[Bar]:
-        return await asyncio.to_thread(ask, symbol, first)
+    async def backfill(symbol: str, timeframe: str, first: int) -> Sequence[Bar]:
+        return await asyncio.to_thread(ask, symbol, timeframe, first)
 
     return backfill
 
@@ -79,7 +79,9 @@ def heard(
         urls = [own if relay is None else f"ws://127.0.0.1:{port}"]
         if broken_first:
             urls.insert(0, f"ws://127.0.0.1:{free_port()}")
-        feed = LiveBars(urls, NAMES, "1m", rest(url), {BTC: start, ETH: start}, QUICK)
+        feed = LiveBars(
+            urls, NAMES, ["1m"], rest(url), {(BTC, "1m"): start, (ETH, "1m"): start}, QUICK
+        )
         spoiler = None if relay is None else asyncio.create_task(between(url, relay, port))
         bars: list[Bar] = []
         try:
@@ -192,16 +194,16 @@ def test_bars_that_rest_tells_late_are_waited_for_and_those_it_never_tells_are_c
     async def run() -> tuple[list[int], LiveBars]:
         asked: list[int] = []
 
-        async def backfill(symbol: str, first: int) -> Sequence[Bar]:
-            del symbol
+        async def backfill(symbol: str, timeframe: str, first: int) -> Sequence[Bar]:
+            del symbol, timeframe
             asked.append(first)
             late = [bar(2)] if asked.count(opened + 120_000) >= 2 else []  # 4 and 5 never
             return [one for one in late if one.open_ms >= first]
 
         port = free_port()
         async with serve(say, "127.0.0.1", port):
-            feed = LiveBars([f"ws://127.0.0.1:{port}"], {"BTCUSDT": BTC}, "1m", backfill,
-                            {BTC: opened}, QUICK)  # fmt: skip
+            feed = LiveBars([f"ws://127.0.0.1:{port}"], {"BTCUSDT": BTC}, ["1m"],
+                            backfill, {(BTC, "1m"): opened}, QUICK)  # fmt: skip
             found: list[int] = []
             async with asyncio.timeout(30):
                 async for one in feed.bars():
@@ -216,10 +218,11 @@ def test_bars_that_rest_tells_late_are_waited_for_and_those_it_never_tells_are_c
 
 
 def test_a_feed_without_an_address_or_a_beginning_is_refused() -> None:
-    async def nothing(symbol: str, first: int) -> Sequence[Bar]:
-        del symbol, first
+    async def nothing(symbol: str, timeframe: str, first: int) -> Sequence[Bar]:
+        del symbol, timeframe, first
         return []
 
-    for urls, last in ((["ws://127.0.0.1:1"], {BTC: 0}), ([], {BTC: 0, ETH: 0})):
+    every = {(BTC, "1m"): 0, (ETH, "1m"): 0}
+    for urls, last in ((["ws://127.0.0.1:1"], {(BTC, "1m"): 0}), ([], every)):
         with pytest.raises(UsageError, match="feed"):
-            LiveBars(urls, NAMES, "1m", nothing, last)
+            LiveBars(urls, NAMES, ["1m"], nothing, last)

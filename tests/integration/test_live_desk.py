@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,72 +13,20 @@ from domain.decision import Decision
 from domain.market import Bar, SeenBook
 from domain.opinion import Opinion
 from domain.trading import Fill, Order, OrderType, Refusal
-from serving.bootstrap import build_desk, open_storage
 from serving.cli import run as conclave
-from serving.commands.common import settings_from
-from serving.desk import Desk
-from serving.plan import RunPlan, VenueRun
-from sim.venue.market import Markets, VenueClock
-from sim.worlds import DEMO_START_MS, DemoMarket
-from storage.ledger import SqlLedger
-from tests.venue_server import BTC, ETH, venue, wall
+from sim.venue.faults.schedule import schedule_of
+from sim.worlds import DEMO_START_MS
+from tests.live_stage import Stage, holes, lived
+from tests.venue_server import BTC, ETH
 
 PERP = f"{BTC}:USDT"
-DAY, MINUTE = 86_400_000, 60_000
-SPEED = 300.0  # a bar of a minute each fifth of a second
-EXERCISE = ("EXECUTION_MARKET=perp", "models.agents=climatology,microstructure")
+MINUTE = 60_000
+EXERCISE = (
+    "EXECUTION_MARKET=perp", "models.agents=climatology,microstructure",
+    "feed.start_criteria=false",  # entries from the first close on
+)  # fmt: skip
 EAGER = (*EXERCISE, "execution.stop_atr=0.3", "execution.target_atr=0.3")
 """In and out at nearly every bar."""
-
-
-@dataclass
-class Stage:
-    """A local exchange that can be taken down, and the run that listens to it."""
-
-    var_dir: Path
-    symbols: tuple[str, ...] = (BTC,)
-    speed: float = SPEED
-    began: int = field(default_factory=wall)
-    _up: ExitStack = field(default_factory=ExitStack)
-
-    def __post_init__(self) -> None:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = int(one.getsockname()[1])
-        self.start = DEMO_START_MS + DAY
-        self.markets = Markets(
-            {name: DemoMarket(7, name) for name in self.symbols},
-            VenueClock(self.start, wall, self.speed, self.began), seed=7,
-        )  # fmt: skip
-
-    def open(self) -> None:
-        self._up.enter_context(venue(made=self.markets, at=self.port))
-
-    def close(self) -> None:
-        self._up.close()
-
-    def plan(self, profile: str = "exercise") -> RunPlan:
-        return RunPlan(
-            "demo", "demo-7", profile, self.speed, warm_up_days=1, local=True,
-            exchange_url=f"http://127.0.0.1:{self.port}",
-            venue=VenueRun(self.port, self.start, self.began),
-        )  # fmt: skip
-
-    def desk(self, profile: str = "exercise", *more: str) -> Desk:
-        sets = [
-            f"VAR_DIR={self.var_dir}", "TIMEFRAME=1m", "serving.monitor=false",
-            f"SYMBOLS={','.join(self.symbols)}", "feed.silence_s=2", "feed.reconnect_s=0.5", *more,
-        ]  # fmt: skip
-        plan = self.plan(profile)
-        plan.save(self.var_dir)
-        return build_desk(plan, settings_from(profile, None, sets))
-
-    def ledger(self) -> SqlLedger:
-        settings = settings_from("exercise", None, [f"VAR_DIR={self.var_dir}"])
-        return SqlLedger(open_storage(settings), "demo-7")
-
-    def rows(self, kind: type, **where: object) -> list:
-        return [record for _, record in self.ledger().records(kind, **where)]
 
 
 @pytest.fixture
@@ -94,34 +37,12 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
-def lived(desk: Desk, n: int, between: Callable[[int], object] = lambda _: None) -> None:
-    """Let a desk decide n times live, then leave."""
-
-    async def run() -> None:
-        running = asyncio.create_task(desk.run())
-        seen = -1
-        async with asyncio.timeout(90):
-            while desk.progress.decided < n and not running.done():
-                if desk.progress.decided != seen:
-                    seen = desk.progress.decided
-                    await asyncio.to_thread(between, seen)
-                await asyncio.sleep(0.02)
-        desk.leave.set()
-        await running
-
-    asyncio.run(run())
-
-
-def whole(bars: list[Bar]) -> bool:
-    return all(one.close_ms == other.open_ms for one, other in pairwise(bars))
-
-
 def test_desk_when_an_exchange_trades_then_it_decides_every_bar_on_its_book_and_fills_from_it(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lived(stage.desk("exercise", *EAGER), 40)
     bars, made = stage.rows(Bar, symbol=BTC), stage.rows(Decision)
-    assert whole(bars)
+    assert holes(bars) == []
     assert bars[0].open_ms == DEMO_START_MS
     live = [one for one in made if one.origin == "bar"]
     assert [one.as_of for one in made] == [bar.close_ms for bar in bars]
@@ -162,6 +83,7 @@ def test_desk_when_an_exchange_trades_then_it_decides_every_bar_on_its_book_and_
     assert len(market) >= 5
     assert [float(fill.price) for fill in market if float(fill.price) not in offered] == []
 
+    capsys.readouterr()
     code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
     told = json.loads(capsys.readouterr().out)
     assert (code, told["same"], told["exact"]) == (0, True, True)
@@ -178,10 +100,10 @@ def test_desk_when_the_exchange_goes_away_then_no_bar_is_lost_and_late_ones_trad
 
     lived(stage.desk("exercise", *EXERCISE), 30, cut)
     bars = stage.rows(Bar, symbol=BTC)
-    assert whole(bars)
+    assert holes(bars) == []
     assert [one.as_of for one in stage.rows(Decision)] == [bar.close_ms for bar in bars]
     executed = stage.rows(Bar, symbol=PERP)
-    assert whole(executed)
+    assert holes(executed) == []
     assert executed[-1].open_ms == bars[-1].open_ms
     late = {one.id for one in stage.rows(Decision) if one.ts - one.as_of > 2 * MINUTE}
     assert len(late - {one.id for one in stage.rows(Decision, origin="warm_up")}) >= 5
@@ -195,7 +117,7 @@ def test_desk_when_started_again_then_it_goes_on_where_it_stopped(stage: Stage) 
     lived(stage.desk("exercise", *EXERCISE), 10)
     made, bars = stage.rows(Decision), stage.rows(Bar, symbol=BTC)
     assert len(made) >= first + 10
-    assert whole(bars)
+    assert holes(bars) == []
     assert [one.as_of for one in made] == [bar.close_ms for bar in bars]
     assert {one.origin for one in made[first:]} == {"bar"}  # a past is not learned twice
     assert stage.ledger().verify().rows == stage.ledger().head()[0]
@@ -210,6 +132,33 @@ def test_desk_when_it_watches_two_pairs_then_both_close_together(tmp_path: Path)
         stage.close()
     for symbol in (BTC, ETH):
         bars = stage.rows(Bar, symbol=symbol)
-        assert whole(bars)
+        assert holes(bars) == []
         mine = [one.as_of for one in stage.rows(Decision, symbol=symbol)]
         assert mine == [bar.close_ms for bar in bars]
+
+
+def test_desk_when_only_the_perpetual_is_away_then_it_decides_in_time_and_its_bars_follow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = {"fault": "silence", "from_s": 8, "for_s": 1.5, "market": "perp"}
+    stage = Stage(tmp_path / "var", schedule=schedule_of({"faults": [silent]}, "test"))
+    stage.open()
+    try:
+        lived(stage.desk("exercise", *EAGER), 60)
+    finally:
+        stage.close()
+    bars, executed = stage.rows(Bar, symbol=BTC), stage.rows(Bar, symbol=PERP)
+    assert holes(bars) == []
+    assert holes(executed) == []
+    seqs = {
+        (bar.symbol, bar.open_ms): seq for seq, bar in stage.ledger().records(Bar)
+    }  # fmt: skip
+    late = [bar for bar in executed if seqs[PERP, bar.open_ms] > seqs[BTC, bar.open_ms]]
+    assert len(late) >= 3
+    known = {one.as_of: one for one in stage.rows(Decision, origin="bar")}
+    waited = [known[bar.close_ms].ts - bar.close_ms for bar in late if bar.close_ms in known]
+    assert sorted(waited)[len(waited) // 2] <= 3 * MINUTE  # a bar of patience, and some thinking
+    capsys.readouterr()
+    code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["same"], told["exact"]) == (0, True, True)

@@ -104,6 +104,49 @@ def test_what_is_not_there_is_refused_as_the_exchange_would(spot: Any, url: str)
         assert json.loads(told.value.read())["code"] == code
 
 
+def asked(url: str, path: str) -> Any:
+    with urllib.request.urlopen(url + path, timeout=10) as reply:
+        return json.loads(reply.read())
+
+
+def test_prices_alone_can_be_asked_for(url: str, spot: Any) -> None:
+    last = spot.fetch_ticker(BTC)["last"]
+    assert asked(url, "/api/v3/ticker/price?symbol=BTCUSDT") == {
+        "symbol": "BTCUSDT", "price": repr(last),
+    }  # fmt: skip
+    assert len(asked(url, "/api/v3/ticker/price")) == 2
+    perp = asked(url, "/fapi/v1/ticker/price?symbol=BTCUSDT")
+    assert perp["time"] == MARKETS.clock.now() // 2_500 * 2_500
+    mean = asked(url, "/api/v3/avgPrice?symbol=BTCUSDT")
+    prints = asked(url, "/api/v3/trades?symbol=BTCUSDT&limit=120")
+    worth = sum(float(each["price"]) * float(each["qty"]) for each in prints)
+    assert float(mean["price"]) == pytest.approx(worth / sum(float(e["qty"]) for e in prints))
+    assert (mean["mins"], mean["closeTime"]) == (5, prints[-1]["time"])
+
+
+def test_some_symbols_can_be_asked_for(url: str) -> None:
+    def names(path: str) -> list[str]:
+        return [each["symbol"] for each in asked(url, path)["symbols"]]
+
+    both = "%5B%22ETHUSDT%22,%22BTCUSDT%22%5D"
+    assert names("/api/v3/exchangeInfo?symbol=ETHUSDT") == ["ETHUSDT"]
+    assert names(f"/api/v3/exchangeInfo?symbols={both}") == ["ETHUSDT", "BTCUSDT"]
+    assert len(asked(url, f"/api/v3/ticker/24hr?symbols={both}")) == 2
+    for text, code in (("BTCUSDT", -1100), ("%5B1%5D", -1100), ("%5B%22X%22%5D", -1121)):
+        with pytest.raises(urllib.error.HTTPError) as told:
+            asked(url, f"/api/v3/exchangeInfo?symbols={text}")
+        assert json.loads(told.value.read())["code"] == code
+
+
+def test_what_there_is_not_is_answered_in_json(url: str) -> None:
+    for method, path, status in (("GET", "/api/v3/nope", 404), ("GET", "/", 404),
+                                 ("PATCH", "/api/v3/time", 405)):  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError) as told:
+            urllib.request.urlopen(urllib.request.Request(url + path, method=method), timeout=10)
+        body = json.loads(told.value.read())
+        assert (told.value.code, body["status"], body["path"]) == (status, status, path)
+
+
 def test_too_many_questions_are_refused_then_banned() -> None:
     time = [1_000_000_000_000]
     with venue(made=markets(), now=lambda: time[0]) as address:

@@ -6,6 +6,7 @@ import pytest
 
 from domain.errors import UsageError
 from domain.trading import Fill, ModeChange, Refusal, RiskMode
+from execution.control import FEED
 from execution.loop import TradingLoop
 from execution.risk import RISK
 from storage.memory import MemoryLedger
@@ -108,3 +109,46 @@ def test_pause_when_the_system_starts_again_then_it_is_still_paused() -> None:
     again.resume()
     assert again.mode is RiskMode.REDUCING
     assert again.resume_entries("me", "morning", at(2)) is not None
+
+
+def test_hold_when_the_feed_is_not_sure_then_nothing_is_entered_until_it_lets_go() -> None:
+    loop, ledger = scene({0: "LONG", 4: "LONG"})
+    assert loop.hold_entries("no bars yet", at(0)) is not None
+    assert loop.hold_entries("no bars yet", at(1)) is None
+    play(loop, [flat(n) for n in range(3)])
+    assert entries(ledger) == []
+    change = loop.release_entries("all is there", at(3))
+    assert change is not None
+    assert (change.mode, change.by) == (RiskMode.ACTIVE, FEED)
+    play(loop, [flat(n) for n in range(3, 7)])
+    assert entries(ledger) == [5]
+    assert loop.release_entries("again", at(8)) is None
+
+
+def test_hold_when_a_person_pauses_meanwhile_then_the_feed_does_not_undo_it() -> None:
+    loop, _ = scene()
+    loop.hold_entries("no bars yet", at(0))
+    assert loop.pause("me", "lunch", at(1)) is not None
+    assert loop.release_entries("all is there", at(2)) is None
+    assert loop.mode is RiskMode.REDUCING
+    assert loop.resume_entries("me", "back", at(3)) is not None
+
+
+def test_hold_when_more_is_stopped_already_then_it_stays_with_whoever_did() -> None:
+    loop, ledger = scene()
+    loop.pause("me", "lunch", at(0))
+    assert loop.hold_entries("no bars yet", at(1)) is None
+    assert loop.release_entries("all is there", at(2)) is None
+    loop.kill("me", "enough", at(3))
+    assert loop.hold_entries("no bars yet", at(4)) is None
+    assert [change.by for _, change in ledger.records(ModeChange)] == ["me", "me"]
+
+
+def test_hold_when_resumed_from_the_ledger_then_the_feed_can_still_let_go() -> None:
+    loop, ledger = scene()
+    play(loop, [flat(0)])
+    loop.hold_entries("no bars yet", at(1))
+    again = loop_over(ledger, Script({}, horizon_bars=30))
+    again.resume()
+    assert again.mode is RiskMode.REDUCING
+    assert again.release_entries("all is there", at(2)) is not None

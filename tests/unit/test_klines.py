@@ -26,10 +26,10 @@ def message(**changes: Any) -> str:
 
 def test_a_closed_bar_is_read_single_or_combined() -> None:
     bar = Bar("BTC/USDT", "5m", 1_735_689_600_000, 100.5, 101.0, 99.25, 100.0, 12.5)
-    assert closed_bar(message(), SYMBOLS, "5m") == bar
+    assert closed_bar(message(), SYMBOLS, ("5m",)) == bar
     combined = json.dumps({"stream": "btcusdt@kline_5m", "data": json.loads(message())})
-    assert closed_bar(combined, SYMBOLS, "5m") == bar
-    assert closed_bar(combined.encode(), SYMBOLS, "5m") == bar
+    assert closed_bar(combined, SYMBOLS, ("5m",)) == bar
+    assert closed_bar(combined.encode(), SYMBOLS, ("5m",)) == bar
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_closed_bar_is_read_single_or_combined() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_closed_bar_of_ours_is_nothing(text: str) -> None:
-    assert closed_bar(text, SYMBOLS, "5m") is None
+    assert closed_bar(text, SYMBOLS, ("5m",)) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_is_no_closed_bar_of_ours_is_nothing(text: str) -> None:
 )  # fmt: skip
 def test_what_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(DataRefused):
-        closed_bar(text, SYMBOLS, "5m")
+        closed_bar(text, SYMBOLS, ("5m",))
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -73,7 +73,7 @@ changed = st.dictionaries(st.sampled_from(sorted(GOOD)), leaves | st.sampled_fro
 )
 def test_whatever_comes_it_is_a_bar_that_can_be_or_none(text: str | bytes) -> None:
     try:
-        bar = closed_bar(text, SYMBOLS, "5m")
+        bar = closed_bar(text, SYMBOLS, ("5m",))
     except DataRefused:
         return
     if bar is not None:

@@ -32,6 +32,36 @@ def test_resolve_when_flags_and_settings_speak_then_flags_win(wish, env, kind, p
     assert found.settings.decision.prob_min == prob_min
 
 
+@pytest.mark.parametrize(
+    ("wish", "env", "there", "kind", "traded", "profile"),
+    [
+        (Wish(), {}, True, "live", False, "strict"),
+        (Wish(), {}, False, "demo", True, "demo"),
+        (Wish(speed="max"), {}, False, "demo", False, "demo"),  # no exchange is as fast as that
+        (Wish(source="demo"), {}, True, "demo", False, "demo"),
+        (Wish(), {"SOURCE": "live"}, False, "live", False, "strict"),  # never falls back
+        (Wish(data=(Path("bars.parquet"),)), {}, True, "replay", False, "strict"),
+    ],
+)
+def test_resolve_when_an_exchange_is_looked_for_then_auto_takes_it_if_it_answers(
+    wish, env, there, kind, traded, profile
+):
+    found = resolve(wish, loading(**env), lambda settings: there)
+    assert (found.kind, found.traded, found.wish.profile) == (kind, traded, profile)
+
+
+def test_plan_when_an_exchange_is_live_then_the_world_is_its_own(tmp_path):
+    def plan(**env):
+        found = resolve(Wish(source="live"), loading(VAR_DIR=str(tmp_path), **env))
+        return found.plan((8000, 8265))
+
+    own, other = plan(), plan(EXCHANGE_URL="http://127.0.0.1:8089")
+    assert (own.world, own.speed, own.live, own.simulated) == ("binance", 1.0, True, False)
+    assert other.world.startswith("binance-at-")
+    assert other.exchange_url == "http://127.0.0.1:8089"
+    assert other.simulated  # another server's market is not the exchange's
+
+
 def test_plan_when_agents_are_elsewhere_then_that_is_the_address():
     here = RunPlan("demo", "demo-7", "demo", 60.0, port=8123)
     there = RunPlan("demo", "demo-7", "demo", 60.0, serve_url="http://conclave-serve-svc:8000/")

@@ -68,6 +68,28 @@ def test_prints_are_the_same_whenever_they_are_asked_for() -> None:
                               late.price)  # fmt: skip
 
 
+@pytest.mark.parametrize("step", [0.00001, 0.001])
+def test_prints_are_of_whole_steps_and_add_up(step: float) -> None:
+    bars = DemoMarket().bars(DEMO_START_MS, 100)
+    on_step = BarFrame(
+        bars.symbol, bars.timeframe, bars.ts, bars.open, bars.high, bars.low, bars.close,
+        np.round(np.round(bars.volume / step) * step, 10),
+    )  # fmt: skip
+    for world, off in ((Stored(on_step), 0), (DemoMarket(), 1)):
+        tape = Tape(world, 0.01, 7, step)
+        for bar in world.bars(DEMO_START_MS, 20).bars():
+            qty = tape.prints(bar.open_ms, bar.close_ms).qty
+            lots = qty / step
+            assert (qty > 0.0).all()
+            assert int((np.abs(lots - np.round(lots)) > 1e-6).sum()) <= off
+            assert qty.sum() == pytest.approx(bar.volume, rel=1e-14)
+    small = DemoMarket().bars(DEMO_START_MS, 1)
+    thin = BarFrame(small.symbol, "5m", small.ts, small.open, small.high, small.low, small.close,
+                    np.array([step * 3]))  # fmt: skip
+    qty = Tape(Stored(thin), 0.01, 7, step).prints(DEMO_START_MS, DEMO_START_MS + 300_000).qty
+    assert qty.sum() == pytest.approx(3 * step)
+
+
 def test_stored_bars_end_and_a_hole_is_flat_and_untraded() -> None:
     bars = DemoMarket().bars(DEMO_START_MS, 100)
     keep = np.ones(100, dtype=bool)

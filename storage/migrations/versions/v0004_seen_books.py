@@ -1,4 +1,4 @@
-"""Order books that were seen join the chain: a live market's can be had from nobody else later."""
+"""Order books that were seen join the chain, and what a feed received the measurements."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ down_revision = "v0003"
 
 BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 LEDGER = ("seen_books",)
+MEASURED = ("received_bytes", "reconnects")
 
 
 def upgrade() -> None:
@@ -28,9 +29,13 @@ def upgrade() -> None:
     op.create_index("ix_seen_books_world_symbol_at", "seen_books", ["world", "symbol", "at"])
     for statement in triggers.install(op.get_context().dialect.name, "seen_books", [["seq"]]):
         op.execute(statement)
+    for name in MEASURED:
+        op.add_column("service_health", sa.Column(name, sa.BigInteger, nullable=True))
 
 
 def downgrade() -> None:
+    for name in MEASURED:
+        op.drop_column("service_health", name)
     for statement in triggers.remove(op.get_context().dialect.name, "seen_books"):
         op.execute(statement)
     op.drop_table("seen_books")

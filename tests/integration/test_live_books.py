@@ -1,0 +1,286 @@
+"""The live order books against the venue, while lines are cut and messages are lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket as sockets
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+
+import pytest
+from websockets.asyncio.client import connect as ws_connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from data.flow import BookWatch
+from data.sources.exchange import Caller, connect
+from data.sources.history import History
+from data.sources.line import Patience
+from data.sources.live_books import Ask, Event, LiveBooks, book_streams
+from data.sources.order_book import Snapshot
+from domain.errors import DataRefused, UsageError
+from domain.market import BookSnapshot, Market, Trade
+from sim.venue.market import Markets
+from tests.venue_server import BTC, ETH, markets, venue
+
+SPEED = 600.0  # a print each 4 ms
+NAMES: dict[Market, dict[str, str]] = {
+    "spot": {"BTCUSDT": BTC, "ETHUSDT": ETH},
+    "perp": {"BTCUSDT": f"{BTC}:USDT", "ETHUSDT": f"{ETH}:USDT"},
+}
+PREFIX: dict[Market, str] = {"spot": "", "perp": "/fstream"}
+QUICK = Patience(silence=1.5, first_wait=0.02, longest_wait=0.1)
+Relay = Callable[[int, ServerConnection, str], Awaitable[bool]]
+"""(connection number, who listens, message) → whether the line goes on."""
+
+
+def rest(url: str, market: Market) -> Ask:
+    exchange = connect("binance", market, url)
+    exchange.enableRateLimit = False
+    history = History(Caller(exchange, lambda _: None))
+
+    async def ask(symbol: str) -> Snapshot:
+        return await asyncio.to_thread(history.book, symbol)
+
+    return ask
+
+
+def line(url: str, market: Market) -> str:
+    streams = book_streams(NAMES[market], market)
+    return f"{url.replace('http', 'ws')}{PREFIX[market]}/stream?streams={streams}"
+
+
+async def between(source_url: str, relay: Relay, port: int) -> None:
+    """Stand between feed and venue, and spoil what passes."""
+    count = 0
+
+    async def handle(listener: ServerConnection) -> None:
+        nonlocal count
+        count += 1
+        number = count
+        async with ws_connect(source_url, max_queue=None) as source:
+            async for message in source:
+                if not await relay(number, listener, str(message)):
+                    listener.transport.abort()
+                    return
+
+    async with serve(handle, "127.0.0.1", port):
+        await asyncio.Event().wait()
+
+
+def free_port() -> int:
+    with sockets.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def heard(
+    made: Markets, n: int, market: Market = "spot", relay: Relay | None = None, resyncs: int = 0
+) -> tuple[list[tuple[str, Event]], LiveBooks]:
+    """Return n events and more, until books were there again so often, and the feed.
+
+    All events are the venue's own, or the test fails.
+    """
+
+    async def run(url: str) -> tuple[list[tuple[str, Event]], LiveBooks]:
+        port, events, enough = free_port(), list[tuple[str, Event]](), asyncio.Event()
+
+        def see(symbol: str, event: Event) -> None:
+            events.append((symbol, event))
+            if len(events) >= n and feed.health.resyncs >= resyncs:
+                enough.set()
+
+        own = line(url, market)
+        urls = [own if relay is None else f"ws://127.0.0.1:{port}"]
+        feed = LiveBooks(urls, NAMES[market], rest(url, market), see, QUICK)
+        tasks = [asyncio.create_task(feed.run())]
+        if relay is not None:
+            tasks.append(asyncio.create_task(between(own, relay, port)))
+        try:
+            async with asyncio.timeout(60):
+                await enough.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return events, feed
+
+    with venue(made=made) as url:
+        events, feed = asyncio.run(run(url))
+    for symbol in NAMES[market].values():
+        require_own(made, market, symbol, [event for name, event in events if name == symbol])
+    return events, feed
+
+
+def require_own(made: Markets, market: Market, symbol: str, events: list[Event]) -> None:
+    listing = made.listing(market, symbol.split(":")[0].replace("/", ""))
+    books = [event for event in events if isinstance(event, BookSnapshot)]
+    trades = [event for event in events if isinstance(event, Trade)]
+    assert len(books) > 20
+    assert len(trades) > 20
+    for told in (books, trades):
+        ats = [event.at for event in told]
+        assert ats == sorted(set(ats))  # each once and in order
+    for book in books:
+        assert book == made.book(listing, 20, book.at)
+    for trade in trades:
+        own = made.tape(listing).prints(trade.at, trade.at + 1)
+        assert (trade.price, trade.qty) == (own.price[0], own.qty[0])
+        assert trade.buyer_is_maker == own.sold[0]
+
+
+@pytest.fixture
+def made() -> Markets:
+    return markets(speed=SPEED)
+
+
+@pytest.mark.parametrize("market", ["spot", "perp"])
+def test_books_and_trades_of_two_symbols_are_the_venue_s(made: Markets, market: Market) -> None:
+    events, feed = heard(made, 600, market)
+    health = feed.health
+    assert (health.connects, health.gaps, health.garbage, health.missed) == (1, 0, 0, 0)
+    assert health.asked == 2
+    assert health.problem == ""
+    assert health.received > 100 * health.messages > 0
+    watches = {symbol: BookWatch() for symbol in NAMES[market].values()}
+    for symbol, event in events:
+        watches[symbol].see(event)
+    for watch in watches.values():
+        view = watch.view(max(event.at for _, event in events) + 1)
+        assert view.book is not None
+        assert view.flow is not None
+        assert view.trades
+
+
+@pytest.mark.parametrize("market", ["spot", "perp"])
+def test_books_are_the_venue_s_after_every_cut_and_every_loss(
+    made: Markets, market: Market
+) -> None:
+    async def relay(number: int, listener: ServerConnection, message: str) -> bool:
+        seen[number] = seen.get(number, 0) + 1
+        if seen[number] % 71 == 0 and "btcusdt@depth" in message:
+            lost.append(message)
+        elif seen[number] % 89 == 0:
+            await listener.send(message[:50])
+        elif seen[number] % 53 == 0:
+            await listener.send(message)
+            await listener.send(message)
+        else:
+            await listener.send(message)
+        return seen[number] < 400
+
+    seen: dict[int, int] = {}
+    lost: list[str] = []
+    _, feed = heard(made, 1_500, market, relay, resyncs=6)
+    health = feed.health
+    assert health.reconnects >= 3
+    assert lost
+    assert health.gaps > 0
+    assert health.garbage > 10
+    assert health.repeated > 10
+
+
+def test_one_symbol_s_gap_does_not_disturb_the_other(made: Markets) -> None:
+    async def relay(number: int, listener: ServerConnection, message: str) -> bool:
+        del number
+        body = json.loads(message)
+        if body["stream"] == "btcusdt@depth@100ms":
+            count.append(1)
+            if len(count) % 150 == 0:
+                return True
+        await listener.send(message)
+        return True
+
+    count: list[int] = []
+    events, feed = heard(made, 1_000, relay=relay, resyncs=3)
+    eth = [event.at for name, event in events if name == ETH and isinstance(event, BookSnapshot)]
+    btc = [event.at for name, event in events if name == BTC and isinstance(event, BookSnapshot)]
+    steps = {after - before for before, after in pairwise(eth)}
+    assert steps == {2_500}
+    assert len({after - before for before, after in pairwise(btc)}) > 1
+    assert 3 <= feed.health.resyncs <= feed.health.gaps
+    assert feed.health.connects == 1
+
+
+def test_a_snapshot_that_rest_refuses_is_asked_for_again_and_trades_go_on(made: Markets) -> None:
+    asked: list[str] = []
+    _, feed = heard_with(made, refusing(asked))
+    assert feed.health.refused == 3
+    assert feed.health.problem == ""
+    assert asked.count(BTC) + asked.count(ETH) == feed.health.asked == 5
+
+
+def refusing(asked: list[str]) -> Callable[[Ask], Ask]:
+    def around(ask: Ask) -> Ask:
+        async def refuse(symbol: str) -> Snapshot:
+            asked.append(symbol)
+            if len(asked) == 1:
+                raise ConnectionResetError("cut")
+            if len(asked) == 2:
+                raise DataRefused("book", "is none")
+            if len(asked) == 3:
+                await asyncio.sleep(60)
+            return await ask(symbol)
+
+        return refuse
+
+    return around
+
+
+def heard_with(made: Markets, around: Callable[[Ask], Ask]) -> tuple[list[Event], LiveBooks]:
+    events: list[Event] = []
+
+    async def run(url: str) -> LiveBooks:
+        there: set[str] = set()
+        enough = asyncio.Event()
+
+        def see(symbol: str, event: Event) -> None:
+            events.append(event)
+            if isinstance(event, BookSnapshot):
+                there.add(symbol)
+            if len(there) == 2:
+                enough.set()
+            elif not there and len(events) == 10:
+                assert "no snapshot" in feed.health.problem or "no book" in feed.health.problem
+
+        feed = LiveBooks([line(url, "spot")], NAMES["spot"], around(rest(url, "spot")), see, QUICK)
+        task = asyncio.create_task(feed.run())
+        async with asyncio.timeout(30):
+            await enough.wait()
+        assert feed.book(BTC).view() is not None
+        problem = feed.health.problem
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert problem == ""
+        assert feed.book(BTC).view() is None  # nobody listens any more
+        return feed
+
+    with venue(made=made) as url:
+        return events, asyncio.run(run(url))
+
+
+def test_a_feed_without_an_address_or_a_symbol_is_refused() -> None:
+    async def never(symbol: str) -> Snapshot:
+        raise AssertionError(symbol)
+
+    for urls, symbols in (([], {"BTCUSDT": BTC}), (["ws://127.0.0.1:1"], {})):
+        with pytest.raises(UsageError, match="feed"):
+            LiveBooks(urls, symbols, never, print)
+    feed = LiveBooks(["http://127.0.0.1:1"], {"BTCUSDT": BTC}, never, print, QUICK)
+    with pytest.raises(UsageError, match="listens"):
+        feed.book(ETH)
+    with pytest.raises(UsageError, match="WebSocket"):
+        asyncio.run(feed.run())
+
+
+def test_what_the_reader_raises_is_not_taken_for_the_line_s(made: Markets) -> None:
+    def see(symbol: str, event: Event) -> None:
+        raise DataRefused("reader", f"wants nothing of {symbol}", event.at)
+
+    async def run(url: str) -> None:
+        feed = LiveBooks([line(url, "spot")], NAMES["spot"], rest(url, "spot"), see, QUICK)
+        async with asyncio.timeout(10):
+            await feed.run()
+
+    with venue(made=made) as url, pytest.raises(DataRefused, match="reader"):
+        asyncio.run(run(url))

@@ -1,0 +1,368 @@
+"""All timeframes from the venue while lines are cut, and what a desk makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiohttp import ClientSession, WSMsgType, web
+
+from data.book_history import BookHistory
+from data.sources.live_ingest import LiveIngest
+from data.start_criteria import Criterion, unmet
+from data.timeframes import TIMEFRAMES
+from domain.decision import Decision
+from domain.market import Bar
+from domain.times import timeframe_ms
+from domain.trading import ModeChange, Order, RiskMode
+from serving.cli import run as conclave
+from serving.commands.common import settings_from
+from serving.live_feed import Place, live_ingest, watcher
+from serving.settings import Settings
+from sim.venue.market import Markets
+from tests.live_stage import Stage, holes, lived
+from tests.venue_server import BTC, ETH, Faults, markets, venue
+
+SPEED = 600.0  # a minute each tenth of a second
+SYMBOLS = (BTC, ETH)
+QUICK = ("feed.silence_s=1.5", "feed.reconnect_s=0.3", "feed.books=true")
+Spoil = Callable[[str, int], str | None]
+"""(message, how many came before it on this line) → what is passed on; None = the line is cut."""
+
+
+def settings(var_dir: Path, *more: str) -> Settings:
+    return settings_from("demo", None, [f"VAR_DIR={var_dir}", *QUICK, *more])
+
+
+@asynccontextmanager
+async def relayed(url: str, spoil: Spoil) -> AsyncIterator[str]:
+    """Stand between ingest and venue: REST as it is, streams spoiled."""
+
+    async def rest(request: web.Request) -> web.StreamResponse:
+        async with ClientSession() as asking, asking.get(f"{url}{request.path_qs}") as reply:
+            return web.Response(
+                body=await reply.read(), status=reply.status, content_type="application/json"
+            )
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        mine = web.WebSocketResponse()
+        await mine.prepare(request)
+        async with ClientSession() as asking:
+            theirs = await asking.ws_connect(f"{url}{request.path_qs}")
+            count = 0
+            async for message in theirs:
+                if message.type is not WSMsgType.TEXT:
+                    break
+                text = spoil(message.data, count)
+                count += 1
+                if text is None:
+                    assert request.transport is not None
+                    request.transport.abort()
+                    break
+                if text:
+                    try:
+                        await mine.send_str(text)
+                    except ConnectionError:  # whoever listened has gone
+                        break
+        return mine
+
+    app = web.Application()
+    app.router.add_get("/stream", stream)
+    app.router.add_get("/fstream/stream", stream)
+    app.router.add_get("/{path:.*}", rest)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def heard(
+    made: Markets,
+    var_dir: Path,
+    until: Callable[[LiveIngest], bool],
+    spoil: Spoil | None = None,
+    *more: str,
+) -> LiveIngest:
+    """Listen until something holds, and return what did."""
+
+    async def listen(url: str) -> LiveIngest:
+        chosen = settings(var_dir, *more)
+        place = Place("binance", "spot", url)
+        await asyncio.to_thread(place.history.open)
+        books = {symbol: BookHistory(symbol, 300_000) for symbol in SYMBOLS}
+        ingest = live_ingest(
+            {"spot": place}, SYMBOLS, list(SYMBOLS), chosen, made.clock, made.clock.speed,
+            simulated=True,
+        )  # fmt: skip
+        runs = [watcher(place, books, ingest, chosen), ingest.run]
+        tasks = [asyncio.create_task(run()) for run in runs]  # type: ignore[arg-type]
+        try:
+            async with asyncio.timeout(60):
+                while not until(ingest):
+                    await asyncio.sleep(0.02)
+                    for task in tasks:
+                        assert not task.done(), task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return ingest
+
+    async def run(url: str) -> LiveIngest:
+        if spoil is None:
+            return await listen(url)
+        async with relayed(url, spoil) as between:
+            return await listen(between)
+
+    with venue(made=made) as url:
+        return asyncio.run(run(url))
+
+
+def agree(made: Markets, ingest: LiveIngest) -> None:
+    """Every bar that is kept is the market's own, and none is missing."""
+    for symbol, kept in ingest.kept.items():
+        tape = made.tape(made.listing("spot", symbol.replace("/", "")))
+        for name, one in kept.kept.items():
+            frame = one.frame
+            assert (one.gaps, one.invalid, one.whole) == (0, 0, len(frame))
+            own = tape.bars(name, int(frame.ts[0]), len(frame), one.close_ms + timeframe_ms(name))
+            for column in ("ts", "open", "high", "low", "close"):
+                np.testing.assert_array_equal(getattr(frame, column), getattr(own, column))
+            np.testing.assert_allclose(frame.volume, own.volume, rtol=1e-9)
+
+
+def closes(ingest: LiveIngest, name: str = "1m") -> int:
+    return min(kept.kept[name].close_ms for kept in ingest.kept.values())
+
+
+@pytest.fixture
+def made() -> Markets:
+    return markets(speed=SPEED)
+
+
+def test_six_timeframes_are_there_at_once_and_go_on(made: Markets, tmp_path: Path) -> None:
+    start = made.clock.now()
+    ingest = heard(made, tmp_path, lambda one: one.met and closes(one) > start + 60 * 60_000)
+    agree(made, ingest)
+    figures = ingest.figures()
+    assert figures["different"] == 0
+    assert figures["compared"] > 2 * (333 + 200 + 66 + 33 + 16)  # and those that closed meanwhile
+    assert figures["reconnects"] == figures["garbage"] == 0
+    assert {len(kept.kept["1m"].frame) for kept in ingest.kept.values()} == {1_000}
+    report = ingest.report()
+    assert [row["n"] for row in report["spreads"]] == [100, 100]
+    assert all(0.5 < row["mean_bps"] < 3.0 for row in report["spreads"])
+
+
+def test_lines_that_are_cut_lose_no_bar_of_any_timeframe_and_repeat_none(
+    made: Markets, tmp_path: Path
+) -> None:
+    def spoil(text: str, count: int) -> str | None:
+        if '"x":true' in text and re.search(r'"i":"(5m|30m)"', text):
+            return ""  # lost on the way
+        return None if count > 700 else text
+
+    start = made.clock.now()
+    ingest = heard(made, tmp_path, lambda one: closes(one) > start + 60 * 60_000, spoil)
+    agree(made, ingest)
+    figures = ingest.figures()
+    assert figures["reconnects"] >= 4
+    assert figures["filled"] > 2 * (60 // 5 - 2)
+    assert figures["different"] == 0
+
+
+def test_a_bar_that_is_not_what_its_minutes_make_is_counted_and_told(
+    made: Markets, tmp_path: Path
+) -> None:
+    def spoil(text: str, count: int) -> str:
+        if '"x":true' in text and '"i":"3m"' in text:
+            body = json.loads(text)
+            told = body["data"]["k"]
+            told["h"] = str(float(told["h"]) + 1.0)
+            return json.dumps(body)
+        return text
+
+    ingest = heard(made, tmp_path, lambda one: one.kept[BTC].different >= 3, spoil)
+    kept = ingest.kept[BTC].kept
+    assert kept["3m"].first is not None
+    assert {name for name in TIMEFRAMES if kept[name].different} == {"3m"}
+
+
+@pytest.mark.slow
+def test_messages_that_are_lost_are_counted_and_keep_the_criteria_from_being_met(
+    tmp_path: Path,
+) -> None:
+    made, wrong = markets(speed=120.0), list[Criterion]()
+
+    def spoil(text: str, count: int) -> str:
+        return "" if "@depth" in text and count // 40 % 5 == 0 else text
+
+    def settled(one: LiveIngest) -> bool:
+        wrong[:] = unmet(one.criteria())
+        return [each.name for each in wrong] == ["messages"] and wrong[0].value is not None
+
+    # a window of 240 prints: of two books and their trades, 200 messages in a row
+    ingest = heard(made, tmp_path, settled, spoil, "feed.start_listen_s=600")
+    assert not ingest.met
+    assert wrong[0].value is not None
+    assert 0.5 < wrong[0].value < 0.95
+    assert "book updates" in wrong[0].said
+
+
+def test_an_exchange_that_does_not_answer_is_asked_again_and_meanwhile_said(
+    made: Markets, tmp_path: Path
+) -> None:
+    """Only REST fails; what is wrong is said, and all is there in the end."""
+    problems: set[str] = set()
+    trouble = Faults()
+
+    async def listen(url: str) -> LiveIngest:
+        place = Place("binance", "spot", url)
+        await asyncio.to_thread(place.history.open)
+        chosen = settings(tmp_path)
+        ingest = live_ingest(
+            {"spot": place}, (BTC,), [], chosen, made.clock, made.clock.speed, simulated=True
+        )
+        trouble.next = [0, 503, 0, 200, 503]
+        task = asyncio.create_task(ingest.run())
+        async with asyncio.timeout(60):
+            while not ingest.met:
+                problems.add(ingest.problem)
+                await asyncio.sleep(0.01)
+        task.cancel()
+        return ingest
+
+    with venue(trouble, made=made) as url:
+        ingest = asyncio.run(listen(url))
+    agree(made, ingest)
+    assert any("did not answer" in text for text in problems)
+    # nobody watches books here: what they would tell is not measured, and stops nothing
+    found: Mapping[str, Any] = {one.name: one.met for one in ingest.criteria()}
+    assert found == {"bars": True, "messages": None, "stamps": None, "spread": None}
+
+
+# The desk
+
+
+def test_desk_when_the_feed_is_not_sure_then_it_decides_and_enters_nothing_until_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(tmp_path / "var")
+    stage.open()
+    exercise = ("EXECUTION_MARKET=perp", "models.agents=climatology")
+    try:
+        # it listens for a quarter of an hour of the market: 3 s
+        desk = stage.desk("exercise", *exercise, "feed.start_listen_s=900")
+        phases: list[str] = []
+        lived(desk, 30, lambda _: phases.append(desk.progress.phase))
+        feed = desk.progress.feed
+    finally:
+        stage.close()
+    assert any(re.fullmatch(r"waiting: .+ of \d+ (bars|s)", phase) for phase in phases)
+    assert phases[-1] == "live"
+    assert feed is not None
+    assert feed["ready"]
+    assert feed["different"] == feed["gaps"] == 0
+
+    changes = stage.rows(ModeChange)
+    assert [(one.mode, one.by) for one in changes] == [
+        (RiskMode.REDUCING, "feed"), (RiskMode.ACTIVE, "feed"),
+    ]  # fmt: skip
+    made = [one for one in stage.rows(Decision) if one.origin == "bar"]
+    assert holes(stage.rows(Bar, symbol=BTC)) == []
+    held = [one for one in made if changes[0].at <= one.ts < changes[1].at]
+    assert len(held) > 8
+    assert all("risk_veto" in one.reasons for one in held)
+    orders = [one for one in stage.rows(Order) if one.intent == "entry"]
+    assert orders
+    assert min(one.created_at for one in orders) + 60_000 >= changes[1].at
+
+    reports = sorted((stage.var_dir / "reports" / "ingest" / "history").glob("*.json"))
+    assert len(reports) == 1
+    body = json.loads(reports[0].read_text("utf-8"))
+    assert [one["symbol"] for one in body["symbols"]] == [BTC]
+    assert {one["name"]: one["met"] for one in body["criteria"]} == dict.fromkeys(
+        ("bars", "messages", "stamps", "spread"), True
+    )
+
+    # What held entries is on the ledger: whoever trades the session again holds them as well.
+    capsys.readouterr()
+    code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["same"], told["inputs"]["mode_changes"]) == (0, True, 2)
+
+
+@pytest.mark.slow
+def test_desk_when_that_takes_too_long_then_it_says_so_and_goes_on_without_entries(
+    tmp_path: Path,
+) -> None:
+    stage = Stage(tmp_path / "var")
+    stage.open()
+    try:
+        desk = stage.desk(
+            "exercise", "EXECUTION_MARKET=perp", "models.agents=climatology",
+            "feed.start_spread_bps=0.001", "feed.start_patience_min=0.03",
+        )  # fmt: skip
+        lived(desk, 30)
+        feed = desk.progress.feed
+    finally:
+        stage.close()
+    assert desk.progress.phase == "live"
+    assert feed is not None
+    assert (feed["late"], feed["ready"]) == (True, False)
+    assert re.search(r"BTC/USDT\S* \d+\.\d\d bps", feed["waiting"])
+    assert [one.by for one in stage.rows(ModeChange)] == ["feed"]
+    assert not [one for one in stage.rows(Order) if one.intent == "entry"]
+    body = json.loads((stage.var_dir / "reports" / "ingest" / "latest.json").read_text("utf-8"))
+    assert {one["name"]: one["met"] for one in body["criteria"]}["spread"] is False
+
+
+# The command
+
+
+def listened(made: Markets, var_dir: Path, *more: str) -> int:
+    sets = [f"VAR_DIR={var_dir}", f"SYMBOLS={BTC},{ETH}:USDT"]
+    words = ["data", "listen", "--speed", f"{SPEED:g}", "--seconds", "60"]
+    with venue(made=made) as url:
+        for one in (*sets, f"EXCHANGE_URL={url}"):
+            words += ["--set", one]
+        return conclave([*words, *more])
+
+
+def test_listen_when_all_is_met_then_tables_say_so(
+    made: Markets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listened(made, tmp_path) == 0
+    told = capsys.readouterr().out
+    assert re.findall(r"^ (bars|messages|stamps|spread) +(\w+)", told, re.MULTILINE) == [
+        ("bars", "yes"), ("messages", "yes"), ("stamps", "yes"), ("spread", "yes"),
+    ]  # fmt: skip
+    assert told.count("volatility a day") == 2
+    assert f"{ETH}:USDT, mean spread 1." in told
+
+
+def test_listen_when_a_criterion_is_not_met_then_it_exits_1_and_names_it(
+    made: Markets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ("--set", "START_SPREAD_BPS=0.001", "--set", "START_PATIENCE_MIN=0.06")
+    assert listened(made, tmp_path, "--json", *limits) == 1
+    body = json.loads(capsys.readouterr().out)
+    assert body["met"] is False
+    assert "spread" in {one["name"] for one in body["criteria"] if one["met"] is False}
+    assert {one["symbol"] for one in body["symbols"]} == {BTC, f"{ETH}:USDT"}
+
+
+def test_listen_when_the_exchange_lacks_the_symbol_then_that_is_said(tmp_path: Path) -> None:
+    words = ["data", "listen", "--set", f"VAR_DIR={tmp_path}", "--symbol", "NO/SUCH"]
+    with venue() as url:
+        assert conclave([*words, "--set", f"EXCHANGE_URL={url}"]) == 2

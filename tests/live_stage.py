@@ -1,0 +1,105 @@
+"""A desk on the local exchange, which can be taken down: by HTTP and WebSocket, as on any other."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from domain.market import Bar
+from serving.bootstrap import build_desk, open_storage
+from serving.commands.common import settings_from
+from serving.desk import Desk
+from serving.plan import RunPlan, VenueRun
+from sim.venue.faults.running import Faults
+from sim.venue.faults.schedule import Schedule
+from sim.venue.market import Markets, VenueClock
+from sim.worlds import DEMO_START_MS, DemoMarket
+from storage.ledger import SqlLedger
+from tests.venue_server import BTC, venue, wall
+
+DAY = 86_400_000
+SPEED = 300.0  # a bar of a minute each fifth of a second
+
+
+@dataclass
+class Stage:
+    """A local exchange that can be taken down, and the run that listens to it."""
+
+    var_dir: Path
+    symbols: tuple[str, ...] = (BTC,)
+    speed: float = SPEED
+    began: int = field(default_factory=wall)
+    schedule: Schedule | None = None  # of faults
+    _up: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            self.port = int(one.getsockname()[1])
+        self.start = DEMO_START_MS + DAY
+        self.markets = Markets(
+            {name: DemoMarket(7, name) for name in self.symbols},
+            VenueClock(self.start, wall, self.speed, self.began), seed=7,
+        )  # fmt: skip
+
+    def open(self) -> None:
+        faults = None
+        if self.schedule is not None:
+            faults = Faults(wall, self.markets.clock.now, self.schedule)
+        self._up.enter_context(venue(made=self.markets, at=self.port, struck=faults))
+
+    def close(self) -> None:
+        self._up.close()
+
+    def plan(self, profile: str = "exercise") -> RunPlan:
+        return RunPlan(
+            "demo", "demo-7", profile, self.speed, warm_up_days=1, local=True,
+            exchange_url=f"http://127.0.0.1:{self.port}",
+            venue=VenueRun(self.port, self.start, self.began),
+        )  # fmt: skip
+
+    def desk(self, profile: str = "exercise", *more: str) -> Desk:
+        sets = [
+            f"VAR_DIR={self.var_dir}", "TIMEFRAME=1m", "serving.monitor=false",
+            f"SYMBOLS={','.join(self.symbols)}", "feed.silence_s=2", "feed.reconnect_s=0.5", *more,
+        ]  # fmt: skip
+        plan = self.plan(profile)
+        plan.save(self.var_dir)
+        return build_desk(plan, settings_from(profile, None, sets))
+
+    def ledger(self) -> SqlLedger:
+        settings = settings_from("exercise", None, [f"VAR_DIR={self.var_dir}"])
+        return SqlLedger(open_storage(settings), "demo-7")
+
+    def rows(self, kind: type, **where: object) -> list:
+        return [record for _, record in self.ledger().records(kind, **where)]
+
+
+def lived(desk: Desk, n: int, between: Callable[[int], object] = lambda _: None) -> None:
+    """Let a desk decide n times live, then leave."""
+
+    async def run() -> None:
+        running = asyncio.create_task(desk.run())
+        seen = -1
+        async with asyncio.timeout(90):
+            while desk.progress.decided < n and not running.done():
+                if desk.progress.decided != seen:
+                    seen = desk.progress.decided
+                    await asyncio.to_thread(between, seen)
+                await asyncio.sleep(0.02)
+        desk.leave.set()
+        await running
+
+    asyncio.run(run())
+
+
+def holes(bars: list[Bar]) -> list[tuple[int, int]]:
+    return [
+        (one.open_ms, other.open_ms)
+        for one, other in pairwise(bars) if one.close_ms != other.open_ms
+    ]  # fmt: skip

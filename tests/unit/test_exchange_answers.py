@@ -1,0 +1,86 @@
+"""Answers of an exchange that are garbled: no bar comes of them, and no crash."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import ccxt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.sources.answers import bars_of, time_of
+from data.sources.exchange import TRIES, Caller, connect
+from domain.errors import DataRefused, ServiceUnreachable
+
+MINUTE = 60_000
+GOOD = [[MINUTE * i, 100.0, 101.5, 99.0, 100.5, 2.0] for i in range(1, 6)]
+anything = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=12,
+)
+
+
+def test_bars_when_rows_are_whole_then_they_are_the_bars() -> None:
+    frame = bars_of(GOOD, "BTC/USDT", "1m")
+    assert frame.ts.tolist() == [row[0] for row in GOOD]
+    assert frame.high.tolist() == [101.5] * 5
+    assert len(bars_of([], "BTC/USDT", "1m")) == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (0, MINUTE + 1), (0, None), (0, -MINUTE), (0, 4 * MINUTE), (0, True), (0, 1e300),
+        (1, math.nan), (1, "abc"), (2, 100.0), (3, 0.0), (3, 100.2), (4, None), (5, -1.0),
+        (5, math.inf), (2, [101.5]),
+    ],
+)  # fmt: skip
+def test_bars_when_a_value_cannot_be_then_none_of_them_is_taken(place: int, value: Any) -> None:
+    rows = [list(row) for row in GOOD]
+    rows[1][place] = value
+    with pytest.raises(DataRefused, match="bars of BTC/USDT 1m"):
+        bars_of(rows, "BTC/USDT", "1m")
+
+
+@given(anything)
+def test_bars_when_anything_comes_then_they_are_bars_or_it_is_refused(rows: Any) -> None:
+    try:
+        frame = bars_of(rows, "BTC/USDT", "1m")
+    except DataRefused:
+        return
+    assert (frame.low > 0).all()
+    assert (frame.high >= frame.low).all()
+
+
+@given(anything)
+def test_time_when_anything_comes_then_it_is_a_time_or_refused(value: Any) -> None:
+    try:
+        assert 0 < time_of(value) < 1 << 53
+    except DataRefused:
+        return
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("int()"), KeyError("symbol"), IndexError(0), ValueError("x"), AttributeError("get"),
+     ZeroDivisionError(), DataRefused("bars", "must be bars")],
+)  # fmt: skip
+def test_caller_when_ccxt_cannot_read_an_answer_then_it_asks_again(error: Exception) -> None:
+    waits: list[float] = []
+    answers: list[Any] = [error, error, 7]
+
+    def ask() -> int:
+        told = answers.pop(0)
+        if isinstance(told, Exception):
+            raise told
+        return int(told)
+
+    assert Caller(connect("binance", "spot"), waits.append)(ask) == 7
+    assert len(waits) == 2
+    answers[:] = [error] * TRIES
+    with pytest.raises(ServiceUnreachable, match="did not answer in 8 attempts"):
+        Caller(connect("binance", "spot"), waits.append)(ask)
+    assert isinstance(connect("binance", "spot"), ccxt.binance)

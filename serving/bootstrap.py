@@ -309,7 +309,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         funding=feed.funding if settings.execution.funding else no_funding,
         venue=replace(venue(settings), books=seen),
     )  # fmt: skip
-    execution = executing(plan, settings, engine, market, SystemClock(), paper)
+    execution = executing(plan, settings, engine, market, feed.wall or SystemClock(), paper)
     loop = TradingLoop(
         strategy,
         execution.broker,
@@ -361,6 +361,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         counters=counters,
         gate=gate,
         books=seen,
+        let_go=execution.let_go,
         feed_watch=feed_watch(settings, feed.ingest, loop, market_clock, clock),
         debating=debating(settings),
         history=feed.history,

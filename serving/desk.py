@@ -100,6 +100,7 @@ class Desk:
     books : that a live market shows; what agents and fills see of them.
     feed_watch : holds entries until a live market's feed is sure.
     counters : what it does, counted and timed for Prometheus.
+    let_go : ends what the broker holds on to.
     """
 
     loop: TradingLoop
@@ -128,6 +129,7 @@ class Desk:
     session: SessionLog | None = None
     gate: FollowingGate | None = None
     books: SqlBooks | None = None
+    let_go: Callable[[], None] = lambda: None
     feed_watch: FeedWatch | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
@@ -171,6 +173,7 @@ class Desk:
             self.fold.save()
             self.upkeep.close()
         finally:
+            self.let_go()
             self.upkeep.stop()
             self.refresher.stop()
             self.reports.close()

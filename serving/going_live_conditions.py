@@ -18,6 +18,7 @@ from serving.killing import KILL_FILE, read_kill
 from serving.rules import ACCOUNT
 from serving.scoreboard import CONSENSUS, DRAWS, LEAST, Columns
 from serving.settings import Settings
+from serving.system import git_commit
 from sim.statistics.calibration import OverlapDraws, ece, ece_noise
 from storage.paper_record import decided_days
 from storage.queries import Reader
@@ -147,7 +148,8 @@ def _mode(reader: Reader, settings: Settings) -> Condition:
 def _rehearsed(record: LiveRecord, settings: Settings, now: int) -> Condition:
     live = settings.live
     limit = (
-        f"{live.rehearsal_orders} orders within {live.rehearsal_hours:g} h, none lost or doubled"
+        f"{live.rehearsal_orders} orders by this version within {live.rehearsal_hours:g} h, "
+        "none lost or doubled"
     )
     hint = "conclave live rehearse"
     done = [event for event in record.acts() if event.body["act"] == "rehearsed"]
@@ -156,8 +158,9 @@ def _rehearsed(record: LiveRecord, settings: Settings, now: int) -> Condition:
     body, age = done[-1].body, now - done[-1].at
     ok = (
         body["passed"]
+        and body["commit"] == git_commit()
         and body["orders"] >= live.rehearsal_orders
         and age <= live.rehearsal_hours * HOUR_MS
     )
-    value = f"{body['orders']} orders at {body['where']}, {iso(done[-1].at)}"
+    value = f"{body['orders']} orders at {body['where']}, {iso(done[-1].at)}, {body['commit']}"
     return Condition("rehearsal", ok, value if body["passed"] else f"{value}: failed", limit, hint)

@@ -14,15 +14,22 @@ from serving.plan import RunPlan
 from serving.rules import CURRENCY, Market
 from serving.settings import Settings
 from storage.accounts import ensure_account
+from storage.queries import Reader
 
 
 @dataclass(frozen=True, slots=True)
 class Executing:
-    """A broker, whose account it is, and what a ledger without a past begins with."""
+    """A broker, whose account it is, and what a ledger without a past begins with.
+
+    Attributes
+    ----------
+    let_go : ends what it holds on to.
+    """
 
     broker: Broker
     account: str
     cash: Decimal
+    let_go: Callable[[], None] = lambda: None
 
 
 def executing(
@@ -52,4 +59,6 @@ def executing(
         return "" if standing.state == "on" else standing.why
 
     live = live_broker(settings, market.instruments, clock, allowed)
-    return Executing(live.broker, account, live.cash)
+    capital = Reader(engine, plan.world).postings(limit=1, account=account, book="capital").items
+    cash = -capital[0][1].amount if capital else live.cash
+    return Executing(live.broker, account, cash, live.stream.stop)

@@ -39,7 +39,8 @@ from sim.venue.signing import Key
 from sim.venue.trading import Call, Take, Trading
 from sim.worlds import DEMO_START_MS, DemoMarket
 
-PAIR, SYMBOL, NAME = "BTC/USDT", "BTC/USDT:USDT", "BTCUSDT"
+PAIR, SYMBOL, LISTED = "BTC/USDT", "BTC/USDT:USDT", "BTCUSDT"
+_NAME = "rehearsal"  # of account and strategy
 STEP_MS = 300_000
 CASH, WORTH = Decimal(100_000), Decimal(200)  # quote units
 LOSSES = (0.08, 0.16)  # share of orders whose answer is lost: before they take effect, after
@@ -152,7 +153,7 @@ class _Scene:
         self.cash, self._held = CASH, Decimal(0)
         self.sent = self.unplaced = self._number = 0
         self._flying: list[Order] = []
-        self._broker.restore(books.opening("rehearsal", CURRENCY, CASH, markets.clock.now()))
+        self._broker.restore(books.opening(_NAME, CURRENCY, CASH, markets.clock.now()))
         self._last = self._bar()
 
     def order(self, rng: random.Random) -> None:
@@ -161,10 +162,10 @@ class _Scene:
         at, held = self._markets.clock.now(), self._held
         side = Side.SELL if held > 0 or (not held and rng.random() < 0.5) else Side.BUY
         qty = abs(held) or to_step(WORTH / Decimal(str(self._last.close)), self._instrument.step)
+        name = client_order_id(_NAME, SYMBOL, _NAME, at, "order", self._number)
         order = Order(
-            client_order_id("rehearsal", SYMBOL, "rehearsal", at, "order", self._number), "rehearsal",
-            SYMBOL, side, qty, OrderType.MARKET, at, f"d{self._number}", "manual" if held else "entry",
-            reduce_only=bool(held),
+            name, _NAME, SYMBOL, side, qty, OrderType.MARKET, at, f"d{self._number}",
+            "manual" if held else "entry", reduce_only=bool(held),
         )  # fmt: skip
         try:
             self.sent += self._broker.submit(order) is None
@@ -183,7 +184,7 @@ class _Scene:
     def _bar(self) -> Bar:
         opened = self._markets.clock.now() // STEP_MS * STEP_MS
         self._time.market += opened + STEP_MS - self._markets.clock.now()
-        found = self._markets.bars(self._markets.listing("perp", NAME), "5m", opened, 1).bar(0)
+        found = self._markets.bars(self._markets.listing("perp", LISTED), "5m", opened, 1).bar(0)
         bar = Bar(SYMBOL, "5m", opened, found.open, found.high, found.low, found.close,
                   found.volume)  # fmt: skip
         for order in list(self._flying):
@@ -216,7 +217,7 @@ def _broker(url: str, key: Key, time: _Time) -> tuple[CcxtBroker, Instrument]:
     bounds = Bounds(2 * WORTH, 2 * WORTH, 2 * WORTH, 10_000, Decimal(2_000))
     guard = LastGuard(bounds, str, time.monotonic)
     broker = CcxtBroker(
-        gateway, {SYMBOL: instrument}, guard, account="rehearsal", waits=Waits(0.0, 6.0, 0.01),
+        gateway, {SYMBOL: instrument}, guard, account=_NAME, waits=Waits(0.0, 6.0, 0.01),
         monotonic=time.monotonic, sleep=time.sleep,
     )  # fmt: skip
     return broker, instrument

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,15 @@ WORLD = "binance-live"
 DAY, STEP, EVERY = 86_400_000, 300_000, 3 * 3_600_000
 
 
+@cache
+def _world() -> DemoMarket:
+    return DemoMarket(7, BTC)
+
+
 @contextmanager
 def exchange(keys: tuple[Key, ...] = (), ahead_ms: int = 0) -> Iterator[tuple[str, Trading]]:
     """An exchange whose market is now, or a little ahead; yields its address and its accounts."""
-    made = Markets({BTC: DemoMarket(7, BTC)}, VenueClock(wall() + ahead_ms, wall), seed=7)
+    made = Markets({BTC: _world()}, VenueClock(wall() + ahead_ms, wall), seed=7)
     accounts = trading(made, {"USDT": "5000"}, keys=keys or (key_for(),))
     with venue(made=made, accounts=accounts) as url:
         yield url, accounts

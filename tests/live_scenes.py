@@ -191,7 +191,7 @@ class Turning:
     def post_trade_update(self, trade: Any) -> None: ...
 
 
-def agreed(here: Stage, ledger: Ledger) -> None:
+def agreed(here: Stage, ledger: Ledger, modes: Sequence[str] = ()) -> None:
     """Demand that ledger and exchange tell the same, trade by trade and to the last digit."""
     fills = [fill for _, fill in ledger.records(Fill)]
     assert {
@@ -206,7 +206,7 @@ def agreed(here: Stage, ledger: Ledger) -> None:
     sums = balances(postings)
     assert sums["cash", "USDT"] == here.account.perp.balances["USDT"]
     assert sums.get(("position", PERP), 0) == here.account.perp.of("BTCUSDT").qty
-    assert [change for _, change in ledger.records(ModeChange)] == []
+    assert [change.mode for _, change in ledger.records(ModeChange)] == list(modes)
     assert [e for _, e in ledger.records(RiskEvent) if e.kind == "reconciliation"] == []
 
 

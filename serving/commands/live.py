@@ -62,7 +62,7 @@ def rehearse(
     Example: conclave live rehearse
     """
     from serving.going_live_rehearsal import rehearse as carry_out
-    from serving.system import SystemClock
+    from serving.system import SystemClock, git_commit
 
     settings = settings_from(None, config, sets)
     record, clock = _record(settings), SystemClock()
@@ -73,6 +73,7 @@ def rehearse(
         "orders": done.orders, "answers_lost": done.answers_lost, "unplaced": done.unplaced,
         "doubled": done.doubled, "lost": done.lost, "apart": f"{done.apart:f}",
         "passed": done.passed, "where": REHEARSED_HERE, "seed": seed,
+        "commit": git_commit(),
     }  # fmt: skip
     record.note("rehearsed", clock.now(), _who(), body)
     if json:

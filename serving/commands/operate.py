@@ -149,10 +149,7 @@ def _tell_status(body: dict[str, Any]) -> None:
         f"[bold {color}]{health['status']}[/]  {health['world']}  profile {body['profile']}  "
         f"{body['address']}"
     )
-    if health["execution"] == "live":
-        out.print("LIVE: orders go to the exchange", style="bold red")
-    if health["simulated"]:
-        out.print("simulated market", style="yellow")
+    _tell_market(health)
     near = [one["name"] for one in health["resources"] if one["alert"]]
     for problem in [*health["problems"], *([f"near its limit: {', '.join(near)}"] if near else [])]:
         out.print(problem, style="yellow", markup=False)
@@ -188,6 +185,13 @@ def _tell_status(body: dict[str, Any]) -> None:
             f"{signal['reason']}",
             style="dim", markup=False,
         )  # fmt: skip
+
+
+def _tell_market(health: dict[str, Any]) -> None:
+    if health["execution"] == "live":
+        out.print("LIVE: orders go to the exchange", style="bold red")
+    if health["simulated"]:
+        out.print("simulated market", style="yellow")
 
 
 def gate_line(gate: dict[str, Any]) -> str:

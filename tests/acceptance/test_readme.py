@@ -36,6 +36,7 @@ GROUPS = (
     "scenario",
     "models",
     "ledger",
+    "live",
     "journal",
     "proposals",
     "jobs",

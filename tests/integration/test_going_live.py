@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from serving.going_live import HOUR_MS, LiveRecord, account_of, execution_of
 from serving.killing import KillOrder, write_kill
+from serving.system import git_commit
 from sim.venue.signing import Key
 from sim.venue.trading import Trading
 from tests.live_record import BTC, WORLD, Past, environment, exchange
 from tests.venue_server import key_for, wall
 
 DRAWS, READS = key_for("drawer", withdraws=True), key_for("reader", trades=False)
-REHEARSED = {"orders": 10, "passed": True, "where": "the local exchange"}
+REHEARSED = {
+    "orders": 10, "passed": True, "where": "the local exchange", "commit": git_commit(),
+}  # fmt: skip
 WORDS = "trade 5000.00 USDT on binance"
 
 
@@ -52,7 +56,7 @@ class Candidate:
     def settings(self) -> Any:
         return settings_from(None, None, None)
 
-    @property
+    @cached_property
     def record(self) -> LiveRecord:
         return LiveRecord(open_storage(self.settings), WORLD)
 
@@ -171,7 +175,8 @@ def test_live_enable_when_the_exchange_is_gone_then_it_says_so(candidate: Candid
 
 
 @pytest.mark.parametrize(
-    "change", [{"orders": 9}, {"passed": False}, {"at": wall() - 169 * HOUR_MS}]
+    "change",
+    [{"orders": 9}, {"passed": False}, {"commit": "another"}, {"at": wall() - 169 * HOUR_MS}],
 )
 def test_a_rehearsal_that_is_too_short_failed_or_old_does_not_count(
     ready: Candidate, change: dict[str, Any]

@@ -21,7 +21,20 @@ from execution.checks import check_broker
 from execution.funding import INTERVAL_MS
 from sim.venue.orders import Trade
 from sim.venue.refusals import Refused
-from tests.live_scenes import CASH, PERP, STEP, WIDE, Stage, order_at, stage
+from storage.memory import MemoryLedger
+from tests.live_scenes import (
+    CASH,
+    PERP,
+    STEP,
+    WIDE,
+    Stage,
+    Turning,
+    agreed,
+    live_loop,
+    live_states,
+    order_at,
+    stage,
+)
 from tests.live_scenes import live_checks as laws
 
 
@@ -318,6 +331,30 @@ def test_a_liquidation_is_booked_as_one(here: Stage) -> None:
     broker.restore([])
     rows = broker.on_bar(here.next_bar())
     assert [row.intent for row in rows] == ["liquidation"]
+
+
+@pytest.mark.parametrize("in_the_ledger", [True, False])
+def test_a_kill_closes_everything_at_the_exchange_also_what_no_bar_has_told_of(
+    here: Stage, in_the_ledger: bool
+) -> None:
+    ledger = MemoryLedger()
+    loop = live_loop(ledger, Turning(), here.broker(), here)
+    turn = 0 if in_the_ledger else 2  # without stop and target, or with both
+    while (here.at // STEP + 1) % 4 != turn:
+        here.next_bar()
+    bars = [here.next_bar()]
+    loop.absorb(bars[-1])
+    loop.decide(live_states(bars)[-1], [], {}, here.at)
+    assert here.account.perp.of("BTCUSDT").qty != 0
+    if in_the_ledger:
+        loop.absorb(here.next_bar())
+        assert here.account.perp.of("BTCUSDT").qty != 0
+    loop.kill("Ada", "enough", here.at + 1)
+    assert here.account.perp.of("BTCUSDT").qty == 0
+    assert here.account.open_orders() == []
+    loop.absorb(here.next_bar())
+    assert list(loop.portfolio(here.at).positions) == []
+    agreed(here, ledger, modes=["KILLED"])
 
 
 def test_an_account_that_hedges_is_refused(here: Stage) -> None:

@@ -1,0 +1,113 @@
+"""A desk whose orders go to the exchange: its ledger is the exchange's, and disable stops it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from domain.operations import RiskEvent
+from domain.trading import Fill, ModeChange, Order, Posting, Refusal
+from execution.adapters.booking import read_id
+from execution.books import balances
+from serving.bootstrap import build_desk, open_storage, reading_service
+from serving.commands.common import settings_from
+from serving.desk import Desk
+from serving.going_live import LiveRecord, account_of
+from sim.venue.trading import Trading
+from tests.integration.test_live_desk import EAGER, Stage, lived
+from tests.venue_server import key_for, trading, venue
+
+BOUNDS = (
+    "live.live_order_notional=1000", "live.live_symbol_notional=1000",
+    "live.live_account_notional=1000", "live.clock_skew_ms=5000", "live.live_band_bps=500",
+    "live.answer_patience_s=0.1",
+)  # fmt: skip
+
+
+class LiveStage(Stage):
+    """An exchange with an account, and a run that trades there."""
+
+    accounts: Trading
+
+    def open(self) -> None:
+        self.accounts = trading(self.markets, {"USDT": "5000"})
+        self._up.enter_context(venue(made=self.markets, at=self.port, accounts=self.accounts))
+
+    def settings(self, *more: str):
+        url = f"http://127.0.0.1:{self.port}"
+        sets = [
+            f"VAR_DIR={self.var_dir}", "TIMEFRAME=1m", "serving.monitor=false", *EAGER, *BOUNDS,
+            "feed.silence_s=2", "feed.reconnect_s=0.5", "LIVE_MODE=true", "PAPER_MODE=false",
+            f"EXCHANGE_URL={url}", *more,
+        ]  # fmt: skip
+        return settings_from("exercise", None, sets)
+
+    def desk_that_is_live(self) -> Desk:
+        plan = replace(self.plan(), execution="live")
+        plan.save(self.var_dir)
+        return build_desk(plan, self.settings())
+
+    def record(self) -> LiveRecord:
+        return LiveRecord(open_storage(self.settings()), "demo-7")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("EXCHANGE_API_KEY", key_for().key)
+    monkeypatch.setenv("EXCHANGE_API_SECRET", key_for().secret)
+    made = LiveStage(tmp_path / "var", speed=60.0)
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_desk_when_live_then_its_ledger_is_the_exchanges_and_disable_lets_nothing_in(
+    here: LiveStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, settings = here.record(), here.settings()
+    record.note("enabled", 1, "Ada", {"account": account_of(settings), "ready_at": 1, "why": ""})
+    desk = here.desk_that_is_live()
+    begun = desk.progress.decided
+
+    def between(done: int) -> None:
+        if done - begun == 8 and record.standing(settings, 2).state == "on":
+            record.note("disabled", 2, "Ada", {"why": "enough"})
+
+    lived(desk, begun + 14, between)
+    account = here.accounts.exchange.ledger.accounts["main"]
+    ledger = here.ledger()
+    fills = [fill for _, fill in ledger.records(Fill)]
+    assert len(fills) > 1
+    assert {fill.account for fill in fills} == {"live"}
+    there = {trade.number: (trade.qty, trade.price, trade.fee) for trade in account.trades}
+    ours = {read_id(fill.id)[0]: (fill.qty, fill.price, fill.fee) for fill in fills}
+    assert ours == {number: row for number, row in there.items() if number in ours}
+    assert len(there) - len(ours) <= 2  # of the last bar
+    capital = balances(line for _, line in ledger.records(Posting))["capital", "USDT"]
+    assert capital == Decimal(-5000)
+    assert [row for _, row in ledger.records(RiskEvent) if row.kind == "reconciliation"] == []
+    assert [row for _, row in ledger.records(ModeChange)] == []
+    refused = [row for _, row in ledger.records(Refusal) if "enabled" in row.rule]
+    assert refused
+    assert {row.intent for row in refused} == {"entry"}
+    last = max(order.created_at for _, order in ledger.records(Order) if order.intent == "entry")
+    assert last >= refused[0].at
+    service = reading_service(replace(here.plan(), execution="live"), settings)
+    assert service.health()["execution"] == "live"
+    assert service.portfolio()["account"] == "live"
+    assert key_for().secret not in capsys.readouterr().out
+
+
+def test_desk_when_live_and_the_key_may_withdraw_then_it_does_not_start(
+    here: LiveStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from domain.errors import SettingError
+
+    draws = key_for("main", withdraws=True)
+    here.accounts.keys._keys[draws.key] = draws
+    with pytest.raises(SettingError, match="no withdrawals"):
+        here.desk_that_is_live()

@@ -26,7 +26,7 @@ define tested
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all check fmt bench train-rl clean
+.PHONY: help setup setup-dev run test test-all check fmt bench soak train-rl clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,9 @@ train-rl: ## train the gate for half a minute on the simulated market (ARGS are 
 	@$(PY) scripts/demo_bars.py $(DEMO_BARS) --days 60
 	@$(PY) -m serving.cli train gate --data $(DEMO_BARS) --profile exercise --recipe configs/gate.yml \
 	  --steps 300000 --end 2100-01-01 $(ARGS)
+
+soak: setup-dev ## let the whole system live for HOURS (2) of wall time at x60 with faults
+	@$(PY) -m benchmarks.soak --hours $(or $(HOURS),2) $(ARGS)
 
 bench: setup-dev ## measure speed (benchmarks/)
 	@$(PY) -m benchmarks $(ARGS)

@@ -92,7 +92,7 @@ def figures(system: Live, start: int, speed: float, *, calm: bool) -> dict[str, 
     memory = [
         tuple(row)
         for row in asked_of(
-            system, "SELECT at, rss_bytes FROM service_health WHERE service = 'system' ORDER BY at"
+            system, "SELECT at, rss_bytes FROM service_health WHERE service = 'desk' ORDER BY at"
         )
     ]
     feed = health["feed"] or {}
@@ -127,7 +127,10 @@ def lost(opens: Sequence[int]) -> int:
 
 
 def slope(rows: Sequence[tuple[int, int]]) -> float | None:
-    """Return how memory grows in the later half, MB per hour of wall time, by least squares."""
+    """Return how memory grows in the later half, MB per hour of wall time, by least squares.
+
+    Of one process, resident: a share of pages that others use too moves with the others.
+    """
     late = rows[len(rows) // 2 :]
     if len(late) < 5:
         return None
@@ -158,7 +161,10 @@ def lines_of(report: dict[str, Any]) -> list[str]:
         ("messages, of them garbage", f"{feed['messages']}, {feed['garbage']}"),
         ("processor, share of all cores (limit .7)", of(used["cpu"], "{:.2f}")),
         ("memory, GB (limit 4)", of(used["memory"], "{:.2f}")),
-        ("memory's slope in the later half, MB per hour", of(report["slope_mb_h"], "{:+.1f}")),
+        (
+            "the desk's memory, later half, MB per hour",
+            of(report["slope_mb_h"], "{:+.1f}"),
+        ),
         ("received, MB per market hour (limit 100)", of(used["network"], "{:.1f}")),
         ("reconnects per market hour (limit 10)", of(used["reconnects"], "{:.2f}")),
         ("ledger", "sound" if report["sound"] else "BROKEN"),

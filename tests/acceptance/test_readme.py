@@ -28,7 +28,7 @@ from tests.acceptance.running import ROOT, Running, conclave, start
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MAKE_VARIABLES = {"ARGS", "PYTHON", "PIP_ARGS"}
+MAKE_VARIABLES = {"ARGS", "HOURS", "PYTHON", "PIP_ARGS"}
 GROUPS = (
     "data",
     "train",

@@ -131,10 +131,10 @@ class TradingLoop(Controls):
         return absorbed(bar, records)
 
     def absorb_execution(self, exec_bar: Bar, seen: Sequence[SeenBook] = ()) -> Absorbed:
-        """Take in a bar of an execution market that came after its close was absorbed without it.
+        """Take in a bar of an execution market whose close was absorbed without it, or never was.
 
-        What fills, or is stopped, in it does so then: its time is the bar's. One that is known, or
-        older than one that is, changes nothing.
+        It comes before any later close is absorbed. What fills, or is stopped, in it does so then:
+        its time is the bar's. One that is known, or older than one that is, changes nothing.
 
         Parameters
         ----------
@@ -142,13 +142,12 @@ class TradingLoop(Controls):
 
         Raises
         ------
-        UsageError : for a symbol that no route of another leads to, or a bar whose close has not
-            been absorbed.
+        UsageError : for a symbol that no route of another leads to.
         """
         symbol = exec_bar.symbol
         of = [one for one, route in self._routes.items() if route == symbol != one]
-        if not of or max(map(self.absorbed_up_to, of)) < exec_bar.close_ms:
-            raise UsageError("exec_bar", "must be of a close that was absorbed", symbol)
+        if not of:
+            raise UsageError("exec_bar", "must be of a market that a symbol is executed at", symbol)
         if exec_bar.close_ms <= self.executed_up_to(symbol):
             return Absorbed(exec_bar, repeated=True)
         records: list[Any] = [*seen]

@@ -54,6 +54,7 @@ from storage.seen_books import SqlBooks
 
 log = structlog.get_logger("desk")
 
+SETTLED_BARS = 2  # so few new ones end the fetching of history
 WARM_UP_BATCH = 512  # bars opined on at a time
 BREATH_SECONDS = 0.02  # between two of them, for whoever else is in this process
 HOUSEKEEPING_SECONDS = 0.02
@@ -199,6 +200,8 @@ class Desk:
             if (state := self._state(memory)) is not None
             and state.as_of > self.loop.decided_up_to(state.symbol)
         ]
+        if self.feed_watch is None:  # a feed that this run does not have holds nothing
+            self.loop.release_entries("no feed to wait for", self.market_clock.now())
         if self.monitor is not None:
             self.monitor.resume(self.reader, self.memories)
         self.asserting.resume()
@@ -224,7 +227,8 @@ class Desk:
                 for symbol in sorted(new)
             ]
             await self._learn(more)
-            new = {frame.symbol for frame in more if len(frame)}
+            # what two bars cost to ask for may be another bar: the feed tells of the last ones
+            new = {frame.symbol for frame in more if len(frame) > SETTLED_BARS}
 
     async def _learn(self, new: Sequence[BarFrame]) -> None:
         bars, done = sum(map(len, new)), 0

@@ -89,7 +89,7 @@ class FeedWatch:
 
     def hold(self) -> None:
         """Hold entries if the feed is not sure yet; asked before anything is decided."""
-        if self._began is not None and self.holds and not self.ingest.met:
+        if self.holds and not self.ingest.met:
             self.loop.hold_entries("the feed has not met its start criteria", self.market.now())
 
     def view(self, missing: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from data.sources.live_ingest import LiveIngest, Wire, bar_streams
 from data.sources.live_market import LiveMarket
 from data.sources.order_book import Snapshot
 from data.start_criteria import Rules
-from domain.errors import UsageError
+from domain.errors import DataRefused, ServiceUnreachable, UsageError
 from domain.market import (
     Bar,
     BarFrame,
@@ -49,6 +49,8 @@ _STREAMS: Mapping[Market, str] = {
     "spot": "wss://stream.binance.com:9443", "perp": "wss://fstream.binance.com",
 }  # fmt: skip
 _BESIDE_S = 0.01  # between two looks whether somebody else asks
+FINAL_MS = 1_000  # after its close a bar may still lack its last trades where it is asked for
+_AHEAD_MS = 300_000  # a stamp so far in the future is none
 _FSTREAM = "/fstream"  # where another server has the streams of perpetuals
 
 
@@ -58,11 +60,13 @@ class Place:
     Parameters
     ----------
     url : of another server of its protocol; None = the exchange's own.
-    clock : market time: a bar is over when the exchange and this say so.
+    clock : market time, else the wall's: a bar is over when the exchange and this say so.
     """
 
-    def __init__(self, exchange: str, market: Market, url: str | None, clock: Clock) -> None:
-        self.market, self.url, self._clock = market, url, clock
+    def __init__(
+        self, exchange: str, market: Market, url: str | None, clock: Clock | None = None
+    ) -> None:
+        self.market, self.url, self._clock = market, url, clock or SystemClock()
         self._exchange = connect(exchange, market, url)
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
@@ -72,13 +76,16 @@ class Place:
     def listed(self, symbol: str) -> Instrument:
         """Return the filters and fees of a symbol."""
         self.history.require(symbol, "1m")
-        return instrument_of(self._exchange.markets[symbol])
+        try:
+            return instrument_of(self._exchange.markets[symbol])
+        except DataRefused as error:  # a halt ends, and a desk that waits for it must not end first
+            raise ServiceUnreachable(symbol, "is not traded now", error.message) from error
 
     def last_close(self, symbol: str, timeframe: str, first_ms: int) -> float:
         """Return the close of the newest bar since an open (ms), quote units."""
         bars = self._closed(self.history, symbol, timeframe, first_ms)
         if not len(bars):
-            raise UsageError("symbol", "must have been traded lately", symbol)
+            raise ServiceUnreachable(symbol, "has not been traded lately")
         return float(bars.close[-1])
 
     async def past(self, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
@@ -123,7 +130,7 @@ class Place:
         return History(Caller(self._exchange, time.sleep, say, tries=tries))
 
     def _closed(self, history: History, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
-        now = min(history.now(), self._clock.now())
+        now = min(history.now(), self._clock.now()) - FINAL_MS
         pages = list(history.pages(symbol, timeframe, first_ms, now))
         return BarFrame.join(symbol, timeframe, pages)
 
@@ -169,7 +176,7 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     books = {symbol: BookHistory(symbol, step) for symbol in wanted if settings.feed.books}
     ingest = live_ingest(places, symbols, list(books), settings, clock, plan.speed or 1.0,
                          simulated=plan.simulated)  # fmt: skip
-    feeds = [_bars(place, wanted, settings, plan) for place in places.values()]
+    feeds = [_bars(place, wanted, settings, plan, clock.now) for place in places.values()]
     ingest.others += [feed.health for feed in feeds]
     source = LiveMarket(
         label="demo" if plan.source == "demo" else data.exchange,
@@ -255,12 +262,14 @@ def _begins(plan: RunPlan, settings: Settings, clock: Clock) -> int:
     return clock.now() - settings.data.warm_up_days * DAY_MS
 
 
-def _bars(place: Place, wanted: Sequence[str], settings: Settings, plan: RunPlan) -> LiveBars:
+def _bars(
+    place: Place, wanted: Sequence[str], settings: Settings, plan: RunPlan, now: Callable[[], int]
+) -> LiveBars:
     timeframe, names = settings.data.timeframe, _names(place, wanted)
     urls = place.streams(bar_streams(list(names), [timeframe]), settings.feed.backup_url)
     last = dict.fromkeys(((symbol, timeframe) for symbol in names.values()), 0)
     return LiveBars(
-        urls, names, [timeframe], place.missing, last, patience(settings), seed=plan.seed
+        urls, names, [timeframe], place.missing, last, patience(settings), plan.seed, now
     )
 
 
@@ -276,6 +285,8 @@ def watcher(
     urls = place.streams(book_streams(names, place.market), settings.feed.backup_url)
 
     def see(symbol: str, event: BookSnapshot | Trade) -> None:
+        if event.at > ingest.now() + _AHEAD_MS:
+            return
         books[symbol].see(event)
         ingest.see(symbol, event)
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import ccxt
 
-from data.sources.exchange import connect
+from data.sources.answers import time_of
+from data.sources.exchange import GARBLED, connect
+from domain.errors import DataRefused
 from domain.ports import Clock
 from domain.times import timeframe_ms
 from serving.plan import RunPlan, VenueRun
@@ -24,10 +26,10 @@ def answers(settings: Settings) -> bool:
     data = settings.data
     exchange = connect(data.exchange, "spot", data.exchange_url, PATIENCE_MS)
     try:
-        exchange.fetch_time()
+        time_of(exchange.fetch_time())
     except ccxt.NotSupported:
         return True  # it has no clock, which nobody needs
-    except ccxt.BaseError:
+    except (ccxt.BaseError, DataRefused, *GARBLED):
         return False
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import random
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -106,6 +107,7 @@ class Caller:
         self.exchange, self._sleep, self._say, self._tries = exchange, sleep, say, tries
         self._rng = random.Random(seed)  # noqa: S311 - spreads requests, guards nothing
         self.requests = self.waits = 0
+        self._not_before = 0.0  # monotonic
 
     def __call__(self, ask: Callable[..., T], *words: Any, **named: Any) -> T:
         """Return what the exchange answers.
@@ -115,6 +117,9 @@ class Caller:
         UsageError, SettingError : for what no second question would mend.
         ServiceUnreachable : if it does not answer, or with an error.
         """
+        if time.monotonic() < self._not_before:  # it asked to be left alone: a ban would grow
+            left = f"{self._not_before - time.monotonic():.0f} s"
+            raise ServiceUnreachable(self._name, "asks to wait", left)
         for attempt in range(self._tries):
             self.requests += 1
             try:
@@ -141,6 +146,8 @@ class Caller:
         return float(found) if found is not None and str(found).isdecimal() else None
 
     def _wait(self, attempt: int, why: str, told: float | None, error: Exception) -> None:
+        if told is not None and self._tries == 1:
+            self._not_before = time.monotonic() + told
         if attempt + 1 == self._tries:
             rule = f"did not answer in {self._tries} attempt{'s' * (self._tries > 1)}"
             hint = "Try again later; what was fetched is kept."

@@ -57,6 +57,7 @@ class LiveBars:
         one fails.
     symbols : the exchange's name → unified symbol. ``timeframes`` : of each of them.
     backfill : asks by REST.
+    now : market time, ms: a bar that has not begun by then cannot be over; None = not looked at.
     last : of every series the open of the last bar known, ms; bars after it are handed on.
     """
 
@@ -67,6 +68,7 @@ class LiveBars:
     last: dict[Series, int]
     patience: Patience = field(default_factory=Patience)
     seed: int = 0
+    now: Callable[[], int] | None = None
     health: Health = field(default_factory=Health)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,10 @@ class LiveBars:
                 yield bar
 
     def _read(self, text: str | bytes) -> Bar | None:
-        return closed_bar(text, self.symbols, self.timeframes)
+        bar = closed_bar(text, self.symbols, self.timeframes)
+        if bar is not None and self.now is not None and bar.open_ms > self.now():
+            raise DataRefused(f"kline of {bar.symbol}", "must have begun", iso(bar.open_ms))
+        return bar
 
     def _series(self) -> list[Series]:
         return [(symbol, one) for symbol in self.symbols.values() for one in self.timeframes]

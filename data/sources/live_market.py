@@ -24,6 +24,7 @@ from domain.times import iso, timeframe_ms
 log = structlog.get_logger("feed")
 
 _LONGEST_S = 60.0  # until a listener that broke is begun anew
+_WELL_S = 300.0  # after which a break is the first again
 _QUEUE = 4_096  # bars that the reader may be behind
 Ask = Callable[[str, int], Awaitable[BarFrame]]
 """(symbol, first open in ms) → closed bars from there to now."""
@@ -147,12 +148,13 @@ class LiveMarket:
         """Listen for ever: what breaks one listener takes down no other, and no desk."""
         rng, broken = random.Random(0), 0  # noqa: S311 - spreads attempts only
         while True:
+            began = time.monotonic()
             try:
                 await listen()
             except UsageError:  # an address that is none: trying again would not help
                 raise
             except Exception:
-                broken += 1
+                broken = 1 if time.monotonic() - began > _WELL_S else broken + 1
                 self.broken += 1
                 log.exception("listener_broke", times=broken)
             await asyncio.sleep(backoff(broken, 1.0, _LONGEST_S, rng))
@@ -180,7 +182,9 @@ class LiveMarket:
             held, bar = self._held[symbol], bars.get(symbol)
             if route in bars:
                 held.append(bars[route])
-            while held and held[0].close_ms <= self._gone[symbol]:
+            # late, or of a close of which the forecast symbol has a hole
+            while held and (held[0].close_ms <= self._gone[symbol]
+                            or (bar is not None and held[0].close_ms < bar.close_ms)):  # fmt: skip
                 self.late += 1
                 log.warning("executed_late", symbol=symbol, close=iso(held[0].close_ms))
                 yield Instant((), {symbol: held.popleft()})

@@ -354,7 +354,11 @@ class CcxtBroker:
             return
         with LaterIfUnreachable("cancel"):
             if tracked.stage is Stage.DOUBT and not self._courier.find(tracked):
-                if self._courier.too_old(tracked) <= 0:
+                if self._courier.too_old(tracked) > 0:
+                    return
+                if tracked.order.id.endswith(UNWIND):  # what it should close is still open
+                    self._tracking.forget(tracked)
+                else:
                     self._tracking.drop(tracked)
                 return
             self._courier.recall(tracked)
@@ -362,6 +366,7 @@ class CcxtBroker:
             self._statement.pull()
             if tracked.entry and self._statement.held(tracked.order.symbol):
                 self._unwind(tracked)
+                return  # until it is closed
             if tracked.handed >= tracked.filled:
                 self._tracking.drop(tracked)
 

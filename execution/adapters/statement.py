@@ -218,8 +218,8 @@ class Statement:
         if trade.number in place.seen or trade.number <= place.cursor:
             return
         owner = self._owner(trade)
-        place.seen.add(trade.number)
         if owner is None:
+            place.seen.add(trade.number)
             log.error("foreign_fill", symbol=trade.symbol, number=trade.number, order=trade.order)
             return
         tracked = self._tracking.live.get(owner[0])
@@ -232,6 +232,7 @@ class Statement:
         if read_id(fill.id)[1]:
             fee = f"{trade.fee:f} {trade.fee_asset}"
             log.warning("fee_in_another_asset", paid=fee, booked=f"{fill.fee:f}")
+        place.seen.add(trade.number)  # not before: where its fee cannot be told, it is asked again
         place.pending[trade.number] = fill
         if tracked is not None:
             if tracked.stage is Stage.DOUBT:

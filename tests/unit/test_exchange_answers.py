@@ -84,3 +84,21 @@ def test_caller_when_ccxt_cannot_read_an_answer_then_it_asks_again(error: Except
     with pytest.raises(ServiceUnreachable, match="did not answer in 8 attempts"):
         Caller(connect("binance", "spot"), waits.append)(ask)
     assert isinstance(connect("binance", "spot"), ccxt.binance)
+
+
+def test_caller_when_it_was_told_to_wait_then_it_asks_nothing_until_then() -> None:
+    exchange = connect("binance", "spot")
+    exchange.last_response_headers = {"Retry-After": "3600"}
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(1)
+        raise ccxt.DDoSProtection("418")
+
+    caller = Caller(exchange, lambda _: None, tries=1)
+    with pytest.raises(ServiceUnreachable, match="did not answer in 1 attempt"):
+        caller(ask)
+    for _ in range(3):
+        with pytest.raises(ServiceUnreachable, match="asks to wait"):
+            caller(ask)
+    assert len(asked) == 1

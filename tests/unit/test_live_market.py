@@ -115,3 +115,10 @@ def test_feed_when_it_breaks_then_it_is_begun_anew_where_it_was() -> None:
 def test_feed_when_its_address_is_none_then_that_is_told() -> None:
     with pytest.raises(UsageError, match="needs an address"):
         told(Script(SPOT, UsageError("feed", "needs an address")), routes={SPOT: SPOT}, n=1)
+
+
+def test_closes_when_the_forecast_market_has_a_hole_then_the_next_has_its_own_execution() -> None:
+    found, _ = told(
+        Script(SPOT, 0, 0.05, 2), Script(PERP, 0, 1, 2), routes={SPOT: PERP}, n=3,
+    )  # fmt: skip
+    assert minutes(found) == [([0], [0]), ([], [1]), ([2], [2])]

@@ -131,7 +131,7 @@ class Place:
 
     def _closed(self, history: History, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
         now = min(history.now(), self._clock.now()) - FINAL_MS
-        pages = list(history.pages(symbol, timeframe, first_ms, now))
+        pages = list(history.pages(symbol, timeframe, first_ms, now, sure=True))
         return BarFrame.join(symbol, timeframe, pages)
 
     async def _aside(self, ask: Callable[..., T], *words: Any) -> T:

@@ -64,7 +64,9 @@ class History:
             return int(self._exchange.milliseconds())
         return self._call(lambda: time_of(self._exchange.fetch_time()))
 
-    def pages(self, symbol: str, timeframe: str, start_ms: int, now_ms: int) -> Iterator[BarFrame]:
+    def pages(
+        self, symbol: str, timeframe: str, start_ms: int, now_ms: int, *, sure: bool = False
+    ) -> Iterator[BarFrame]:
         """Iterate over closed bars that open from ``start_ms`` on, a thousand at a time.
 
         A page may hold fewer, where the exchange has none; holes stay holes.
@@ -72,12 +74,15 @@ class History:
         Parameters
         ----------
         now_ms : the exchange's time; what has not closed by then is left out.
+        sure : take a bar only where the same answer holds a later one: an answer may be older than
+            the clock says (a cache), and its last bar a growing one.
         """
         step = timeframe_ms(timeframe)
         start = -(-start_ms // step) * step
         while start + step <= now_ms:
             page = self._call(self._page, symbol, timeframe, start)
-            kept = page.between(start, now_ms - step + 1)
+            over = page.slice(0, len(page) - 1) if sure and len(page) else page
+            kept = over.between(start, now_ms - step + 1)
             if len(kept):
                 yield kept
                 start = int(kept.ts[-1]) + step

@@ -56,12 +56,15 @@ def fill(watch: FeedWatch, base: BarFrame = BASE) -> None:
         watch.ingest.kept[BTC].take(resample(base, name))
 
 
-def test_nothing_is_said_or_held_before_the_desk_is_live(tmp_path: Path) -> None:
+def test_nothing_is_said_before_the_desk_is_live_but_what_it_decides_is_held(
+    tmp_path: Path,
+) -> None:
     watch, doing = watch_in(tmp_path), Doing("warming up")
     assert not watch.look(doing)
-    watch.hold()
     assert doing == Doing("warming up")
     assert watch.loop.mode is RiskMode.ACTIVE
+    watch.hold()  # a bar that a crash left undecided
+    assert watch.loop.mode is RiskMode.REDUCING
 
 
 def test_entries_wait_until_all_is_met_and_that_is_reported_once_a_day(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,10 +28,10 @@ import numpy as np
 from benchmarks.live import Live, live_system
 from benchmarks.scores import show
 
-HEADING, TOOL, OUT = "Soak", "benchmarks.soak", Path("docs/soak.md")
+HEADING, TOOL, OUT = "Soak", "benchmarks.soak", Path("docs/venue.md")
 STEP_MS, DAY_MS = 300_000, 86_400_000
 NOBODY = "EXCHANGE_URL=http://127.0.0.1:9"  # so that the local exchange is the market
-FAULTS = {"random": {"every_s": 60, "longest_s": 20, "seed": 7, "classes": ["stream", "rest"]}}
+FAULTS = {"longest_s": 20, "seed": 7, "classes": ["stream", "rest"]}
 
 
 def main() -> None:
@@ -44,18 +45,16 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting, NAME=VALUE")
     parser.add_argument("--out", type=Path, default=OUT)
     told = parser.parse_args()
-    file = Path(f"/tmp/soak-{os.getpid()}.yml")
-    body = {"random": {**FAULTS["random"], "every_s": told.every}}
-    file.write_text(json.dumps(body), encoding="utf-8")  # which is YAML as well
-    settings = [NOBODY, *told.set, *([] if told.calm else [f"feed.faults={file}"])]
     flags = ["--source", "auto", "--speed", str(told.speed), *(["--local"] if told.local else [])]
     began = time.monotonic()
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "faults.yml"
+        body = {"random": {**FAULTS, "every_s": told.every}}
+        file.write_text(json.dumps(body), encoding="utf-8")  # which is YAML as well
+        settings = [NOBODY, *told.set, *([] if told.calm else [f"feed.faults={file}"])]
         with live_system(*flags, settings=settings) as system:
             report = soaked(system, told.hours, told.speed, calm=told.calm)
             rows = list(lines_of(report))
-    finally:
-        file.unlink()
     print(f"{(time.monotonic() - began) / 60:.0f} minutes in all")
     show(told.out, HEADING, TOOL, rows)
 

@@ -51,7 +51,7 @@ def at_local_exchange(plan: RunPlan, settings: Settings, reader: Reader, clock: 
     ).live_ms
     known = (reader.last_bar_open(symbol, data.timeframe) for symbol in data.symbols)
     ends = (last + timeframe_ms(data.timeframe) for last in known if last is not None)
-    begins = max(begins, *ends, begins)
+    begins = max([begins, *ends])
     port = choose_port("127.0.0.1", 0, "port of the local exchange")
     return replace(
         plan, venue=VenueRun(port, begins, clock.now()), exchange_url=f"http://127.0.0.1:{port}"

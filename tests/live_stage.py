@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sim.venue.faults.schedule import Schedule
 from sim.venue.market import Markets, VenueClock
 from sim.worlds import DEMO_START_MS, DemoMarket
 from storage.ledger import SqlLedger
+from tests.relay import free_port
 from tests.venue_server import BTC, venue, wall
 
 DAY = 86_400_000
@@ -38,9 +38,7 @@ class Stage:
     _up: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = int(one.getsockname()[1])
+        self.port = free_port()
         self.start = DEMO_START_MS + DAY
         self.markets = Markets(
             {name: DemoMarket(7, name) for name in self.symbols},

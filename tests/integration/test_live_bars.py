@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket as sockets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from websockets.asyncio.client import connect as ws_connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from data.sources.exchange import Caller, connect
@@ -18,14 +16,13 @@ from data.sources.live import Backfill, LiveBars, Patience
 from domain.errors import UsageError
 from domain.market import Bar
 from sim.venue.market import Markets
+from tests.relay import Relay, between, free_port
 from tests.venue_server import BTC, ETH, markets, venue
 
 SPEED = 600.0  # a minute each tenth of a second
 STREAMS = "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
 NAMES = {"BTCUSDT": BTC, "ETHUSDT": ETH}
 QUICK = Patience(silence=1.5, first_wait=0.05, longest_wait=0.2)
-Relay = Callable[[int, ServerConnection, str], Awaitable[bool]]
-"""(connection number, who listens, message) → whether the line goes on."""
 
 
 def rest(url: str) -> Backfill:
@@ -43,30 +40,6 @@ def rest(url: str) -> Backfill:
     return backfill
 
 
-async def between(url: str, relay: Relay, port: int) -> None:
-    """Stand between feed and venue, and spoil what passes."""
-    count = 0
-
-    async def handle(listener: ServerConnection) -> None:
-        nonlocal count
-        count += 1
-        number = count
-        async with ws_connect(url.replace("http", "ws") + STREAMS, max_queue=None) as source:
-            async for message in source:
-                if not await relay(number, listener, str(message)):
-                    listener.transport.abort()
-                    return
-
-    async with serve(handle, "127.0.0.1", port):
-        await asyncio.Event().wait()
-
-
-def free_port() -> int:
-    with sockets.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def heard(
     made: Markets, n: int, relay: Relay | None = None, before: int = 5, broken_first: bool = False
 ) -> tuple[list[Bar], LiveBars]:
@@ -82,7 +55,7 @@ def heard(
         feed = LiveBars(
             urls, NAMES, ["1m"], rest(url), {(BTC, "1m"): start, (ETH, "1m"): start}, QUICK
         )
-        spoiler = None if relay is None else asyncio.create_task(between(url, relay, port))
+        spoiler = None if relay is None else asyncio.create_task(between(own, relay, port))
         bars: list[Bar] = []
         try:
             async with asyncio.timeout(60):

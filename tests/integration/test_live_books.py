@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket as sockets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from websockets.asyncio.client import connect as ws_connect
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 
 from data.flow import BookWatch
 from data.sources.exchange import Caller, connect
@@ -21,6 +19,7 @@ from data.sources.order_book import Snapshot
 from domain.errors import DataRefused, UsageError
 from domain.market import BookSnapshot, Market, Trade
 from sim.venue.market import Markets
+from tests.relay import Relay, between, free_port
 from tests.venue_server import BTC, ETH, markets, venue
 
 SPEED = 600.0  # a print each 4 ms
@@ -30,8 +29,6 @@ NAMES: dict[Market, dict[str, str]] = {
 }
 PREFIX: dict[Market, str] = {"spot": "", "perp": "/fstream"}
 QUICK = Patience(silence=1.5, first_wait=0.02, longest_wait=0.1)
-Relay = Callable[[int, ServerConnection, str], Awaitable[bool]]
-"""(connection number, who listens, message) → whether the line goes on."""
 
 
 def rest(url: str, market: Market) -> Ask:
@@ -48,30 +45,6 @@ def rest(url: str, market: Market) -> Ask:
 def line(url: str, market: Market) -> str:
     streams = book_streams(NAMES[market], market)
     return f"{url.replace('http', 'ws')}{PREFIX[market]}/stream?streams={streams}"
-
-
-async def between(source_url: str, relay: Relay, port: int) -> None:
-    """Stand between feed and venue, and spoil what passes."""
-    count = 0
-
-    async def handle(listener: ServerConnection) -> None:
-        nonlocal count
-        count += 1
-        number = count
-        async with ws_connect(source_url, max_queue=None) as source:
-            async for message in source:
-                if not await relay(number, listener, str(message)):
-                    listener.transport.abort()
-                    return
-
-    async with serve(handle, "127.0.0.1", port):
-        await asyncio.Event().wait()
-
-
-def free_port() -> int:
-    with sockets.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def heard(

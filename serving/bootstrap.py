@@ -361,7 +361,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         counters=counters,
         gate=gate,
         books=seen,
-        let_go=execution.let_go,
+        let_go=(execution.let_go, feed.let_go),
         feed_watch=feed_watch(settings, feed.ingest, loop, market_clock, clock),
         debating=debating(settings),
         history=feed.history,

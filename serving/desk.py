@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -53,6 +53,7 @@ from storage.queries import Reader
 from storage.seen_books import SqlBooks
 
 log = structlog.get_logger("desk")
+T = TypeVar("T")
 
 SETTLED_BARS = 2  # so few new ones end the fetching of history
 WARM_UP_BATCH = 512  # bars opined on at a time
@@ -101,7 +102,7 @@ class Desk:
     books : that a live market shows; what agents and fills see of them.
     feed_watch : holds entries until a live market's feed is sure.
     counters : what it does, counted and timed for Prometheus.
-    let_go : ends what the broker holds on to.
+    let_go : end what the broker and the source hold on to.
     """
 
     loop: TradingLoop
@@ -130,7 +131,7 @@ class Desk:
     session: SessionLog | None = None
     gate: FollowingGate | None = None
     books: SqlBooks | None = None
-    let_go: Callable[[], None] = lambda: None
+    let_go: Sequence[Callable[[], None]] = ()
     feed_watch: FeedWatch | None = None
     progress: Progress = field(default_factory=Progress)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
@@ -162,9 +163,10 @@ class Desk:
         self.refresher.start()
         try:
             await self._catch_up()
-            await self._warm_up()
+            # While history is asked for, too: an exchange may be silent for as long as it likes.
             housekeeping = asyncio.create_task(self._keep_house())
             try:
+                await self._warm_up()
                 await self._market(housekeeping)
             finally:
                 self.leave.set()
@@ -174,7 +176,8 @@ class Desk:
             self.fold.save()
             self.upkeep.close()
         finally:
-            self.let_go()
+            for let_go in self.let_go:
+                let_go()
             self.upkeep.stop()
             self.refresher.stop()
             self.reports.close()
@@ -219,16 +222,28 @@ class Desk:
         new = {symbol for symbol in self.memories if not self.loop.decided_up_to(symbol)}
         while new and not self.leave.is_set():  # what closed meanwhile is history as well
             self.progress.phase = "fetching history"
-            self._house()
-            more = [
-                await self.source.closed_since(
-                    symbol, self.memories[symbol].last_as_of or self.source.begins_ms
-                )
-                for symbol in sorted(new)
-            ]
+            more = await self._unless_leaving(self._closed_meanwhile(self.source, sorted(new)))
+            if more is None:
+                return
             await self._learn(more)
             # what two bars cost to ask for may be another bar: the feed tells of the last ones
             new = {frame.symbol for frame in more if len(frame) > SETTLED_BARS}
+
+    async def _closed_meanwhile(self, source: LiveSource, symbols: Sequence[str]) -> list[BarFrame]:
+        return [
+            await source.closed_since(name, self.memories[name].last_as_of or source.begins_ms)
+            for name in symbols
+        ]
+
+    async def _unless_leaving(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Return what some work brings; None if somebody asks to leave before that."""
+        working, leaving = asyncio.create_task(work), asyncio.create_task(self.leave.wait())
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            leaving.cancel()
+            working.cancel()
 
     async def _learn(self, new: Sequence[BarFrame]) -> None:
         bars, done = sum(map(len, new)), 0
@@ -247,8 +262,7 @@ class Desk:
                 done += len(part)
                 self.progress.done = done / bars
                 self.progress.as_of = iso(batch[-1].as_of)
-                self._house()
-                await asyncio.sleep(BREATH_SECONDS)
+                await asyncio.sleep(BREATH_SECONDS)  # and for the house, which is looked after
                 if self.leave.is_set():
                     return
             self._save_fold()
@@ -263,11 +277,9 @@ class Desk:
     async def _market(self, housekeeping: asyncio.Task[None]) -> None:
         if self.pacer.speed is None:  # nothing presses: let every agent take its seat first
             self.progress.phase = "waiting for agents"
-            waiting = asyncio.create_task(self.opinions.arrived(AGENTS_SECONDS))
-            leaving = asyncio.create_task(self.leave.wait())
-            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            leaving.cancel()
+            await self._unless_leaving(self.opinions.arrived(AGENTS_SECONDS))
+        if self.leave.is_set():
+            return
         self._tell(force=True)  # who asks before the first bar is answered too
         self.progress.phase = "live"
         known = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Feed:
     span : first open, last close (ms) of a feed that ends.
     listed : filters as the exchange tells them, by execution symbol; defaults for others.
     ingest : of a live market: all timeframes of it, and how the feed does.
+    let_go : ends what the source holds on to.
     """
 
     source: MarketSource | LiveSource
@@ -46,6 +47,7 @@ class Feed:
     span: tuple[int, int] | None = None
     listed: Mapping[str, Instrument] | None = None
     ingest: LiveIngest | None = None
+    let_go: Callable[[], None] = lambda: None
 
 
 def feed_of(plan: RunPlan, settings: Settings) -> Feed:

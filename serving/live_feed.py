@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any, TypeVar
 
 import structlog
@@ -72,6 +72,12 @@ class Place:
         self._now = self._asking(1)  # a line has a patience of its own
         self._asked = 0  # questions of those who do not wait for others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rest-{market}")
+        self._left = Event()
+
+    def let_go(self) -> None:
+        """Ask nothing any more: a process that ends waits for its threads, and they for a ban."""
+        self._left.set()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def listed(self, symbol: str) -> Instrument:
         """Return the filters and fees of a symbol."""
@@ -127,7 +133,11 @@ class Place:
         def say(text: str) -> None:
             log.warning("exchange_waits", why=text)
 
-        return History(Caller(self._exchange, time.sleep, say, tries=tries))
+        return History(Caller(self._exchange, self._wait, say, tries=tries))
+
+    def _wait(self, seconds: float) -> None:
+        if self._left.wait(seconds):
+            raise ServiceUnreachable(str(self._exchange.id), "is not asked any more", self.market)
 
     def _closed(self, history: History, symbol: str, timeframe: str, first_ms: int) -> BarFrame:
         now = min(history.now(), self._clock.now()) - FINAL_MS
@@ -198,8 +208,13 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     )
     return Feed(
         source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed,
-        ingest=ingest,
+        ingest=ingest, let_go=lambda: _let_go(places.values()),
     )  # fmt: skip
+
+
+def _let_go(places: Iterable[Place]) -> None:
+    for place in places:
+        place.let_go()
 
 
 def live_ingest(

@@ -9,6 +9,7 @@ from typing import Any
 
 import ccxt
 import pytest
+from structlog.testing import capture_logs
 
 from domain.decision import Reason
 from domain.errors import AmbiguousOutcome, ServiceUnreachable, SettingError
@@ -226,19 +227,18 @@ def test_funding_is_booked_as_the_exchange_charged_it(here: Stage) -> None:
     assert broker.holdings().cash == CASH - fills[0].fee + row.amount
 
 
-def test_a_fee_in_another_asset_is_converted_and_said(
-    here: Stage, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fee_in_another_asset_is_converted_and_said(here: Stage) -> None:
     broker = opened(here)
     broker.submit(order_at(here, "cv1"))
     [trade] = here.account.trades
     paid = Decimal("0.001")  # as if the account paid in another coin
     here.account.trades[0] = replace_trade(trade, fee=paid, fee_asset="BTC")
     here.account.perp.balances["USDT"] += trade.fee
-    [fill] = broker.on_bar(here.next_bar())
+    with capture_logs() as logs:
+        [fill] = broker.on_bar(here.next_bar())
     assert isinstance(fill, Fill)
     assert fill.fee == pytest.approx(paid * trade.price, rel=Decimal("0.01"))
-    assert "fee_in_another_asset" in capsys.readouterr().out
+    assert "fee_in_another_asset" in [line["event"] for line in logs]
     held = broker.holdings()
     assert held.cash == CASH - fill.fee  # the ledger's view: the fee is a cost all the same
     again = here.broker()

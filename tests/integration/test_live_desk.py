@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +14,13 @@ import pytest
 from domain.decision import Decision
 from domain.market import Bar, SeenBook
 from domain.opinion import Opinion
-from domain.trading import Fill, Order, OrderType, Refusal
+from domain.trading import Fill, ModeChange, Order, OrderType, Refusal, RiskMode
 from serving.cli import run as conclave
+from serving.killing import KillOrder, write_kill
 from sim.venue.faults.schedule import schedule_of
 from sim.worlds import DEMO_START_MS
 from tests.live_stage import Stage, holes, lived
-from tests.venue_server import BTC, ETH
+from tests.venue_server import BTC, ETH, Faults, venue
 
 PERP = f"{BTC}:USDT"
 MINUTE = 60_000
@@ -109,6 +112,35 @@ def test_desk_when_the_exchange_goes_away_then_no_bar_is_lost_and_late_ones_trad
     assert len(late - {one.id for one in stage.rows(Decision, origin="warm_up")}) >= 5
     assert not late & {one.decision_id for one in stage.rows(Order) if one.intent == "entry"}
     assert {one.code for one in stage.rows(Refusal) if one.decision_id in late} <= {"stale_data"}
+
+
+def test_desk_when_the_exchange_bans_it_before_its_first_bar_then_it_still_obeys_and_leaves(
+    tmp_path: Path,
+) -> None:
+    stage, trouble = Stage(tmp_path / "var"), Faults(headers={"Retry-After": "3600"})
+    with venue(trouble, stage.markets, at=stage.port):
+        desk = stage.desk("exercise", *EXERCISE)
+        trouble.next = [429] * 1_000
+
+        async def run() -> None:
+            running = asyncio.create_task(desk.run())
+            async with asyncio.timeout(20):
+                while desk.progress.phase != "fetching history":
+                    await asyncio.sleep(0.02)
+                write_kill(stage.var_dir, KillOrder("lunch"))
+                while not stage.rows(ModeChange):
+                    await asyncio.sleep(0.1)
+                desk.leave.set()
+                await running
+
+        asyncio.run(run())
+        assert trouble.seen[-1].startswith("/api/v3/")
+        assert len(trouble.next) >= 990  # nobody asks on while it is told to wait
+    assert [one.mode for one in stage.rows(ModeChange)] == [RiskMode.KILLED]
+    for thread in threading.enumerate():
+        if thread.name.startswith("rest-"):
+            thread.join(5.0)
+            assert not thread.is_alive()  # or the process would not end for an hour
 
 
 def test_desk_when_started_again_then_it_goes_on_where_it_stopped(stage: Stage) -> None:

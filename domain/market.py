@@ -256,6 +256,33 @@ class SeenBook:
 
 
 @dataclass(frozen=True, slots=True)
+class SettledFunding:
+    """What a perpetual's funding stamp pays.
+
+    Attributes
+    ----------
+    at : the stamp, UTC ms.
+    rate : fraction of notional; positive: longs pay.
+    published : by the venue; else it did not say in time, and the usual rate was taken.
+    """
+
+    symbol: str
+    at: int
+    rate: float
+    published: bool = True
+
+    @property
+    def key(self) -> str:
+        """What makes two of them the same."""
+        return f"{self.symbol} {self.at}"
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Cheaper than the key to compare."""
+        return self.symbol, self.at
+
+
+@dataclass(frozen=True, slots=True)
 class Instant:
     """What an exchange tells of one close.
 

@@ -272,6 +272,10 @@ class LiveSource(Protocol):
         """Return the books of an execution symbol in the moments after a close."""
         ...
 
+    def published(self, symbol: str, stamp: int) -> float | None:
+        """Return what a perpetual's funding stamp (ms) pays, None where the venue has not said."""
+        ...
+
 
 class BookSource(Protocol):
     """Somebody who watches order books, or remembers what was seen in them."""

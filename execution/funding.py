@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
+from domain.market import SettledFunding
 from domain.trading import Position
 from execution.money import dec, money
 
@@ -38,10 +39,31 @@ def rates_of(stamps: Iterable[int], rates: Iterable[float]) -> FundingRate:
     return lambda _, stamp: table.get(stamp, BASE_RATE)
 
 
+def else_usual(look: Callable[[str, int], float | None]) -> FundingRate:
+    """Return a lookup with :data:`BASE_RATE` where there is no rate."""
+
+    def rate(symbol: str, stamp: int) -> float:
+        found = look(symbol, stamp)
+        return BASE_RATE if found is None else found
+
+    return rate
+
+
 def stamps_between(after_ms: int, up_to_ms: int) -> Iterator[int]:
     """Iterate over the funding stamps in (after, up_to]."""
     first = (after_ms // INTERVAL_MS + 1) * INTERVAL_MS
     return iter(range(first, up_to_ms + 1, INTERVAL_MS))
+
+
+def settled(
+    symbol: str, after_ms: int, up_to_ms: int, published: Callable[[str, int], float | None]
+) -> list[SettledFunding]:
+    """Return what the stamps in (after, up to] pay; the usual rate where none is published."""
+    found = ((stamp, published(symbol, stamp)) for stamp in stamps_between(after_ms, up_to_ms))
+    return [
+        SettledFunding(symbol, stamp, BASE_RATE if rate is None else rate, rate is not None)
+        for stamp, rate in found
+    ]
 
 
 def payment(position: Position, mark: Decimal, rate: float) -> Decimal:

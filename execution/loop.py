@@ -15,7 +15,7 @@ from typing import Any
 
 from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import UsageError
-from domain.market import Bar, Instrument, MarketState, SeenBook
+from domain.market import Bar, Instrument, MarketState, SeenBook, SettledFunding
 from domain.opinion import Opinion, Outcome
 from domain.ports import Broker, Gate, Ledger, Strategy
 from domain.trading import (
@@ -51,6 +51,8 @@ from execution.sizing import SizingSettings
 
 Asked = tuple[MarketState, Sequence[Opinion], Mapping[str, str]]
 """One bar of warm-up: state, opinions, absent agents."""
+Seen = SeenBook | SettledFunding
+"""What a live market shows beside its bars."""
 
 
 class TradingLoop(Controls):
@@ -97,16 +99,15 @@ class TradingLoop(Controls):
 
     # Phase A
 
-    def absorb(
-        self, bar: Bar, exec_bar: Bar | None = None, seen: Sequence[SeenBook] = ()
-    ) -> Absorbed:
+    def absorb(self, bar: Bar, exec_bar: Bar | None = None, seen: Sequence[Seen] = ()) -> Absorbed:
         """Take in one closed bar of a forecast symbol; a bar already known changes nothing.
 
         Parameters
         ----------
         exec_bar : the same span on the execution market, where that is another symbol; without
             it nothing fills in this bar and nothing may be entered at its close.
-        seen : books that orders fill from in this bar, and the one at its close, to be kept.
+        seen : books that orders fill from in this bar, the one at its close, and what funding
+            stamps pay at its open; to be kept.
 
         Raises
         ------
@@ -130,7 +131,7 @@ class TradingLoop(Controls):
         self._scribe.commit(records)
         return absorbed(bar, records)
 
-    def absorb_execution(self, exec_bar: Bar, seen: Sequence[SeenBook] = ()) -> Absorbed:
+    def absorb_execution(self, exec_bar: Bar, seen: Sequence[Seen] = ()) -> Absorbed:
         """Take in a bar of an execution market whose close was absorbed without it, or never was.
 
         It comes before any later close is absorbed. What fills, or is stopped, in it does so then:
@@ -138,7 +139,7 @@ class TradingLoop(Controls):
 
         Parameters
         ----------
-        seen : books that orders fill from in this bar, to be kept.
+        seen : books that orders fill from in this bar, what funding stamps pay; to be kept.
 
         Raises
         ------

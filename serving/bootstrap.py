@@ -19,9 +19,9 @@ from agents.reloading import Reloading
 from data.memory import LIVE_BARS, MarketMemory
 from domain.market import BarFrame
 from domain.operations import RiskEvent
-from domain.ports import Agent, BookSource, Needs, Strategy
+from domain.ports import Agent, BookSource, LiveSource, Needs, Strategy
 from domain.times import timeframe_ms
-from execution.funding import no_funding
+from execution.funding import else_usual, no_funding
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
@@ -66,6 +66,7 @@ from serving.service import CouncilService
 from serving.sessions import Rates, SessionLog, Terms, shaping
 from serving.settings import Settings, load_settings
 from serving.settings.names import Key, from_environment
+from serving.sights import Sights
 from serving.streaming import Streams
 from serving.surface import Limits, Surface
 from serving.system import SystemClock, environment, git_commit
@@ -85,6 +86,7 @@ from storage.migrate import upgrade
 from storage.proposals import Proposals
 from storage.queries import Reader
 from storage.seen_books import SqlBooks
+from storage.settled_funding import SqlFunding
 from storage.snapshots import SqlSnapshots
 from storage.symbols import Symbols
 
@@ -294,6 +296,8 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     )
     seen = SqlBooks(engine, plan.world) if plan.live else None
     books = seen or feed.books
+    funding = SqlFunding(engine, plan.world) if plan.live and settings.execution.funding else None
+    rate = feed.funding if funding is None else else_usual(funding.look)
     commit = git_commit()
     bar_ms = timeframe_ms(settings.data.timeframe)
     round_trip = partial(market.round_trip, bar_ms, settings.data.pred_horizon_steps)
@@ -306,7 +310,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     gate = None if follower is None else follower.gate
     paper = partial(
         PaperBroker, market.instruments, market.costs, account=ACCOUNT, currency=CURRENCY,
-        funding=feed.funding if settings.execution.funding else no_funding,
+        funding=rate if settings.execution.funding else no_funding,
         venue=replace(venue(settings), books=seen),
     )  # fmt: skip
     execution = executing(plan, settings, engine, market, feed.wall or SystemClock(), paper)
@@ -360,7 +364,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         upkeep=upkeep_of(settings, loop, fold, ledger, list(market.routes), clock, market_clock),
         counters=counters,
         gate=gate,
-        books=seen,
+        sights=_sights(loop, feed, market.routes, seen, funding),
         let_go=(execution.let_go, feed.let_go),
         feed_watch=feed_watch(settings, feed.ingest, loop, market_clock, clock),
         debating=debating(settings),
@@ -376,6 +380,15 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         progress=Progress(pid=os.getpid(), execution=plan.execution),
         leave=asyncio.Event(),
     )
+
+
+def _sights(
+    loop: TradingLoop, feed: Feed, routes: Mapping[str, str], books: SqlBooks | None,
+    funding: SqlFunding | None,
+) -> Sights | None:  # fmt: skip
+    if books is None or not isinstance(feed.source, LiveSource):
+        return None
+    return Sights(loop, feed.source, routes, books, funding)
 
 
 def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Needs) -> Terms:

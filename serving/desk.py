@@ -21,12 +21,11 @@ from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.decision import Decision
 from domain.errors import ServiceUnreachable
-from domain.market import Bar, BarFrame, Instant, MarketState, SeenBook
+from domain.market import Bar, BarFrame, Instant, MarketState
 from domain.opinion import Opinion
 from domain.ports import Agent, LiveSource, MarketSource, Needs
 from domain.times import iso
-from domain.trading import OrderType
-from execution.loop import TradingLoop
+from execution.loop import Seen, TradingLoop
 from rl.following import FollowingGate
 from serving.asserting import Asserting
 from serving.control import Control, LeaseLost
@@ -46,11 +45,11 @@ from serving.risk_desk import told_of
 from serving.schema import portfolio_of
 from serving.service import follow
 from serving.sessions import SessionLog
+from serving.sights import Sights
 from serving.telling import Teller
 from serving.upkeep import Upkeep
 from storage.ledger import SqlLedger
 from storage.queries import Reader
-from storage.seen_books import SqlBooks
 
 log = structlog.get_logger("desk")
 T = TypeVar("T")
@@ -99,7 +98,7 @@ class Desk:
     refresher : lets ``agents`` move to models that are promoted while they are here.
     upkeep : state file, backups, measurements.
     gate : judges the loop's decisions; told about here.
-    books : that a live market shows; what agents and fills see of them.
+    sights : what a live market shows beside its bars.
     feed_watch : holds entries until a live market's feed is sure.
     counters : what it does, counted and timed for Prometheus.
     let_go : end what the broker and the source hold on to.
@@ -130,7 +129,7 @@ class Desk:
     monitor: Monitor | None = None
     session: SessionLog | None = None
     gate: FollowingGate | None = None
-    books: SqlBooks | None = None
+    sights: Sights | None = None
     let_go: Sequence[Callable[[], None]] = ()
     feed_watch: FeedWatch | None = None
     progress: Progress = field(default_factory=Progress)
@@ -309,13 +308,13 @@ class Desk:
         began = time.monotonic()
         states = []
         told = {bar.symbol for bar in instant.bars}
-        for symbol, executed in instant.executed.items():
-            if symbol not in told:  # it comes late
-                self.loop.absorb_execution(executed, self._books_after(symbol, executed.open_ms))
+        for symbol, late in instant.executed.items():
+            if symbol not in told and self.sights is not None:
+                self.loop.absorb_execution(late, self.sights.late(symbol, late))
                 self.teller.tell()
         for bar in instant.bars:
             self.market_clock.reach(bar.close_ms)
-            self.loop.absorb(bar, self._exec_bar(bar, instant), self._seen(bar, instant))
+            self.loop.absorb(bar, *self._beside(bar, instant))
             memory = self.memories[bar.symbol]
             memory.append(bar)
             state = self._state(memory)
@@ -325,41 +324,15 @@ class Desk:
         for _ in states:
             self.counters.decided_after(time.monotonic() - began)
 
-    def _exec_bar(self, bar: Bar, instant: Instant) -> Bar | None:
+    def _beside(self, bar: Bar, instant: Instant) -> tuple[Bar | None, Sequence[Seen]]:
+        """Return the bar that a bar is executed in, if that is another, and what was seen in it."""
+        if self.sights is not None:
+            return self.sights.beside(bar, instant)
         route = self.routes[bar.symbol]
         if route == bar.symbol:
-            return None
-        if isinstance(self.source, LiveSource):
-            return instant.executed.get(bar.symbol)
-        return Bar(
-            route, bar.timeframe, bar.open_ms, bar.open, bar.high, bar.low, bar.close, bar.volume
-        )
-
-    def _seen(self, bar: Bar, instant: Instant) -> list[SeenBook]:
-        """Return the books that orders fill from in a bar, if there are any, and that at its close.
-
-        A bar that is known already has had its own.
-        """
-        if self.books is None or bar.close_ms <= self.loop.absorbed_up_to(bar.symbol):
-            return []
-        seen = [one for one in instant.seen if one.symbol == bar.symbol]
-        self.books.remember(seen)
-        if bar.symbol not in instant.executed and self.routes[bar.symbol] != bar.symbol:
-            return seen  # nothing fills before the bar it is executed in has come
-        return [*self._books_after(bar.symbol, bar.open_ms), *seen]
-
-    def _books_after(self, symbol: str, close_ms: int) -> list[SeenBook]:
-        """Return the books that market orders fill from after a close; none where none waits."""
-        route = self.routes[symbol]
-        waiting = any(
-            order.symbol == route and order.type is OrderType.MARKET
-            for order in self.loop.open_orders()
-        )
-        if self.books is None or not waiting or not isinstance(self.source, LiveSource):
-            return []
-        seen = self.source.after_close(route, close_ms)
-        self.books.remember(seen)
-        return seen
+            return None, ()
+        span = (bar.timeframe, bar.open_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
+        return Bar(route, *span), ()
 
     def _state(self, memory: MarketMemory, as_of: int | None = None) -> MarketState | None:
         needs = self.needs()

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import structlog
 
 from data.book_history import BookHistory
+from data.files import Funding
 from data.sources.exchange import TRIES, Caller, connect
 from data.sources.history import History
 from data.sources.line import Patience
 from data.sources.listing import instrument_of
 from data.sources.live import LiveBars
 from data.sources.live_books import LiveBooks, book_streams
+from data.sources.live_funding import LiveFunding
 from data.sources.live_ingest import LiveIngest, Wire, bar_streams
 from data.sources.live_market import LiveMarket
 from data.sources.order_book import Snapshot
@@ -34,7 +36,7 @@ from domain.market import (
 )
 from domain.ports import Clock
 from domain.times import DAY_MS, timeframe_ms
-from execution.funding import base_rate
+from execution.funding import INTERVAL_MS, base_rate
 from serving.feeds import Feed
 from serving.plan import RunPlan
 from serving.settings import Settings
@@ -110,6 +112,10 @@ class Place:
         ask = asyncio.get_running_loop().run_in_executor
         return await ask(self._thread, self._closed, self._now, symbol, timeframe, first_ms)
 
+    async def settled(self, symbol: str, first_ms: int) -> Funding:
+        """Return a perpetual's settlements from a stamp (ms) to now, asked for once."""
+        return await self._aside(self._settled, symbol, first_ms)
+
     async def time(self) -> int:
         """Return the exchange's time, UTC ms, asked for once."""
         return await self._aside(self._now.now)
@@ -143,6 +149,9 @@ class Place:
         now = min(history.now(), self._clock.now()) - FINAL_MS
         pages = list(history.pages(symbol, timeframe, first_ms, now, sure=True))
         return BarFrame.join(symbol, timeframe, pages)
+
+    def _settled(self, symbol: str, first_ms: int) -> Funding:
+        return self._now.funding(symbol, first_ms, self._clock.now())
 
     async def _aside(self, ask: Callable[..., T], *words: Any) -> T:
         self._asked += 1
@@ -204,12 +213,24 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         ],
         books=books,
         ask=lambda symbol, first: places[market_of(symbol)].past(symbol, data.timeframe, first),
+        funding=_funding(places, sorted(set(routes.values())), settings, plan, clock),
         patience_s=min(settings.feed.close_patience_s, step / 1_000.0 / (plan.speed or 1.0)),
     )
     return Feed(
         source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed,
         ingest=ingest, let_go=lambda: _let_go(places.values()),
     )  # fmt: skip
+
+
+def _funding(
+    places: Mapping[Market, Place], routes: Sequence[str], settings: Settings, plan: RunPlan,
+    clock: Clock,
+) -> LiveFunding | None:  # fmt: skip
+    if settings.execution.market != "perp" or not settings.execution.funding:
+        return None
+    return LiveFunding(
+        routes, places["perp"].settled, clock.now, plan.speed or 1.0, INTERVAL_MS, plan.seed
+    )
 
 
 def _let_go(places: Iterable[Place]) -> None:

@@ -15,7 +15,7 @@ from domain.market import MarketState
 from domain.ports import BookSource, Ledger, Needs, Strategy
 from domain.times import timeframe_ms
 from domain.trading import EquityMark
-from execution.funding import FundingRate, base_rate, no_funding
+from execution.funding import FundingRate, base_rate, else_usual, no_funding
 from execution.loop import TradingLoop
 from serving.rules import backtest_rules, market_for, risk_limits
 from serving.sessions import Terms, settings_under, terms_of
@@ -26,6 +26,7 @@ from sim.worlds import DemoSource
 from storage.events import EventLog
 from storage.ledger import SqlLedger
 from storage.seen_books import SqlBooks
+from storage.settled_funding import SqlFunding
 
 R = TypeVar("R")
 Build = Callable[[Settings, Callable[[MarketState], Costs], str, str], Strategy]
@@ -45,6 +46,7 @@ class Session:
         self._ledger = SqlLedger(engine, world)
         self._events = EventLog(engine, world)
         self.books: BookSource = SqlBooks(engine, world)
+        self.funding = else_usual(SqlFunding(engine, world).look)
         self._head = self._ledger.head()
 
     def append(self, records: Sequence[Any]) -> list[int]:
@@ -100,7 +102,7 @@ def stages_of(session: Session, build: Build) -> list[Stage]:
     DataRefused : if nobody wrote down what it was run with.
     SettingError : if this version does not know one of its settings.
     """
-    return [_stage(after, terms, build, session.books) for after, terms in session.terms()]
+    return [_stage(after, terms, build, session) for after, terms in session.terms()]
 
 
 def marks_again(
@@ -116,7 +118,7 @@ def marks_again(
     return [mark for mark in marks if start < mark.at <= end]
 
 
-def _stage(after: int, terms: Terms, build: Build, seen: BookSource) -> Stage:
+def _stage(after: int, terms: Terms, build: Build, session: Session) -> Stage:
     settings = settings_under(terms)
     symbols, timeframe = sorted(terms.price), settings.data.timeframe
     market = market_for(
@@ -128,7 +130,7 @@ def _stage(after: int, terms: Terms, build: Build, seen: BookSource) -> Stage:
         journal=settings.journal.reflections,
     )  # fmt: skip
     if terms.seen_books:
-        rules = replace(rules, venue=replace(rules.venue, books=seen))
+        rules = replace(rules, venue=replace(rules.venue, books=session.books))
     bar_ms, horizon = timeframe_ms(timeframe), settings.data.pred_horizon_steps
     costs = partial(market.round_trip, bar_ms, horizon)
 
@@ -140,19 +142,21 @@ def _stage(after: int, terms: Terms, build: Build, seen: BookSource) -> Stage:
             market.instruments,
             rules,
             ledger,
-            funding=_funding(settings, terms),
+            funding=_funding(settings, terms, session),
         )
 
     books: BookSource | None = None
     if terms.seen_books:
-        books = seen
+        books = session.books
     elif terms.source == DemoSource.label:
         books = DemoSource(symbols, timeframe, terms.seed, warm_up_days=terms.warm_up_days)
     needs = Needs(terms.bars, terms.feature_rows)
     return Stage(after, loop, market.routes, timeframe, needs, books)
 
 
-def _funding(settings: Settings, terms: Terms) -> FundingRate:
+def _funding(settings: Settings, terms: Terms, session: Session) -> FundingRate:
     if not settings.execution.funding:
         return no_funding
+    if terms.seen_books:
+        return session.funding
     return base_rate if terms.funding is None else terms.funding.lookup()

@@ -60,9 +60,10 @@ class Terms:
     price : the price that default filters were scaled by, by forecast symbol, quote units.
     keep_market : whether orders went to the market of the bars.
     bars, feature_rows : how much of a state strategy and agents were shown.
-    funding : None = 0.01 % at every stamp.
+    funding : None = 0.01 % at every stamp, or what is on the ledger of a live market.
     listed : filters as the exchange told them, by execution symbol.
-    seen_books : whether agents and fills were shown books that are on the ledger.
+    seen_books : whether agents and fills were shown books that are on the ledger, and positions
+        paid the funding that is.
     settings : by group, those that shape decisions and fills; none of them is secret.
     """
 

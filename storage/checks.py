@@ -11,7 +11,7 @@ from typing import Any
 
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import CheckFailed, DuplicateRecord, LedgerError, UsageError
-from domain.market import Bar, BookSnapshot, BookView, OrderFlow, SeenBook, Trade
+from domain.market import Bar, BookSnapshot, BookView, OrderFlow, SeenBook, SettledFunding, Trade
 from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.ports import Ledger
@@ -101,6 +101,7 @@ def examples(step: int = 0) -> list[Any]:
         ModeChange("paper", as_of, RiskMode.HALTED, "risk", "daily loss"),
         RiskEvent("paper", as_of, "external", "news", "warning", "me", {"score": 0.1 + 0.2}),
         SeenBook(_SPOT, as_of, _view(as_of)),
+        SettledFunding(_PERP, as_of, -0.1 - 0.2, published=False),
         OperatorReport("paper", as_of, "hrv", 41.3, "watch", "after lunch"),
         Reflection("paper", _PERP, decision.id, as_of, "me", "Too early.", ("fomo", "ü"), True),
         ExternalTrade(

@@ -72,6 +72,10 @@ TABLES: dict[str, Told] = {
         "what was seen of order books and trades: at the close of a bar, and where orders filled",
         "the desk of a live market", "agents, the loop on restart, parity",
     ),
+    "settled_funding": Told(
+        "what funding stamps of perpetuals paid, as the venue published it",
+        "the desk of a live market", "the paper broker, parity",
+    ),
     "external_trades": Told(
         "round trips made elsewhere, kept for the journal; they move no account here",
         "`POST /v1/trades`, by way of the desk", "`/v1/trades`",
@@ -304,6 +308,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
         "book (best first: price, quantity), trades (ms, price, quantity, maker bought) "
         "and order flow (start, end, sum, gross, updates)",
     ),
+    "settled_funding.at": (MS, "the stamp"),
+    "settled_funding.rate": ("fraction of notional", "positive: longs pay"),
+    "settled_funding.published": ("", "else the venue had not said: the usual .01 %"),
     "operator_reports.source": ("", "hrv or self_report"),
     "operator_reports.value": ("ms or 0–10", "RMSSD, or how fit they feel"),
     "outbox.id": ("", "rising number"),

@@ -22,7 +22,7 @@ from sqlalchemy import BigInteger, Boolean, Double, Table
 from domain.canonical import canonical_json, plain
 from domain.decision import Action, Decision, GateVerdict
 from domain.errors import ChainBroken, LedgerError, UsageError
-from domain.market import Bar, BookSnapshot, BookView, OrderFlow, SeenBook, Trade
+from domain.market import Bar, BookSnapshot, BookView, OrderFlow, SeenBook, SettledFunding, Trade
 from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion, Outcome
 from domain.quantiles import Quantiles
@@ -315,6 +315,7 @@ ALL: tuple[Kind, ...] = (
     _kind("mode_change", ModeChange, schema.mode_changes, _key, enums={"mode": RiskMode}),
     _kind("risk_event", RiskEvent, schema.risk_events, _key),
     _kind("seen_book", SeenBook, schema.seen_books, _key),
+    _kind("settled_funding", SettledFunding, schema.settled_funding, _key),
     _kind("operator_report", OperatorReport, schema.operator_reports, _key),
     _kind("reflection", Reflection, schema.reflections, _key),
     _kind("external_trade", ExternalTrade, schema.external_trades, _id, derived={"id": _id}),

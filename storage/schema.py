@@ -226,6 +226,12 @@ seen_books = _ledger(
     index=("symbol", "at"),
 )  # fmt: skip
 
+settled_funding = _ledger(
+    "settled_funding",
+    _text("symbol"), _int("at"), _real("rate"), Column("published", Boolean, nullable=False),
+    index=("symbol", "at"),
+)  # fmt: skip
+
 operator_reports = _ledger(
     "operator_reports",
     _text("account"), _int("at"), _text("source"), _real("value"), _text("by"), _text("note"),
@@ -318,6 +324,6 @@ service_health = Table(
 TYPED: tuple[Table, ...] = (
     bars, opinions, outcomes, decisions, orders, fills, postings, trades, refusals, equity_marks,
     mode_changes, risk_events, operator_reports, reflections, external_trades,
-    seen_books,
+    seen_books, settled_funding,
 )  # fmt: skip
 INSERT_ONLY: tuple[Table, ...] = (chain, *TYPED, events)

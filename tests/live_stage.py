@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from domain.market import Bar
+from domain.times import parse_iso
 from serving.bootstrap import build_desk, open_storage
 from serving.commands.common import settings_from
 from serving.desk import Desk
@@ -35,11 +36,11 @@ class Stage:
     speed: float = SPEED
     began: int = field(default_factory=wall)
     schedule: Schedule | None = None  # of faults
+    start: int = DEMO_START_MS + DAY  # market time at ``began``
     _up: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self.port = free_port()
-        self.start = DEMO_START_MS + DAY
         self.markets = Markets(
             {name: DemoMarket(7, name) for name in self.symbols},
             VenueClock(self.start, wall, self.speed, self.began), seed=7,
@@ -78,14 +79,20 @@ class Stage:
         return [record for _, record in self.ledger().records(kind, **where)]
 
 
-def lived(desk: Desk, n: int, between: Callable[[int], object] = lambda _: None) -> None:
-    """Let a desk decide n times live, then leave."""
+def lived(
+    desk: Desk, n: int, between: Callable[[int], object] = lambda _: None, until_ms: int = 2**62
+) -> None:
+    """Let a desk decide n times live, or up to an instant of the market, then leave."""
+
+    def done() -> bool:
+        decided, as_of = desk.progress.decided, desk.progress.as_of
+        return decided >= n or (as_of is not None and parse_iso(as_of) >= until_ms)
 
     async def run() -> None:
         running = asyncio.create_task(desk.run())
         seen = -1
         async with asyncio.timeout(90):
-            while desk.progress.decided < n and not running.done():
+            while not done() and not running.done():
                 if desk.progress.decided != seen:
                     seen = desk.progress.decided
                     await asyncio.to_thread(between, seen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,27 @@ def bars_of(rows: object, symbol: str, timeframe: str) -> BarFrame:
         raise DataRefused(what, "must be bars in order: 0 < low ≤ open, close ≤ high", rows[wrong])
     columns = np.ascontiguousarray(table.T[1:])
     return BarFrame(symbol, timeframe, ts.astype(np.int64), *columns)
+
+
+def settled_of(rows: object, symbol: str) -> list[tuple[int, float]]:
+    """Return funding settlements, (stamp in ms, fraction), in order, out of ccxt's rows.
+
+    Raises
+    ------
+    DataRefused : if a row is none, or its rate no finite fraction of the notional.
+    """
+    what = f"funding of {symbol}"
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise DataRefused(what, "must be a list", rows)
+    found = []
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise DataRefused(what, "must be rows with a time and a rate", row)
+        at, rate = time_of(row.get("timestamp")), plain(row.get("fundingRate"))
+        if not -1.0 < rate < 1.0:
+            raise DataRefused(what, "must be a fraction of the notional", row.get("fundingRate"))
+        found.append((at, rate))
+    return sorted(found)
 
 
 def time_of(value: object) -> int:

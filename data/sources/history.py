@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data.files import Funding
-from data.sources.answers import bars_of, time_of
+from data.sources.answers import bars_of, settled_of, time_of
 from data.sources.exchange import Caller
 from data.sources.order_book import Snapshot
 from domain.errors import UsageError
@@ -101,14 +101,12 @@ class History:
         ts: list[int] = []
         rates: list[float] = []
         while start_ms <= now_ms:
-            rows = self._call(
-                self._exchange.fetch_funding_rate_history, symbol, since=start_ms, limit=PAGE
-            )
-            fresh = [row for row in rows if start_ms <= row["timestamp"] <= now_ms]
+            rows = self._call(self._settled, symbol, start_ms)
+            fresh = [(at, rate) for at, rate in rows if start_ms <= at <= now_ms]
             if not fresh:
                 break
-            ts += [int(row["timestamp"]) for row in fresh]
-            rates += [float(row["fundingRate"]) for row in fresh]
+            ts += [at for at, _ in fresh]
+            rates += [rate for _, rate in fresh]
             start_ms = ts[-1] + 1
         return Funding(symbol, np.array(ts, dtype=np.int64), np.array(rates, dtype=np.float64))
 
@@ -131,6 +129,10 @@ class History:
             tuple((float(row[0]), float(row[1])) for row in told[name]) for name in ("bids", "asks")
         )
         return Snapshot(symbol, update, bids, asks, BOOK)
+
+    def _settled(self, symbol: str, start: int) -> list[tuple[int, float]]:
+        rows = self._exchange.fetch_funding_rate_history(symbol, since=start, limit=PAGE)
+        return settled_of(rows, symbol)
 
     def _page(self, symbol: str, timeframe: str, start: int) -> BarFrame:
         rows = self._exchange.fetch_ohlcv(symbol, timeframe, since=start, limit=PAGE)

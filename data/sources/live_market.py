@@ -16,6 +16,7 @@ import structlog
 
 from data.book_history import BookHistory
 from data.sources.live import LiveBars
+from data.sources.live_funding import LiveFunding
 from data.sources.waiting import backoff
 from domain.errors import UsageError
 from domain.market import Bar, BarFrame, Instant, SeenBook
@@ -78,6 +79,7 @@ class LiveMarket:
     watchers : coroutines that feed ``books`` for as long as they run.
     books : by symbol.
     ask : for bars of the past.
+    funding : of the perpetuals among the execution symbols.
     patience_s : how long a close waits for the symbols that have not told of it.
     late : bars of execution markets that came after their close had gone out.
     broken : listeners that broke, and were begun anew.
@@ -91,6 +93,7 @@ class LiveMarket:
     watchers: Sequence[Callable[[], Awaitable[None]]]
     books: Mapping[str, BookHistory]
     ask: Ask
+    funding: LiveFunding | None = None
     patience_s: float = 10.0
     late: int = 0
     broken: int = 0
@@ -106,11 +109,17 @@ class LiveMarket:
         history = self.books.get(symbol)
         return [] if history is None else history.after_close(close_ms)
 
+    def published(self, symbol: str, stamp: int) -> float | None:
+        """Return what a funding stamp (ms) of an execution symbol pays, if the venue has said."""
+        return None if self.funding is None else self.funding.published(symbol, stamp)
+
     async def instants(self, after_ms: Mapping[str, int]) -> AsyncGenerator[Instant]:
         """Iterate over closes for ever; leave it to let go of the exchange."""
         known = dict(after_ms)
         for symbol, route in self.routes.items():
             known.setdefault(route, after_ms[symbol])
+        if self.funding is not None:
+            await self.funding.catch_up(known)
         queue: asyncio.Queue[Bar] = asyncio.Queue(_QUEUE)
         for feed in self.feeds:
             feed.last.update(
@@ -119,7 +128,8 @@ class LiveMarket:
         listeners: list[Callable[[], Awaitable[None]]] = [
             partial(self._hear, feed, queue) for feed in self.feeds
         ]
-        tasks = [asyncio.ensure_future(self._kept(each)) for each in (*listeners, *self.watchers)]
+        kept = [*listeners, *self.watchers, *([] if self.funding is None else [self.funding.run])]
+        tasks = [asyncio.ensure_future(self._kept(each)) for each in kept]
         self._gone = {symbol: after_ms[symbol] + timeframe_ms(self.timeframe)
                       for symbol in self.routes}  # fmt: skip
         self._held = {symbol: deque() for symbol in self.routes}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.sources.answers import bars_of, time_of
+from data.sources.answers import bars_of, settled_of, time_of
 from data.sources.exchange import TRIES, Caller, connect
 from domain.errors import DataRefused, ServiceUnreachable
 
@@ -53,6 +53,36 @@ def test_bars_when_anything_comes_then_they_are_bars_or_it_is_refused(rows: Any)
         return
     assert (frame.low > 0).all()
     assert (frame.high >= frame.low).all()
+
+
+PAID = [{"timestamp": 28_800_003, "fundingRate": "0.0001"}, {"timestamp": 2, "fundingRate": -0.75}]
+
+
+def test_settled_when_rows_are_whole_then_they_are_stamps_and_rates_in_order() -> None:
+    assert settled_of(PAID, "BTC/USDT:USDT") == [(2, -0.75), (28_800_003, 0.0001)]
+    assert settled_of([], "BTC/USDT:USDT") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timestamp", None), ("timestamp", "2"), ("timestamp", -1), ("timestamp", 2.5),
+        ("fundingRate", None), ("fundingRate", "abc"), ("fundingRate", math.nan),
+        ("fundingRate", 1.0), ("fundingRate", True),
+    ],
+)  # fmt: skip
+def test_settled_when_a_value_cannot_be_then_none_of_them_is_taken(name: str, value: Any) -> None:
+    with pytest.raises(DataRefused):
+        settled_of([PAID[0], PAID[1] | {name: value}], "BTC/USDT:USDT")
+
+
+@given(anything)
+def test_settled_when_anything_comes_then_it_is_rates_or_refused(rows: Any) -> None:
+    try:
+        found = settled_of(rows, "BTC/USDT:USDT")
+    except DataRefused:
+        return
+    assert all(abs(rate) < 1.0 for _, rate in found)
 
 
 @given(anything)

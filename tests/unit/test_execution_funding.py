@@ -15,7 +15,14 @@ from execution import books
 from execution.account import Account
 from execution.draws import Latency
 from execution.fills import CostModel, Frictions
-from execution.funding import INTERVAL_MS, payment, stamps_between
+from execution.funding import (
+    BASE_RATE,
+    INTERVAL_MS,
+    else_usual,
+    payment,
+    settled,
+    stamps_between,
+)
 from execution.money import CENT
 from execution.paper import PaperBroker, Venue
 from tests.execution_scenes import PERP, START
@@ -43,6 +50,17 @@ def test_payment_when_a_quantity_is_split_then_the_parts_pay_what_the_whole_pays
     apart = abs(sum(map(paid, parts)) - paid(sum(parts)))
     assert apart <= CENT / 2 * (len(parts) + 1)  # each is booked to 1e-8
     assert paid(sum(parts)) * sign * (1 if rate > 0 else -1) >= 0
+
+
+def test_settled_when_the_venue_has_not_said_then_the_usual_rate_is_taken_and_marked():
+    told = {(PERP.symbol, 2 * INTERVAL_MS): -0.002}
+    found = settled(PERP.symbol, INTERVAL_MS, 3 * INTERVAL_MS, lambda *stamp: told.get(stamp))
+    assert [(one.at, one.rate, one.published) for one in found] == [
+        (2 * INTERVAL_MS, -0.002, True), (3 * INTERVAL_MS, BASE_RATE, False),
+    ]  # fmt: skip
+    assert settled(PERP.symbol, INTERVAL_MS, INTERVAL_MS + 1, lambda *_: 0.5) == []
+    rate = else_usual(lambda *stamp: told.get(stamp))
+    assert (rate(PERP.symbol, 2 * INTERVAL_MS), rate("x", 0)) == (-0.002, BASE_RATE)
 
 
 @st.composite

@@ -20,7 +20,7 @@ from domain.errors import (
     SettingError,
     UsageError,
 )
-from domain.market import SeenBook
+from domain.market import SeenBook, SettledFunding
 from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from storage import migrate
 from storage.backup import backup, restore
@@ -47,7 +47,7 @@ def wanted(tables: set[str]) -> set[str]:
 
 SINCE = {
     "risk_events": "v0002", "operator_reports": "v0002", "reflections": "v0002",
-    "external_trades": "v0003", "seen_books": "v0004",
+    "external_trades": "v0003", "seen_books": "v0004", "settled_funding": "v0005",
 }  # fmt: skip
 WANTED = wanted({table.name for table in INSERT_ONLY})
 
@@ -69,7 +69,7 @@ def test_migrations_when_run_up_down_and_up_again_then_every_trigger_is_there_af
             assert migrate.downgrade(engine, revision or "base") == revision
             assert triggers(engine) == (wanted_at(revision) if revision else set())
         assert len(wanted_at("v0001")) == 3 * 13
-        assert len(WANTED) == 3 * 18
+        assert len(WANTED) == 3 * 19
     assert migrate.upgrade(engine) == migrate.current(engine) == migrate.revisions()[-1]
 
 
@@ -100,7 +100,7 @@ def test_upgrade_when_the_database_is_newer_than_the_code_then_it_says_so(engine
 def test_downgrade_when_records_would_be_lost_then_it_is_refused(engine: Engine) -> None:
     migrate.upgrade(engine)
     ledger = SqlLedger(engine, "w")
-    later = RiskEvent | OperatorReport | Reflection | ExternalTrade | SeenBook
+    later = RiskEvent | OperatorReport | Reflection | ExternalTrade | SeenBook | SettledFunding
     kept = [record for record in examples(0) if not isinstance(record, later)]
     ledger.append(kept)
     assert migrate.downgrade(engine, "v0001") == "v0001"  # nothing of what v0002 brought is lost

@@ -1,0 +1,80 @@
+"""What perpetuals' funding stamps pay, asked for as soon as each is over."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import structlog
+
+from data.files import Funding
+from data.sources.waiting import backoff
+from domain.errors import ConclaveError
+from domain.times import iso
+
+log = structlog.get_logger("feed")
+
+_HOUR_MS = 3_600_000
+_FIRST_S, _LONGEST_S = 1.0, 30.0  # between two questions for a rate that is not told yet
+_LOOK_S = 60.0  # at least this often the clock is looked at
+Ask = Callable[[str, int], Awaitable[Funding]]
+"""(symbol, first ms) → what settled from there to now."""
+
+
+class LiveFunding:
+    """The settlements of some perpetuals.
+
+    Parameters
+    ----------
+    symbols : perpetuals.
+    ask : of the exchange; once, it may fail.
+    now : market time, UTC ms. ``speed`` : market seconds a second.
+    interval_ms : between two stamps, which are its multiples.
+    """
+
+    def __init__(
+        self, symbols: Sequence[str], ask: Ask, now: Callable[[], int], speed: float,
+        interval_ms: int, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self._ask, self._now, self._speed, self._interval = ask, now, speed, interval_ms
+        self._rates: dict[tuple[str, int], float] = {}
+        self._known = dict.fromkeys(symbols, 0)  # stamps up to here are known, or nobody's
+        self._rng = random.Random(seed)  # noqa: S311 - spreads questions only
+
+    def published(self, symbol: str, stamp: int) -> float | None:
+        """Return what a stamp (ms) pays, fraction of notional; None where it is not known."""
+        return self._rates.get((symbol, stamp))
+
+    async def catch_up(self, after_ms: Mapping[str, int]) -> None:
+        """Ask once for the stamps after the last bar known of each symbol (its open, ms)."""
+        self._known = {symbol: after_ms.get(symbol, self._now()) for symbol in self._known}
+        await self._look()
+
+    async def run(self) -> None:
+        """Ask for every stamp once it is over, for ever."""
+        failures = 0
+        while True:
+            if await self._look():
+                failures = 0
+                left = (self._interval - self._now() % self._interval) / 1e3 / self._speed
+                await asyncio.sleep(min(left, _LOOK_S))
+            else:
+                failures += 1
+                await asyncio.sleep(backoff(failures, _FIRST_S, _LONGEST_S, self._rng))
+
+    async def _look(self) -> bool:
+        """Ask for what is missing; return whether nothing is."""
+        over = self._now() // self._interval * self._interval
+        missing = [symbol for symbol, known in self._known.items() if known < over]
+        for symbol in missing:
+            try:
+                found = await self._ask(symbol, self._known[symbol] + 1)
+            except ConclaveError as error:
+                log.warning("funding_unknown", symbol=symbol, stamp=iso(over), why=error.message)
+                continue
+            for at, rate in zip(found.ts.tolist(), found.rate.tolist(), strict=True):
+                stamp = at // _HOUR_MS * _HOUR_MS  # some are stamped a little late
+                self._rates[symbol, stamp] = rate
+                self._known[symbol] = max(self._known[symbol], stamp)
+        return all(known >= over for known in self._known.values())

@@ -1,0 +1,135 @@
+"""Funding of a live market: asked of the venue, kept on the ledger, charged, and charged again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from data.sources.live_funding import LiveFunding
+from domain.market import Bar, SettledFunding
+from domain.trading import Posting
+from execution.funding import BASE_RATE, INTERVAL_MS
+from serving.cli import run as conclave
+from serving.live_feed import Place
+from sim.venue.market import Markets, VenueClock
+from sim.worlds import DEMO_START_MS, DemoMarket
+from tests.live_stage import Stage, lived
+from tests.venue_server import BTC, ETH, Faults, venue, wall
+
+PERP = f"{BTC}:USDT"
+DAY, MINUTE = 86_400_000, 60_000
+STAMP = DEMO_START_MS + DAY + INTERVAL_MS
+LEAST = Decimal("0.001")  # of a position
+HELD = (
+    "EXECUTION_MARKET=perp", "models.agents=climatology,microstructure",
+    "feed.start_criteria=false", "PRED_HORIZON_STEPS=12",
+    "execution.stop_atr=50", "execution.target_atr=50",  # held until the horizon, mostly
+)  # fmt: skip
+
+
+def worlds(speed: float, start: int) -> Markets:
+    return Markets(
+        {name: DemoMarket(7, name) for name in (BTC, ETH)}, VenueClock(start, wall, speed), seed=7
+    )
+
+
+def watched(market: Markets, url: str, speed: float) -> tuple[Place, LiveFunding]:
+    place = Place("binance", "perp", url, market.clock)
+    now = market.clock.now
+    return place, LiveFunding([PERP], place.settled, now, speed, INTERVAL_MS)
+
+
+def their_rate(market: Markets, stamp: int) -> float:
+    return market.funding_rate(market.listing("perp", "BTCUSDT"), stamp)
+
+
+def test_stamps_since_the_last_bar_are_asked_for_at_once_and_later_ones_as_they_pass() -> None:
+    speed = INTERVAL_MS / 1e3 / 1.5  # a stamp every second and a half
+    market = worlds(speed, DEMO_START_MS + 4 * DAY + INTERVAL_MS // 2)
+    with venue(made=market) as url:
+        place, funding = watched(market, url, speed)
+        first = market.clock.now() // INTERVAL_MS * INTERVAL_MS
+
+        async def listen() -> int:
+            await funding.catch_up({PERP: first - 2 * INTERVAL_MS})
+            assert funding.published(PERP, first) == their_rate(market, first)
+            assert funding.published(PERP, first - INTERVAL_MS) is not None
+            assert funding.published(PERP, first - 2 * INTERVAL_MS) is None  # it had been charged
+            running = asyncio.create_task(funding.run())
+            last = first + 2 * INTERVAL_MS
+            async with asyncio.timeout(20):
+                while funding.published(PERP, last) is None:
+                    await asyncio.sleep(0.02)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+            return last
+
+        last = asyncio.run(listen())
+        place.let_go()
+        stamps = range(first, last + 1, INTERVAL_MS)
+        told = [funding.published(PERP, stamp) for stamp in stamps]
+        assert told == [their_rate(market, stamp) for stamp in stamps]
+        assert len(set(told)) > 1
+
+
+def test_a_venue_that_does_not_answer_is_asked_again() -> None:
+    market = worlds(0.0, DEMO_START_MS + 4 * DAY + 1)
+    trouble = Faults()
+    with venue(trouble, market) as url:
+        place, funding = watched(market, url, 1.0)
+        place.history.open()
+        stamp = market.clock.now() // INTERVAL_MS * INTERVAL_MS
+        trouble.next = [500, 0]
+
+        async def listen() -> None:
+            await funding.catch_up({PERP: stamp - 1})
+            assert funding.published(PERP, stamp) is None
+            running = asyncio.create_task(funding.run())
+            async with asyncio.timeout(20):
+                while funding.published(PERP, stamp) is None:
+                    assert not running.done()
+                    await asyncio.sleep(0.02)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+        asyncio.run(listen())
+        place.let_go()
+        assert funding.published(PERP, stamp) == their_rate(market, stamp)
+        asked = [path for path in trouble.seen if f"startTime={stamp}&" in path]
+        assert len(asked) == 3
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path / "var", start=STAMP - 60 * MINUTE)
+    made.open()
+    yield made
+    made.close()
+
+
+def test_desk_pays_what_the_venue_published_and_parity_pays_it_again(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lived(stage.desk("exercise", *HELD), 1_000, until_ms=STAMP + 2 * MINUTE)
+    rate = their_rate(stage.markets, STAMP)
+    assert rate != BASE_RATE
+    assert stage.rows(SettledFunding) == [SettledFunding(PERP, STAMP, rate)]
+    bars = {one.open_ms: one for one in stage.rows(Bar, symbol=PERP)}
+    paid = list(stage.rows(Posting, book="funding"))
+    assert {row.at for row in paid} == {STAMP}
+    for row in paid:
+        notional = Decimal(str(bars[row.at].open)) * LEAST
+        lots = row.amount / notional / Decimal(str(rate))
+        assert abs(lots - round(lots)) < Decimal("0.01")
+    capsys.readouterr()
+    code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["same"], told["exact"]) == (0, True, True)

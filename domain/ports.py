@@ -272,6 +272,10 @@ class LiveSource(Protocol):
         """Return the books of an execution symbol in the moments after a close."""
         ...
 
+    def figures(self) -> Mapping[str, int]:
+        """Return what went wrong since it began, counted, by name."""
+        ...
+
     def published(self, symbol: str, stamp: int) -> float | None:
         """Return what a perpetual's funding stamp (ms) pays, None where the venue has not said."""
         ...

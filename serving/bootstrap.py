@@ -366,7 +366,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         gate=gate,
         sights=_sights(loop, feed, market.routes, seen, funding),
         let_go=(execution.let_go, feed.let_go),
-        feed_watch=feed_watch(settings, feed.ingest, loop, market_clock, clock),
+        feed_watch=feed_watch(settings, feed, loop, market_clock, clock),
         debating=debating(settings),
         history=feed.history,
         monitor=_monitor(plan, settings, engine),

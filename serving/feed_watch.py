@@ -7,6 +7,7 @@ start criterion has been met once: what holds them is on the ledger, as a person
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +19,10 @@ from data.start_criteria import unmet
 from data.timeframes import TIMEFRAMES
 from domain.canonical import plain
 from domain.errors import ConclaveError
-from domain.ports import Clock
+from domain.ports import Clock, LiveSource
 from domain.times import DAY_MS, iso
 from execution.loop import TradingLoop
+from serving.feeds import Feed
 from serving.report_files import write_report
 from serving.settings import Settings
 
@@ -42,6 +44,7 @@ class FeedWatch:
 
     Attributes
     ----------
+    counted : what went wrong in the source, by name.
     folder : of the reports.
     market, wall : clocks; the wall's names the reports.
     holds : whether entries wait.
@@ -50,6 +53,7 @@ class FeedWatch:
     """
 
     ingest: LiveIngest
+    counted: Callable[[], Mapping[str, int]]
     loop: TradingLoop
     folder: Path
     market: Clock
@@ -112,6 +116,7 @@ class FeedWatch:
                 for name in TIMEFRAMES
             ],
             **self.ingest.figures(),
+            **self.counted(),
         }
 
     def _report(self) -> None:
@@ -126,12 +131,13 @@ class FeedWatch:
 
 
 def feed_watch(
-    settings: Settings, ingest: LiveIngest | None, loop: TradingLoop, market: Clock, wall: Clock
+    settings: Settings, feed: Feed, loop: TradingLoop, market: Clock, wall: Clock
 ) -> FeedWatch | None:
     """Wire the watch over a feed; None where there is none to watch."""
-    if ingest is None:
+    if feed.ingest is None or not isinstance(feed.source, LiveSource):
         return None
+    folder = settings.data.var_dir / "reports" / "ingest"
     return FeedWatch(
-        ingest, loop, settings.data.var_dir / "reports" / "ingest", market, wall,
+        feed.ingest, feed.source.figures, loop, folder, market, wall,
         settings.feed.start_criteria, settings.feed.start_patience_min * 60.0,
     )  # fmt: skip

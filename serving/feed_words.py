@@ -17,6 +17,10 @@ def feed_line(feed: Mapping[str, Any]) -> str:
         *(one["said"] for one in feed["criteria"] if one["name"] in ("messages", "spread")),
         f"{feed['bytes'] / 1e6:,.1f} MB, {feed['reconnects']} reconnects",
     ]
+    if feed["listeners_broken"]:
+        said.append(f"{feed['listeners_broken']} listeners begun anew over an error (see the log)")
+    if feed["executed_late"]:
+        said.append(f"{feed['executed_late']} bars to execute in came late")
     if feed["gaps"]:
         said.append(f"{feed['gaps']} bars missing")
     if feed["different"]:

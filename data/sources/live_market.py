@@ -100,6 +100,10 @@ class LiveMarket:
     _gone: dict[str, int] = field(default_factory=dict, init=False)  # closes, by forecast symbol
     _held: dict[str, deque[Bar]] = field(default_factory=dict, init=False)  # not due yet
 
+    def figures(self) -> dict[str, int]:
+        """Return what went wrong since it began."""
+        return {"executed_late": self.late, "listeners_broken": self.broken}
+
     async def closed_since(self, symbol: str, first_ms: int) -> BarFrame:
         """Return the closed bars that open from ``first_ms`` on; see the port."""
         return await self.ask(symbol, first_ms)

@@ -148,6 +148,8 @@ class FeedView(Reply):
     repeated: int = Field(description="bars that were told again")
     compared: int = Field(description="bars held against those that bars of 1m make")
     different: int = Field(description="of them not the same")
+    executed_late: int = Field(description="bars of execution markets that came after their close")
+    listeners_broken: int = Field(description="listeners that failed and were begun anew")
     clock_offset_ms: int = Field(description="the exchange's time less this machine's, ms")
 
 

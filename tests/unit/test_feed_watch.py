@@ -44,11 +44,14 @@ async def nothing(*words: Any) -> Any:
     raise AssertionError(words)
 
 
-def watch_in(folder: Path, *, holds: bool = True, patience_s: float = 60.0) -> FeedWatch:
+def watch_in(
+    folder: Path, *, holds: bool = True, patience_s: float = 60.0, late: int = 0, broken: int = 0
+) -> FeedWatch:
     wires = [Wire(["ws://127.0.0.1:1"], {"BTCUSDT": BTC})]
     ingest = LiveIngest(wires, nothing, nothing, At(), rules=Rules(bars=24))
     loop = loop_over(MemoryLedger(), Script({}, horizon_bars=30))
-    return FeedWatch(ingest, loop, folder, At(), At(), holds, patience_s, 0.0, 0.0)
+    counted = {"executed_late": late, "listeners_broken": broken}
+    return FeedWatch(ingest, lambda: counted, loop, folder, At(), At(), holds, patience_s, 0.0, 0.0)
 
 
 def fill(watch: FeedWatch, base: BarFrame = BASE) -> None:
@@ -135,3 +138,16 @@ def test_bars_that_differ_are_in_the_line(tmp_path: Path) -> None:
     assert doing.feed is not None
     assert "2 of" in feed_line(doing.feed)
     assert "are not those of 1m" in feed_line(doing.feed)
+
+
+def test_what_broke_or_came_late_is_in_the_line(tmp_path: Path) -> None:
+    watch, doing = watch_in(tmp_path, holds=False, late=3, broken=2), Doing()
+    watch.look(doing)
+    assert doing.feed is not None
+    line = feed_line(doing.feed | {"ready": True})
+    assert "2 listeners begun anew" in line
+    assert "3 bars to execute in came late" in line
+    clean, calm = watch_in(tmp_path, holds=False), Doing()
+    clean.look(calm)
+    assert calm.feed is not None
+    assert "late" not in feed_line(calm.feed | {"ready": True})

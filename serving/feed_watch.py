@@ -22,13 +22,14 @@ from domain.errors import ConclaveError
 from domain.ports import Clock, LiveSource
 from domain.times import DAY_MS, iso
 from execution.loop import TradingLoop
+from serving.feed_words import WAITING
 from serving.feeds import Feed
 from serving.report_files import write_report
 from serving.settings import Settings
 
 log = structlog.get_logger("feed")
 
-LIVE, WAITING = "live", "waiting:"
+LIVE = "live"
 
 
 class Doing(Protocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+WAITING = "waiting:"  # begins what the desk says it does
+
 
 def feed_line(feed: Mapping[str, Any]) -> str:
     """Return one line about a feed as :meth:`serving.feed_watch.FeedWatch.view` gives it."""

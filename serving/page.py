@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from domain.times import iso
+from serving.feed_words import WAITING, feed_line
 
 REFRESH_SECONDS = 5
 NAMES = {
@@ -96,7 +97,7 @@ def render(view: Mapping[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(_title(latest))}</title><style>{_STYLE}</style></head><body>"
         f"{_header(view)}<main class=grid>{''.join(cards)}</main>"
-        "<footer>Times are UTC, market time. 1 bp = 0.01 %. Every number can be checked: "
+        f"<footer>{_feed(view['health'])}Times are UTC, market time. 1 bp = 0.01 %. Every number can be checked: "
         '<a href="/docs">API</a> · <code>conclave why ID</code> · '
         "<code>conclave ledger verify</code>. Nothing here promises a profit.</footer>"
         "</body></html>"
@@ -147,6 +148,9 @@ def _notes(view: Mapping[str, Any]) -> str:
     phase, done = view["health"]["desk"]["phase"], view["health"]["desk"]["done"]
     if phase == "finished":
         notes.append('<div class="note calm">The replay is finished.</div>')
+    elif phase is not None and phase.startswith(WAITING):
+        missing = escape(phase.removeprefix(WAITING).strip())
+        notes.append(f'<div class="note calm">Nothing is entered yet. The feed: {missing}.</div>')
     elif phase not in (None, "live"):
         share = "" if done is None else f": {_percent(done, 0)}"
         notes.append(
@@ -154,6 +158,10 @@ def _notes(view: Mapping[str, Any]) -> str:
             "scored before the first order.</div>"
         )
     return "".join(notes)
+
+
+def _feed(health: Mapping[str, Any]) -> str:
+    return "" if health["feed"] is None else f"{escape(feed_line(health['feed']))}<br>"
 
 
 # Numbers as people read them

@@ -13,7 +13,7 @@ from serving.page import render
 def view(**changes: Any) -> dict[str, Any]:
     health = {
         "status": "ok", "problems": [], "source": "demo", "speed": 60.0,
-        "execution": "paper", "desk": {"phase": "live", "done": None},
+        "execution": "paper", "desk": {"phase": "live", "done": None}, "feed": None,
     }  # fmt: skip
     health |= changes.pop("health", {})
     risk: dict[str, Any] = {"mode": "ACTIVE", "by": None, "why": None, "checks": []}
@@ -181,6 +181,18 @@ def test_page_when_warming_up_then_it_says_how_far_it_is() -> None:
     text = text_of(render(view(health={"desk": {"phase": "warming up", "done": 0.43}})))
 
     assert "Warming up: 43 %." in text
+
+
+def test_page_when_the_feed_is_not_sure_then_it_says_what_entries_wait_for() -> None:
+    missing = "BTC/USDT 1m 0 of 200 bars <b>"
+    feed = {"ready": False, "late": False, "waiting": missing}
+    desk = {"phase": f"waiting: {missing}", "done": None}
+    page = render(view(health={"desk": desk, "feed": feed}))
+
+    assert "Nothing is entered yet. The feed: BTC/USDT 1m 0 of 200 bars &lt;b&gt;." in page
+    assert "History is forecast" not in page
+    assert "feed: waiting: BTC/USDT 1m 0 of 200 bars &lt;b&gt;<br>Times are UTC" in page
+    assert "feed" not in text_of(render(view()))
 
 
 def test_page_when_agents_differ_then_the_heaviest_comes_first_with_its_words() -> None:

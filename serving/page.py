@@ -97,7 +97,8 @@ def render(view: Mapping[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(_title(latest))}</title><style>{_STYLE}</style></head><body>"
         f"{_header(view)}<main class=grid>{''.join(cards)}</main>"
-        f"<footer>{_feed(view['health'])}Times are UTC, market time. 1 bp = 0.01 %. Every number can be checked: "
+        f"<footer>{_feed(view['health'])}"
+        "Times are UTC, market time. 1 bp = 0.01 %. Every number can be checked: "
         '<a href="/docs">API</a> · <code>conclave why ID</code> · '
         "<code>conclave ledger verify</code>. Nothing here promises a profit.</footer>"
         "</body></html>"

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,7 +99,7 @@ def diagnose(
         _clock(clock, monotonic),
         _probed("database", database, "Look at DATABASE_URL and VAR_DIR."),
         _probed("models", models, "Look at MODELS_DIR, or: conclave models list"),
-        _probed("exchange", exchange, "Without it the market is simulated or replayed."),
+        _exchange(exchange, needed=settings.execution.live_mode),
         _samples(settings.data.samples),
         _telegram(settings),
     ]
@@ -242,6 +242,14 @@ def _probed(name: str, probe: Probe | None, hint: str) -> Finding:
         return Finding(name, False, type(error).__name__, hint)
     except (OSError, httpx.HTTPError) as error:
         return Finding(name, False, f"{type(error).__name__}: {error}", hint)
+
+
+def _exchange(probe: Probe | None, *, needed: bool) -> Finding:
+    hint = "Without it the market is simulated or replayed."
+    if needed:
+        hint = "Real orders need it: look at EXCHANGE, EXCHANGE_URL and the network."
+    finding = _probed("exchange", probe, hint)
+    return replace(finding, ok=None) if finding.ok is False and not needed else finding
 
 
 def _samples(folder: Path | None) -> Finding:

@@ -10,9 +10,11 @@ from sqlalchemy.engine import make_url
 
 from agents.contract import card_of
 from data.memory import LIVE_BARS
-from domain.errors import ModelError, ServiceUnreachable
+from domain.errors import DataRefused, ModelError, ServiceUnreachable
 from domain.market import BarFrame
+from domain.ports import Clock
 from serving.doctor import Finding, diagnose
+from serving.local_exchange import exchange_time
 from serving.model_store import mirror_of
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.processes import alive
@@ -23,6 +25,8 @@ from storage.engine import open_database
 from storage.migrate import current, revisions
 from storage.queries import Reader
 from storage.timescale import hypertables
+
+LARGEST_OFFSET_MS = 1_000  # the window of signed requests that lie in the future
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -37,6 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
         clock=SystemClock(),
         database=partial(_database, settings),
         models=partial(_models, settings),
+        exchange=partial(_exchange, settings, SystemClock()),
         is_ours=partial(_is_ours, _running(settings)),
     )
 
@@ -86,6 +91,25 @@ def _models(settings: Settings) -> str:
             "; ".join(problems), hint="See: conclave models list; then promote or roll back."
         )
     return ", ".join(versions)
+
+
+def _exchange(settings: Settings, clock: Clock) -> str:
+    asked = clock.now()
+    told = exchange_time(settings)
+    took = clock.now() - asked
+    name, live = settings.data.exchange, "; real orders: conclave live status"
+    more = live if settings.execution.live_mode else ""
+    if told is None:
+        return f"{name} answers in {took} ms; it tells no time{more}"
+    offset = told - (asked + took // 2)
+    simulated = settings.data.exchange_url is not None  # another server may have a time of its own
+    if abs(offset) > LARGEST_OFFSET_MS + took and not simulated:
+        raise DataRefused(
+            f"{name}'s clock", f"must be within {LARGEST_OFFSET_MS} ms of this machine's",
+            f"{offset:+d} ms", "Set the machine's clock (NTP): signed requests would be refused.",
+        )  # fmt: skip
+    at = "" if simulated else f", its clock {offset:+d} ms"
+    return f"{name} answers in {took} ms{at}{more}"
 
 
 def _past(settings: Settings) -> Past | None:

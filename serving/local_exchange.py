@@ -8,7 +8,7 @@ import ccxt
 
 from data.sources.answers import time_of
 from data.sources.exchange import GARBLED, connect
-from domain.errors import DataRefused
+from domain.errors import DataRefused, ServiceUnreachable
 from domain.ports import Clock
 from domain.times import timeframe_ms
 from serving.plan import RunPlan, VenueRun
@@ -23,15 +23,29 @@ PATIENCE_MS = 3_000  # for an exchange to say whether it is there
 
 def answers(settings: Settings) -> bool:
     """Return whether the exchange that settings name tells its time now."""
+    try:
+        exchange_time(settings)
+    except ServiceUnreachable:
+        return False
+    return True
+
+
+def exchange_time(settings: Settings) -> int | None:
+    """Return the time (UTC ms) of the exchange that settings name; None if it has no clock.
+
+    Raises
+    ------
+    ServiceUnreachable : if it does not answer within three seconds, or not with a time.
+    """
     data = settings.data
     exchange = connect(data.exchange, "spot", data.exchange_url, PATIENCE_MS)
     try:
-        time_of(exchange.fetch_time())
+        return time_of(exchange.fetch_time())
     except ccxt.NotSupported:
-        return True  # it has no clock, which nobody needs
-    except (ccxt.BaseError, DataRefused, *GARBLED):
-        return False
-    return True
+        return None  # which nobody needs
+    except (ccxt.BaseError, DataRefused, *GARBLED) as error:
+        why = type(error).__name__
+        raise ServiceUnreachable(data.exchange, "must tell its time", why) from error
 
 
 def at_local_exchange(plan: RunPlan, settings: Settings, reader: Reader, clock: Clock) -> RunPlan:

@@ -146,7 +146,12 @@ def test_doctor_when_a_probe_fails_then_its_reason_and_hint_are_shown(tmp_path: 
     model = find(findings, "models")
     assert (model.ok, model.hint) == (False, "Roll it back.")
     assert "hash must match" in model.detail
-    assert find(findings, "exchange").detail == "ConnectionRefusedError: connection refused"
+    exchange = find(findings, "exchange")
+    assert exchange.detail == "ConnectionRefusedError: connection refused"
+    assert exchange.ok is None  # a market can be made without one
+    live = settings(tmp_path, LIVE_MODE="true", PAPER_MODE="false")
+    needed = find(diagnose(live, clock=SystemClock(), exchange=offline), "exchange")
+    assert needed.ok is False
 
 
 def test_doctor_when_a_probe_is_missing_then_it_is_not_checked_and_not_failed(

@@ -51,6 +51,7 @@ class Controls(LoopState):
         self._instruments = dict(instruments)
         self._desk = Desk(settings.account, strategy)
         self._dispatch = Dispatch(broker, settings.account)
+        self._unsure = ""  # why the feed holds entries, whatever else stops them; empty if it is sure
 
     @property
     def witness(self) -> Callable[[Any], None] | None:
@@ -79,8 +80,8 @@ class Controls(LoopState):
         return change
 
     def arm(self, by: str, why: str, at: int) -> ModeChange | None:
-        """Allow entries again; None if they are allowed."""
-        return self.change_mode(RiskMode.ACTIVE, by, why, at)
+        """Allow entries again, as soon as the feed is sure; None if they are allowed."""
+        return self._let_in(by, why, at)
 
     def pause(self, by: str, why: str, at: int, *, flatten: bool = False) -> ModeChange | None:
         """Refuse entries until a person resumes; None if a person did, or more is stopped, already.
@@ -101,7 +102,7 @@ class Controls(LoopState):
         return change
 
     def resume_entries(self, by: str, why: str, at: int) -> ModeChange | None:
-        """Undo a person's pause; None if entries are allowed.
+        """Undo a person's pause; None if entries are allowed. The feed holds them while it must.
 
         Raises
         ------
@@ -113,19 +114,33 @@ class Controls(LoopState):
         if self._reduced_by(RISK):
             rule = "is set by a limit and lifts by itself"
             raise UsageError("mode", rule, self.mode.value, "conclave status tells which limit.")
-        return self.change_mode(RiskMode.ACTIVE, by, why, at)
+        if self._reduced_by(FEED):
+            rule = "waits for the feed and lifts by itself"
+            raise UsageError("mode", rule, self.mode.value, "conclave status tells what is missing.")
+        return self._let_in(by, why, at)
 
     def hold_entries(self, why: str, at: int) -> ModeChange | None:
-        """Refuse entries until the feed is sure; None if they are refused already, by whomever."""
-        if self.mode is not RiskMode.ACTIVE:
-            return None
-        return self.change_mode(RiskMode.REDUCING, FEED, why, at)
+        """Refuse entries until the feed is sure; None if a person, or it, refuses them already.
+
+        What a limit has reduced becomes the feed's, so that it does not lift within a decision.
+        """
+        self._unsure = why
+        if self.mode is RiskMode.ACTIVE or self._reduced_by(RISK):
+            return self._enter_mode(RiskMode.REDUCING, FEED, why, at)
+        return None
 
     def release_entries(self, why: str, at: int) -> ModeChange | None:
         """Undo :meth:`hold_entries`; what a person or a limit has stopped stays so."""
+        self._unsure = ""
         if not self._reduced_by(FEED):
             return None
         return self.change_mode(RiskMode.ACTIVE, FEED, why, at)
+
+    def _let_in(self, by: str, why: str, at: int) -> ModeChange | None:
+        change = self.change_mode(RiskMode.ACTIVE, by, why, at)
+        if self._unsure:  # not even for the symbols that are left of a bar
+            self.hold_entries(self._unsure, at)
+        return change
 
     def _reduced_by(self, *who: str) -> bool:
         change = self._risk.change

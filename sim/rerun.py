@@ -22,7 +22,8 @@ from domain.market import Bar, BarFrame
 from domain.operations import OperatorReport, Reflection, RiskEvent
 from domain.opinion import Opinion
 from domain.ports import BookSource, Ledger, Needs
-from domain.trading import ModeChange, Order, Refusal
+from domain.trading import ModeChange, Order, Refusal, RiskMode
+from execution.control import FEED
 from execution.dispatch import RECONCILIATION
 from execution.loop import TradingLoop
 from execution.risk import RISK
@@ -270,7 +271,14 @@ class Rerun:
         flatten = isinstance(row, Order) and row.created_at == change.at and row.intent in _CLOSING
         if flatten:
             self._closed = (row.intent, row.created_at)
-        self._loop.change_mode(change.mode, change.by, change.why, change.at, flatten=flatten)
+        by, why, at = change.by, change.why, change.at
+        if change.mode is RiskMode.REDUCING:  # also what a limit has reduced becomes theirs
+            if by == FEED:
+                self._loop.hold_entries(why, at)
+            else:
+                self._loop.pause(by, why, at)
+        else:
+            self._loop.change_mode(change.mode, by, why, at, flatten=flatten)
         self.inputs["mode_changes"] += 1
         self._held = None
 

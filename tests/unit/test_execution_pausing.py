@@ -152,3 +152,37 @@ def test_hold_when_resumed_from_the_ledger_then_the_feed_can_still_let_go() -> N
     again.resume()
     assert again.mode is RiskMode.REDUCING
     assert again.release_entries("all is there", at(2)) is not None
+
+
+def test_hold_when_a_limit_lifts_within_a_decision_then_nothing_is_entered_all_the_same() -> None:
+    loop, ledger = scene({3: "LONG", 8: "LONG"})
+    play(loop, [flat(0)])
+    loop.change_mode(RiskMode.REDUCING, RISK, "loss of the day", at(1))
+    assert loop.hold_entries("no bars yet", at(1)) is not None
+    play(loop, [flat(n) for n in range(1, 6)])  # no breaker is tripped: the limit's would lift
+    assert loop.mode is RiskMode.REDUCING
+    assert entries(ledger) == []
+    assert loop.release_entries("all is there", at(6)) is not None
+    play(loop, [flat(n) for n in range(6, 11)])
+    assert entries(ledger) == [9]
+
+
+@pytest.mark.parametrize("stopped", [RiskMode.REDUCING, RiskMode.HALTED])
+def test_hold_when_a_person_lets_entries_in_meanwhile_then_the_feed_still_holds_them(
+    stopped: RiskMode,
+) -> None:
+    loop, ledger = scene({1: "LONG"})
+    play(loop, [flat(0)])
+    loop.change_mode(stopped, "me", "wait", at(1))
+    assert loop.hold_entries("no bars yet", at(1)) is None
+    let_in = loop.arm if stopped is RiskMode.HALTED else loop.resume_entries
+    change = let_in("me", "go", at(1))
+    assert change is not None
+    assert change.mode is RiskMode.ACTIVE
+    assert loop.mode is RiskMode.REDUCING  # between two symbols of a bar, say
+    play(loop, [flat(n) for n in range(1, 4)])
+    assert entries(ledger) == []
+    with pytest.raises(UsageError, match="waits for the feed"):
+        loop.resume_entries("me", "go", at(4))
+    assert loop.release_entries("all is there", at(4)) is not None
+    assert [row.by for _, row in ledger.records(ModeChange)] == ["me", "me", FEED, FEED]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -10,13 +11,22 @@ from domain.errors import UsageError
 from domain.market import Bar, BarFrame
 from domain.operations import OperatorReport, Reflection
 from domain.ports import Needs
-from domain.trading import ClosedTrade, EquityMark, Fill, ModeChange, Order, Posting, Refusal
+from domain.trading import (
+    ClosedTrade,
+    EquityMark,
+    Fill,
+    ModeChange,
+    Order,
+    Posting,
+    Refusal,
+    RiskMode,
+)
 from execution.rows import in_order
 from execution.strategies import EmaCross
 from sim.parity import KINDS, compare
 from sim.rerun import Rerun, Stage, last_before
 from storage.memory import MemoryLedger
-from tests.execution_scenes import PERP, SPOT, loop_over, states_of, walk
+from tests.execution_scenes import NO_LIMITS, PERP, SPOT, loop_over, states_of, walk
 
 BARS = 160
 NEEDS = Needs(250, 0)
@@ -94,6 +104,26 @@ def test_parity_when_people_interfered_then_it_is_equal_all_the_same(session):
     counts = {each.kind: each.session for each in found.compared}
     quiet = {"risk_events", "drafts"}
     assert all(counts[kind] > 0 for kind in KINDS if kind not in quiet), counts
+
+
+@pytest.mark.parametrize("who", ["the feed", "a person"])
+def test_parity_when_a_limits_reduction_was_taken_over_then_it_is_equal(who):
+    def made(ledger):
+        limits = replace(NO_LIMITS, daily_loss=1e-6)
+        return loop_over(ledger, EmaCross(5, 9), limits=limits)
+
+    ledger = MemoryLedger()
+    loop, states = made(ledger), states_of(list(walk(400).bars()))
+    taken = []
+    for state in states:
+        loop.absorb(state.bars.bar(-1))
+        if not taken and loop.mode is RiskMode.REDUCING:
+            take_over = loop.hold_entries if who == "the feed" else partial(loop.pause, "me")
+            taken.append(take_over("wait", state.as_of))
+        loop.decide(state, [], {}, state.as_of)
+    assert taken[0] is not None
+    rerun = again(ledger, [replace(stage(), loop=made)])
+    assert list(in_order(rerun.ledger)) == list(in_order(ledger))
 
 
 def test_parity_when_traded_on_another_market_then_its_bars_are_taken_too():

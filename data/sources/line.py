@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -13,6 +14,7 @@ from typing import Generic, TypeVar
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidURI, WebSocketException
+from websockets.uri import parse_uri
 
 from data.sources.waiting import backoff
 from domain.errors import ConclaveError, DataRefused, UsageError
@@ -23,6 +25,8 @@ Said = TypeVar("Said")
 Made = TypeVar("Made")
 
 _GARBAGE = 20  # unreadable messages in a row after which the line is given up
+_HOST = r"(?:[^\s/?#@]*@)?([^\s/?#]*)\S*"
+_ADDRESS, _ANYTHING = re.compile(rf"(\w+://){_HOST}"), re.compile(rf"(\w+://|){_HOST}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class Line(Generic[Said]):
         rng, attempt = random.Random(self.seed), 0  # noqa: S311 - spreads reconnects only
         while True:
             url = self.urls[attempt % len(self.urls)]
+            place = place_of(url)
             heard = self.health.messages - self.health.garbage
             try:
                 async with self._connected(url) as socket:
@@ -119,7 +124,7 @@ class Line(Generic[Said]):
                         async for one in made:
                             yield one
             except (OSError, TimeoutError, WebSocketException, ConclaveError) as error:
-                self._trouble(url, error)
+                self._trouble(place, error)
             if self._lost_at is None:
                 self.health.lost += 1
                 self._lost_at = time.monotonic()
@@ -168,10 +173,22 @@ class Line(Generic[Said]):
             self.health.longest_away = max(self.health.longest_away, away)
             self._lost_at = None
 
-    def _trouble(self, url: str, error: Exception) -> None:
-        if isinstance(error, InvalidURI):
-            raise UsageError("feed", "needs an address of a WebSocket", url) from error
-        why = str(error) or type(error).__name__
-        place = url.split("?", maxsplit=1)[0]  # what follows may be the key of a user's stream
+    def _trouble(self, place: str, error: Exception) -> None:
+        why = _ADDRESS.sub(r"\1\2", str(error)) or type(error).__name__
         self.health.problem = f"{place}: {why}"
         log.warning("feed_lost", url=place, why=why)
+
+
+def place_of(url: str) -> str:
+    """Return scheme and host of a stream: what follows them may be the key of a user's stream.
+
+    Raises
+    ------
+    UsageError : if it is no address of a WebSocket.
+    """
+    place = _ANYTHING.sub(r"\1\2", url, count=1)
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError):  # not told as its cause: that names the whole address
+        raise UsageError("feed", "needs an address of a WebSocket", place) from None
+    return place

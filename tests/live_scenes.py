@@ -152,6 +152,13 @@ def order_at(
     )  # fmt: skip
 
 
+def wait_for(told: Callable[[], object], seconds: float = 8.0) -> None:
+    until = time.monotonic() + seconds
+    while not told():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
 def live_loop(ledger: Ledger, strategy: Any, broker: CcxtBroker, stage: Stage) -> TradingLoop:
     """A loop that trades 1 000 USDT at a time at the exchange."""
     return TradingLoop(

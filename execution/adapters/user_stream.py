@@ -1,6 +1,7 @@
 """What the venue tells of an account by itself: a listener in a thread of its own.
 
-It only brings news earlier. Whoever misses something here finds it by asking.
+It only brings news earlier. Whoever misses something here finds it by asking. Whatever fells it, it
+is told, and it begins anew after a wait.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
+import ccxt
 import structlog
 
 from data.sources.line import Line, LineHealth, Patience
+from data.sources.waiting import backoff
 from domain.errors import ConclaveError, DataRefused, ServiceUnreachable
+from execution.adapters.answers import words_of
 from execution.adapters.gateway import Gateway, Trade
 
 log = structlog.get_logger("user_stream")
@@ -25,6 +31,18 @@ KEEP_S = 1_800.0  # a listen key lives for an hour
 _KEPT = 4_096  # trades that nobody has fetched yet
 _STOP_S = 5.0
 PATIENCE = Patience(silence=7_200.0)  # an account may be silent; pings tell whether a line lives
+
+
+@dataclass(slots=True)
+class StreamHealth(LineHealth):
+    """What the stream went through.
+
+    Attributes
+    ----------
+    falls : how often it had to begin anew.
+    """
+
+    falls: int = 0
 
 
 class UserStream:
@@ -41,7 +59,8 @@ class UserStream:
         keep_s: float = KEEP_S, seed: int = 0,
     ) -> None:  # fmt: skip
         self._gateway, self._address, self._keep_s = gateway, address, keep_s
-        self.health = LineHealth()
+        self._rng = random.Random(seed)  # noqa: S311 - spreads reconnects only
+        self.health = StreamHealth()
         self._line = Line(_Fresh(self._url), self._read, patience, seed, self.health)
         self._heard: deque[Trade] = deque(maxlen=_KEPT)
         self._thread = threading.Thread(target=self._work, name="user-stream", daemon=True)
@@ -68,13 +87,40 @@ class UserStream:
             heard.append(self._heard.popleft())
         return heard
 
+    def problem(self) -> str:
+        """Return why nothing is heard now, in words; empty while it listens."""
+        if not self._thread.is_alive():
+            return self.health.problem or "it does not run"
+        return self.health.problem or ("" if self.health.connects else "it has not begun")
+
     def _work(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             asyncio.run(self._run())
+        except asyncio.CancelledError:
+            self.health.problem = "it was stopped"
+        except Exception as error:  # not even a loop can be had; threads end without a word
+            self._fell(error)
 
     async def _run(self) -> None:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        await self._open()
+        in_a_row, patience = 0, self._line.patience
+        while True:
+            connects = self.health.connects
+            try:
+                await self._listen()
+            except Exception as error:  # whatever it is: it must not be silent from now on
+                self._fell(error)
+            in_a_row = 1 if self.health.connects > connects else in_a_row + 1
+            wait = backoff(in_a_row, patience.first_wait, patience.longest_wait, self._rng)
+            await asyncio.sleep(wait)
+
+    def _fell(self, error: Exception) -> None:
+        self.health.falls += 1
+        self.health.problem = _words(error)
+        log.error("user_stream_fell", why=self.health.problem)
+
+    async def _listen(self) -> None:
+        self._gateway.open()
         keeping = asyncio.create_task(self._keep())
         try:
             async with contextlib.aclosing(self._line.through(self._use)) as trades:
@@ -82,14 +128,6 @@ class UserStream:
                     self._heard.append(trade)
         finally:
             keeping.cancel()
-
-    async def _open(self) -> None:
-        while True:
-            try:
-                return self._gateway.open()
-            except ServiceUnreachable as error:
-                self.health.problem = error.message
-                await asyncio.sleep(self._line.patience.first_wait)
 
     async def _use(self, said: AsyncGenerator[Trade, None]) -> AsyncGenerator[Trade, None]:
         self.health.problem = ""
@@ -101,16 +139,11 @@ class UserStream:
             await asyncio.sleep(self._keep_s)
             try:
                 self._gateway.listen_key()
-            except ConclaveError as error:
-                log.warning("listen_key_not_renewed", why=error.message)
+            except (ConclaveError, ccxt.BaseError) as error:
+                log.warning("listen_key_not_renewed", why=_words(error))
 
     def _url(self) -> str:
-        try:
-            return self._address(self._gateway.listen_key())
-        except ServiceUnreachable as error:
-            # the line cannot be told; an address where nobody is makes it wait and try again
-            log.warning("no_listen_key", why=error.message)
-            return self._address("0" * 64)
+        return self._address(self._gateway.listen_key())
 
     def _read(self, text: str | bytes) -> Trade | None:
         try:
@@ -118,8 +151,20 @@ class UserStream:
             if told.get("e") == "listenKeyExpired":
                 raise ServiceUnreachable("listen key", "must not have expired")
             return self._gateway.heard(told)
-        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        except _UNREADABLE as error:
             raise DataRefused("user stream", "must be the venue's events", repr(error)) from error
+
+
+_UNREADABLE = (
+    ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+
+
+def _words(error: Exception) -> str:
+    """Return an error without what may name an account: of a stranger's only what kind it is."""
+    if isinstance(error, ConclaveError):
+        return error.message
+    return words_of(error) if isinstance(error, ccxt.BaseError) else type(error).__name__
 
 
 class _Fresh(Sequence[str]):

@@ -35,6 +35,7 @@ from tests.live_scenes import (
     live_states,
     order_at,
     stage,
+    wait_for,
 )
 from tests.live_scenes import live_checks as laws
 
@@ -388,15 +389,6 @@ def test_the_stream_tells_of_a_fill_by_itself_and_comes_back(here: Stage) -> Non
     finally:
         stream.stop()
     assert not stream._thread.is_alive()
-
-
-def wait_for(told: Any, seconds: float = 8.0) -> None:
-    import time
-
-    until = time.monotonic() + seconds
-    while not told():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_the_live_broker_when_checked_then_it_keeps_the_laws_that_a_venue_can_keep() -> None:

@@ -210,7 +210,7 @@ def _broker(url: str, key: Key, time: _Time) -> tuple[CcxtBroker, Instrument]:
     client = connect("binance", "perp", url)
     client.apiKey, client.secret, client.nonce = key.key, key.secret, time.now
     client.enableRateLimit = False
-    gateway = Gateway(client, [SYMBOL], CURRENCY)
+    gateway = Gateway(client, [SYMBOL], CURRENCY, monotonic=time.monotonic)
     gateway.open()
     gateway.settle_on_one()
     instrument = instrument_of(client.markets[SYMBOL])

@@ -38,7 +38,7 @@ from storage.engine import open_database
 from storage.ledger import SqlLedger
 from storage.migrate import upgrade
 from tests.execution_scenes import NO_LIMITS
-from tests.venue_server import BTC, key_for, markets, trading, venue, wall
+from tests.venue_server import BTC, Faults, key_for, markets, trading, venue, wall
 
 PERP = f"{BTC}:USDT"
 STEP = 300_000
@@ -100,7 +100,7 @@ class Stage:
         return made
 
     def gateway(self, key: Key | None = None) -> Gateway:
-        made = Gateway(self.client(key), [PERP], "USDT")
+        made = Gateway(self.client(key), [PERP], "USDT", monotonic=self.monotonic)
         made.open()
         return made
 
@@ -130,13 +130,15 @@ _COLUMNS = ("open_ms", "open", "high", "low", "close", "volume")
 
 
 @contextmanager
-def stage(passage: Passage = straight, keys: tuple[Key, ...] = ()) -> Iterator[Stage]:
+def stage(
+    passage: Passage = straight, keys: tuple[Key, ...] = (), faults: Faults | None = None
+) -> Iterator[Stage]:
     """An exchange for as long as the block lasts; its bars begin on the next five minutes."""
     made = Stage()
     made_markets = markets(now=lambda: made.now[0], speed=1.0)
     made.accounts = trading(made_markets, now=made.wall, keys=keys, passage=passage)
     made.pass_to((made.at // STEP + 1) * STEP)
-    with venue(made=made_markets, now=made.wall, accounts=made.accounts) as url:
+    with venue(faults, made_markets, now=made.wall, accounts=made.accounts) as url:
         made.url = url
         yield made
 

@@ -33,9 +33,15 @@ def wall() -> int:
 
 @dataclass
 class Faults:
-    """What goes wrong with the next requests: HTTP statuses, 0 = the line is cut."""
+    """What goes wrong with the next requests: HTTP statuses, 0 = the line is cut.
+
+    Attributes
+    ----------
+    silent_s : for so long every request is held, and then its line is cut.
+    """
 
     next: list[int] = field(default_factory=list)
+    silent_s: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
 
@@ -64,8 +70,10 @@ def venue(
     @web.middleware
     async def troubled(request: web.Request, handler: Handler) -> web.StreamResponse:
         trouble.seen.append(request.path_qs)
-        if trouble.next:
-            status = trouble.next.pop(0)
+        if trouble.silent_s:
+            await asyncio.sleep(trouble.silent_s)
+        if trouble.next or trouble.silent_s:
+            status = trouble.next.pop(0) if trouble.next else 0
             if status == 0:
                 assert request.transport is not None
                 request.transport.abort()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import ccxt
 
-from data.sources.waiting import backoff
+from data.sources.waiting import backoff, retry_after
 from domain.errors import ConclaveError, DataRefused, ServiceUnreachable, SettingError, UsageError
 from domain.market import Market
 
@@ -125,7 +125,8 @@ class Caller:
             try:
                 return ask(*words, **named)
             except (ccxt.RateLimitExceeded, ccxt.DDoSProtection) as error:
-                self._wait(attempt, f"{self._name} asks to wait", self._told_to_wait(), error)
+                told = retry_after(self.exchange.last_response_headers)
+                self._wait(attempt, f"{self._name} asks to wait", told, error)
             except ccxt.OperationFailed as error:  # the network, or the exchange itself, 5xx
                 if _FINAL.search(str(error)):
                     raise self._final(error) from error
@@ -139,11 +140,6 @@ class Caller:
     @property
     def _name(self) -> str:
         return str(self.exchange.id)
-
-    def _told_to_wait(self) -> float | None:
-        headers = self.exchange.last_response_headers or {}
-        found = {str(name).lower(): value for name, value in headers.items()}.get("retry-after")
-        return float(found) if found is not None and str(found).isdecimal() else None
 
     def _wait(self, attempt: int, why: str, told: float | None, error: Exception) -> None:
         if told is not None and self._tries == 1:

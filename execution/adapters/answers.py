@@ -10,6 +10,7 @@ from typing import Literal
 import ccxt
 
 from domain.decision import Reason
+from execution.adapters.breaker import NotSent
 
 # An order may have taken effect although the venue answers with one of these.
 _UNKNOWN_CODES = frozenset({-1000, -1001, -1006, -1007})
@@ -18,7 +19,7 @@ _CODE = re.compile(r'"code"\s*:\s*"?(-?\d+)')
 _QUERY = re.compile(r"\?\S*")
 _LONGEST = 160
 
-Kind = Literal["refused", "duplicate", "triggers", "unknown"]
+Kind = Literal["refused", "duplicate", "triggers", "unknown", "unsent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Verdict:
     Attributes
     ----------
     kind : ``refused``; ``duplicate``: its client id is at the venue already; ``triggers``: a stop
-        whose price is passed; ``unknown``: it may have taken effect, and must be asked after.
+        whose price is passed; ``unknown``: it may have taken effect, and must be asked after;
+        ``unsent``: it never left, because the venue is left alone.
     value : the venue's code, the same for the same mistake. ``why`` : its words.
     """
 
@@ -77,6 +79,12 @@ def verdict(error: ccxt.BaseError) -> Verdict:
     if "NOTIONAL" in why:
         reason, rule = _BY_CODE[-4164]
     return said("refused", reason, rule)
+
+
+def unsent(error: NotSent) -> Verdict:
+    """Return what is said of an order that did not leave."""
+    rule = "the venue must answer before anything is sent"
+    return Verdict("unsent", Reason.NOT_PLACED, rule, error.code, error.message)
 
 
 def words_of(error: ccxt.BaseError) -> str:

@@ -54,7 +54,8 @@ class CcxtBroker:
     reduces nothing, and leave with the position. An entry is sent only where the venue says that
     nothing is held; one that is withdrawn after it was filled is closed at once. An exit that the
     venue ends before it is filled goes on with the rest. A fill is handed out in the bar in which
-    it happened.
+    it happened. While the venue is left alone (:mod:`execution.adapters.breaker`) entries are refused,
+    and what closes is sent with the next bar in which it answers.
 
     Parameters
     ----------
@@ -109,10 +110,10 @@ class CcxtBroker:
             self._guard.sent()
         self._statement.begin(order.symbol, order.created_at)
         refused = self._courier.send(tracked)
-        if refused is not None:
-            self._tracking.forget(tracked)  # never placed: the same id may try again
-            return _refusal(order, _as_broken(refused))
-        return None
+        if refused is None or (refused.kind == "unsent" and order.reduce_only):
+            return None  # what closes leaves as soon as the venue answers
+        self._tracking.forget(tracked)  # never placed: the same id may try again
+        return _refusal(order, _as_broken(refused))
 
     def status(self, order_id: str) -> OrderStatus:
         """Return what became of an order.
@@ -293,6 +294,8 @@ class CcxtBroker:
             elif tracked.stage is Stage.HELD:
                 if self._to_reduce(tracked.order):
                     self._send_on(tracked)
+                elif not tracked.bracket:  # an exit that did not leave: nothing is left to close
+                    self._tracking.drop(tracked)
             elif tracked.filled <= tracked.handed:
                 yield from self._ended(tracked, bar)
 
@@ -330,7 +333,9 @@ class CcxtBroker:
         except AmbiguousOutcome as error:
             log.warning("in_flight", order=tracked.client_id, why=error.message)
             return
-        if refused is not None:
+        if refused is not None and refused.kind == "unsent":
+            log.warning("not_sent", order=tracked.client_id, why=refused.why)
+        elif refused is not None:
             log.error("refused", order=tracked.client_id, why=refused.why)
             self._untold.setdefault(tracked.order.id, _refusal(tracked.order, _as_broken(refused)))
 

@@ -9,7 +9,8 @@ import ccxt
 
 from domain.errors import AmbiguousOutcome
 from domain.trading import OrderType
-from execution.adapters.answers import Verdict, verdict
+from execution.adapters.answers import Verdict, unsent, verdict
+from execution.adapters.breaker import NotSent
 from execution.adapters.gateway import Gateway, Report
 from execution.adapters.tracked import Stage, Tracked, Tracking
 from execution.adapters.waits import LaterIfUnreachable, Waits
@@ -39,7 +40,7 @@ class Courier:
 
         Returns
         -------
-        Why the venue refuses it; None if it has it.
+        Why the venue refuses it, or why it did not leave; None if the venue has it.
 
         Raises
         ------
@@ -54,6 +55,9 @@ class Courier:
         left = order.qty - tracked.before
         try:
             report = self._gateway.place(order, tracked.client_id, left, at_market=at_market)
+        except NotSent as error:
+            tracked.stage = Stage.HELD
+            return unsent(error)
         except ccxt.BaseError as error:
             said = verdict(error)
             if said.kind == "triggers":  # the price is there: that is a stop's moment
@@ -131,7 +135,7 @@ class Courier:
             with LaterIfUnreachable("submit"):
                 if self.find(tracked):
                     return
-            if self._monotonic() >= until:
+            if self._monotonic() >= until or self._gateway.left_alone():
                 rule = "may or may not have arrived"
                 raise AmbiguousOutcome(tracked.client_id, rule, said.why)
             self._sleep(self._waits.pause)

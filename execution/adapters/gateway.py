@@ -5,6 +5,7 @@ Amounts are read from the venue's own text, never from ccxt's floats.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +13,22 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import ccxt
+import structlog
 
+from data.sources.waiting import retry_after
 from domain.errors import ServiceUnreachable, SettingError
 from domain.trading import ZERO, Order, OrderType, Side
 from execution.adapters.answers import words_of
+from execution.adapters.breaker import Breaker
+
+log = structlog.get_logger("live")
 
 T = TypeVar("T")
-PAGE = 1_000  # trades in one answer
-TRIES = 2  # of a question; an order is sent once
+PAGE = 1_000  # trades, or settlements, in one answer
+TRIES = 2  # of a question whose line broke; an order is sent once
+_LOST = (ccxt.NetworkError, ccxt.BadResponse)  # but these are answers:
+_TOO_MUCH = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
+_ANSWERS = (*_TOO_MUCH, ccxt.InvalidNonce)
 _OPEN = frozenset({"NEW", "PARTIALLY_FILLED", "PENDING_NEW", "TRIGGERING", "TRIGGERED"})
 
 
@@ -68,8 +77,14 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Funding:
-    """One settlement; a positive amount was paid by us, quote units."""
+    """One settlement; a positive amount was paid by us, quote units.
 
+    Attributes
+    ----------
+    number : the venue's own, of the row.
+    """
+
+    number: str
     symbol: str
     at: int  # ms
     amount: Decimal
@@ -93,17 +108,23 @@ def _as_it_is(told: Any) -> Any:
 
 
 class Gateway:
-    """Signed questions and orders.
+    """Signed questions and orders, to a venue that is left alone while it answers nothing.
 
     Parameters
     ----------
     client : a ccxt exchange with key and secret, of :func:`data.sources.exchange.connect`.
     symbols : that are traded here.
     currency : that everything is settled in.
+    monotonic : seconds.
     """
 
-    def __init__(self, client: Any, symbols: Iterable[str], currency: str) -> None:
+    def __init__(
+        self, client: Any, symbols: Iterable[str], currency: str, *,
+        breaker: Breaker | None = None, monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._client, self.symbols, self.currency = client, tuple(symbols), currency
+        self._breaker, self._monotonic = breaker or Breaker(), monotonic
+        self.reach = self._breaker.health
         self._names: dict[str, str] = {}  # the venue's name → symbol
 
     def open(self) -> None:
@@ -119,6 +140,10 @@ class Gateway:
             if symbol not in self._client.markets:
                 raise SettingError("SYMBOLS", f"must be traded on {self._client.id}", symbol)
             self._names[self.name(symbol)] = symbol
+
+    def left_alone(self) -> float:
+        """Return for how many seconds every question fails at once; 0 = the venue is asked."""
+        return self._breaker.left(self._monotonic())
 
     def name(self, symbol: str) -> str:
         """Return what the venue calls a symbol."""
@@ -139,6 +164,7 @@ class Gateway:
 
         Raises
         ------
+        NotSent : while the venue is left alone.
         ccxt.BaseError : whatever the venue, or the way there, says.
         """
         params: dict[str, Any] = {"clientOrderId": client_id}
@@ -149,7 +175,7 @@ class Gateway:
             params["stopLossPrice"] = str(order.trigger)
         elif order.type is OrderType.LIMIT and not at_market:
             kind, price = "limit", str(order.price)
-        with _read():
+        with self._noted(), _read():
             told = self._client.create_order(
                 order.symbol, kind, order.side.value, str(qty), price, params
             )
@@ -216,18 +242,19 @@ class Gateway:
             after = fresh[-1].number
 
     def funding(self, since: int) -> list[Funding]:
-        """Return settlements from an instant (ms) on, oldest first."""
-        found: list[Funding] = []
+        """Return settlements from an instant (ms) on, oldest first, each once."""
+        found: dict[str, Funding] = {}
         while True:
             rows = self._ask(
                 self._client.fapiPrivateGetIncome,
                 {"incomeType": "FUNDING_FEE", "startTime": since, "limit": PAGE},
-                read=self._settlements,
-            )
-            found += [row for row in rows if row is not None]
-            if len(rows) < PAGE or rows[-1] is None:
-                return found
-            since = rows[-1].at + 1
+                read=lambda page: [(int(row["time"]), self._settlement(row)) for row in page],
+            )  # fmt: skip
+            found |= {row.number: row for _, row in rows if row is not None}
+            if len(rows) < PAGE:
+                return sorted(found.values(), key=lambda row: row.at)
+            last = max(at for at, _ in rows)  # what shares its stamp with it may come after it
+            since = max(last, since + 1)
 
     def holdings(self) -> tuple[Decimal, dict[str, Decimal]]:
         """Return the wallet's balance and the signed quantity of every symbol."""
@@ -304,13 +331,11 @@ class Gateway:
             bool(order["m"]), str(order["c"]),
         )  # fmt: skip
 
-    def _settlements(self, rows: Any) -> list[Funding | None]:
-        return [
-            Funding(symbol, int(row["time"]), -Decimal(row["income"]))
-            if (symbol := self._names.get(row["symbol"])) and row["asset"] == self.currency
-            else None
-            for row in rows
-        ]
+    def _settlement(self, row: Mapping[str, Any]) -> Funding | None:
+        symbol = self._names.get(row["symbol"])
+        if symbol is None or row["asset"] != self.currency:
+            return None
+        return Funding(str(row["tranId"]), symbol, int(row["time"]), -Decimal(row["income"]))
 
     def _wallet(self, told: Any) -> Decimal:
         mine = (row for row in told["info"]["assets"] if row["asset"] == self.currency)
@@ -336,19 +361,44 @@ class Gateway:
         """Ask and read; what is not there raises ccxt's own error, every other trouble ours."""
         for attempt in range(1, TRIES + 1):
             try:
-                with _read():
+                with self._noted(), _read():
                     return read(ask(*words))
             except (ccxt.OrderNotFound, ccxt.NotSupported):
                 raise
             except ccxt.BaseError as error:
-                lost = isinstance(error, ccxt.NetworkError | ccxt.BadResponse)
-                final = isinstance(error, ccxt.DDoSProtection | ccxt.RateLimitExceeded)
-                if attempt == TRIES or final or not lost:
+                # who was waited for in vain is not waited for again at once
+                again = _is_lost(error) and not isinstance(error, ccxt.RequestTimeout)
+                if attempt == TRIES or not again:
                     told, hint = words_of(error), "It is asked again later."
                     raise ServiceUnreachable(
                         str(self._client.id), "did not answer", told, hint
                     ) from error
         raise AssertionError  # the last try returns or raises
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Let a call through, and take note of whether it is answered."""
+        breaker, was_open = self._breaker, self.reach.open
+        breaker.check(str(self._client.id), self._monotonic())
+        try:
+            yield
+        except ccxt.BaseError as error:
+            asked = retry_after(self._client.last_response_headers)
+            if _is_lost(error):
+                breaker.in_vain(self._monotonic(), words_of(error))
+            elif isinstance(error, _TOO_MUCH) and asked is not None:
+                breaker.rest(self._monotonic(), asked, words_of(error))
+            else:
+                breaker.answered()
+            raise
+        else:
+            breaker.answered()
+        finally:
+            if self.reach.open and self.left_alone():
+                left = f"{self.left_alone():.0f} s"
+                log.warning("venue_left_alone", seconds=left, why=self.reach.problem)
+            elif was_open and not self.reach.open:
+                log.info("venue_answers_again")
 
 
 @contextmanager
@@ -358,6 +408,10 @@ def _read() -> Iterator[None]:
         yield
     except (TypeError, KeyError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ccxt.BadResponse(f"unreadable: {type(error).__name__}") from error
+
+
+def _is_lost(error: ccxt.BaseError) -> bool:
+    return isinstance(error, _LOST) and not isinstance(error, _ANSWERS)
 
 
 def _asked(client_id: str, *, conditional: bool) -> dict[str, Any]:

@@ -321,6 +321,7 @@ def test_what_the_exchange_does_not_answer_is_asked_later(here: Stage) -> None:
     assert refused is not None
     assert refused.code == Reason.NOT_PLACED
     gateway._client.urls = url
+    here.skew[0] += gateway.left_alone()
     assert filled(broker.on_bar(here.next_bar())) == [("cv1", "entry")]
 
 

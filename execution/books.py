@@ -52,9 +52,16 @@ def of_fill(fill: Fill, currency: str) -> list[Posting]:
     ]  # fmt: skip
 
 
-def of_funding(account: str, currency: str, symbol: str, at: int, amount: Decimal) -> list[Posting]:
-    """Book one funding payment (positive is paid by us); the memo starts with the symbol."""
-    entry = short_hash([account, symbol, "funding", at])
+def of_funding(
+    account: str, currency: str, symbol: str, at: int, amount: Decimal, entry: str = ""
+) -> list[Posting]:
+    """Book one funding payment (positive is paid by us); the memo starts with the symbol.
+
+    Parameters
+    ----------
+    entry : id of the payment; by default there is one of a symbol at an instant.
+    """
+    entry = entry or short_hash([account, symbol, "funding", at])
     amounts = {"cash": -amount, "funding": amount}
     return _lines(entry, account, currency, at, f"{symbol} funding", amounts)
 

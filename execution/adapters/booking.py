@@ -1,4 +1,4 @@
-"""From the venue's fills to ours: real fees, in quote units, under ids that are the venue's."""
+"""From the venue's bookings to ours: real fees, in quote units, under ids that are the venue's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from decimal import Decimal
 from domain.trading import ZERO, Fill
 from execution.adapters.gateway import Trade
 from execution.money import money
+
+_FUNDING = "funding"  # where a fill's id has the venue's name of its symbol
 
 Worth = Callable[[str], Decimal]
 """Asset → its price in the account's currency."""
@@ -30,6 +32,17 @@ def read_id(text: str) -> tuple[int, str]:
     if len(parts) not in (3, 4) or not parts[2].isdecimal():
         return 0, ""
     return int(parts[2]), parts[3] if len(parts) == 4 else ""
+
+
+def settlement_id(account: str, number: str) -> str:
+    """Return the id of a settlement of funding, by the venue's number of it."""
+    return f"{account}:{_FUNDING}:{number}"
+
+
+def read_settlement(text: str) -> str:
+    """Return the venue's number in such an id; empty if it is another's."""
+    parts = text.split(":")
+    return parts[2] if len(parts) == 3 and parts[1] == _FUNDING else ""
 
 
 def fill_of(

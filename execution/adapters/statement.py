@@ -8,18 +8,20 @@ then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
 import structlog
 
+from domain.errors import ServiceUnreachable
 from domain.market import Bar
 from domain.times import MINUTE_MS
 from domain.trading import ZERO, Fill, Holdings, Posting
 from execution import books
 from execution.account import Account
-from execution.adapters.booking import fill_of, read_id
+from execution.adapters.booking import fill_of, read_id, read_settlement, settlement_id
 from execution.adapters.courier import Courier
 from execution.adapters.gateway import Funding, Gateway, Trade
 from execution.adapters.tracked import Stage, Tracking
@@ -57,6 +59,10 @@ class _Place:
     pending: dict[int, Fill] = field(default_factory=dict)
 
 
+class NobodysYet(ServiceUnreachable):
+    """Whose a fill is cannot be said before it is known what became of an order of ours."""
+
+
 class Statement:
     """What happened to the account, and what of it was handed out.
 
@@ -79,9 +85,12 @@ class Statement:
         self._news, self._waits, self._sleep = news, waits, sleep
         self._places = {symbol: _Place() for symbol in symbols}
         self._strangers: set[str] = set()  # the venue's numbers of orders that are not ours
-        self._due: dict[tuple[str, int], Funding] = {}  # settlements to be handed out
-        self._settled: set[tuple[str, int]] = set()
-        self._settled_to = 0  # ms, settlements up to here were asked for
+        self._due: dict[str, Funding] = {}  # settlements to be handed out, by number
+        self._settled: set[str] = set()  # numbers of those that were
+        self._unnumbered: set[tuple[str, int]] = set()  # of a ledger that does not number them
+        self._last_settled = 0  # ms, the newest stamp of any
+        self._opened = 0  # ms, what was settled before is in the capital
+        self._asked_at = 0  # ms, settlements were asked for at this close
         self._elsewhere = ZERO  # fees paid in other assets, in our currency
 
     def held(self, symbol: str) -> Decimal:
@@ -103,18 +112,28 @@ class Statement:
 
         Raises
         ------
-        ServiceUnreachable : if the venue does not answer.
+        ServiceUnreachable : if the venue does not answer, or of a fill not well enough.
         """
         for trade in [] if self._news is None else self._news.news():
-            self._take(trade)
+            with suppress(NobodysYet):  # it is polled again
+                self._take(trade)
+        later: NobodysYet | None = None
         for symbol, place in self._places.items():
             if not place.cursor and place.since is None:
                 continue  # nothing was ever sent: what there is, is not ours
-            after, since = place.cursor or None, place.since or 0
-            for trade in self._gateway.trades(symbol, after=after, since=since):
-                self._take(trade)
-                place.cursor = max(place.cursor, trade.number)
-            place.seen = {number for number in place.seen if number > place.cursor}
+            try:
+                self._poll(symbol, place)
+            except NobodysYet as error:  # the other symbols do not wait for it
+                later = error
+        if later is not None:
+            raise later
+
+    def _poll(self, symbol: str, place: _Place) -> None:
+        after, since = place.cursor or None, place.since or 0
+        for trade in self._gateway.trades(symbol, after=after, since=since):
+            self._take(trade)
+            place.cursor = max(place.cursor, trade.number)
+        place.seen = {number for number in place.seen if number > place.cursor}
 
     def hand_out(self, bar: Bar) -> list[Fill]:
         """Return the fills of a bar's symbol up to its close, in the venue's order."""
@@ -151,15 +170,19 @@ class Statement:
 
         It settles on the hour, so it is asked once in each.
         """
-        if self._settled_to // HOUR_MS < bar.close_ms // HOUR_MS:
+        if self._asked_at // HOUR_MS < bar.close_ms // HOUR_MS:
             with LaterIfUnreachable("funding"):
                 self._pull_settlements()
-                self._settled_to = bar.close_ms
+                self._asked_at = bar.close_ms
         own, lines = self.account, list[Posting]()
-        for key in sorted(key for key in self._due if key[0] == bar.symbol):
-            if key[1] < bar.close_ms:
-                paid = self._due.pop(key)
-                lines += books.of_funding(own.name, own.currency, paid.symbol, paid.at, paid.amount)
+        due = [row for row in self._due.values() if row.symbol == bar.symbol]
+        for paid in sorted(due, key=lambda row: (row.at, row.number)):
+            if paid.at < bar.close_ms:
+                del self._due[paid.number]
+                entry = settlement_id(own.name, paid.number)
+                lines += books.of_funding(
+                    own.name, own.currency, paid.symbol, paid.at, paid.amount, entry
+                )
         for line in lines:
             self.post(line)
         return lines
@@ -168,16 +191,22 @@ class Statement:
         """Take a posting for handed out, now or before a restart."""
         self.account.fold(line)
         if line.book == "funding":
-            self._settled.add((line.memo.split(" ")[0], line.at))
-        if line.book in ("funding", "capital"):
-            self._settled_to = max(self._settled_to, line.at)
+            number = read_settlement(line.entry)
+            if number:
+                self._settled.add(number)
+            else:
+                self._unnumbered.add((line.memo.split(" ")[0], line.at))
+            self._last_settled = max(self._last_settled, line.at)
+        elif line.book == "capital":
+            self._opened = max(self._opened, line.at)
 
     def _pull_settlements(self) -> None:
-        last = max((at for _, at in self._settled), default=0)
-        for paid in self._gateway.funding(last or self._settled_to):
-            key = (paid.symbol, paid.at)
-            if key not in self._settled:
-                self._due[key] = paid
+        """Ask again for an hour that is known: a symbol's row may be written after another's."""
+        since = max(self._last_settled - HOUR_MS, self._opened)
+        for paid in self._gateway.funding(since):
+            known = paid.number in self._settled or (paid.symbol, paid.at) in self._unnumbered
+            if not known:
+                self._due[paid.number] = paid
 
     # What there is
 
@@ -241,7 +270,13 @@ class Statement:
             tracked.filled = max(tracked.filled, tracked.handed + waiting)
 
     def _owner(self, trade: Trade) -> tuple[str, str] | None:
-        """Return (order id, intent) of a fill, None if it is of an order that is not ours."""
+        """Return (order id, intent) of a fill, None if it is of an order that is not ours.
+
+        Raises
+        ------
+        NobodysYet : if it may be of one of ours that is in doubt.
+        ServiceUnreachable : if the venue does not answer.
+        """
         if trade.order in self._strangers:
             return None
         found = self._tracking.owner(trade.order)
@@ -254,6 +289,10 @@ class Statement:
             if known is not None:
                 found = self._tracking.recognise(trade.order, known.client_id)
         if found is None:
+            doubt = [o for o in self._tracking.of(trade.symbol) if o.stage is Stage.DOUBT]
+            if doubt:
+                rule = f"may be ours while {doubt[0].client_id} is in doubt"
+                raise NobodysYet(f"order {trade.order}", rule)
             self._strangers.add(trade.order)
         return found
 

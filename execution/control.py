@@ -51,9 +51,7 @@ class Controls(LoopState):
         self._instruments = dict(instruments)
         self._desk = Desk(settings.account, strategy)
         self._dispatch = Dispatch(broker, settings.account)
-        self._unsure = (
-            ""  # why the feed holds entries, whatever else stops them; empty if it is sure
-        )
+        self._unsure = ""  # why the feed holds entries, whoever else does; empty if it is sure
 
     @property
     def witness(self) -> Callable[[Any], None] | None:
@@ -118,9 +116,7 @@ class Controls(LoopState):
             raise UsageError("mode", rule, self.mode.value, "conclave status tells which limit.")
         if self._reduced_by(FEED):
             rule = "waits for the feed and lifts by itself"
-            raise UsageError(
-                "mode", rule, self.mode.value, "conclave status tells what is missing."
-            )
+            raise UsageError("mode", rule, self.mode.value, "conclave status tells what it lacks.")
         return self._let_in(by, why, at)
 
     def hold_entries(self, why: str, at: int) -> ModeChange | None:

@@ -54,8 +54,8 @@ class CcxtBroker:
     reduces nothing, and leave with the position. An entry is sent only where the venue says that
     nothing is held; one that is withdrawn after it was filled is closed at once. An exit that the
     venue ends before it is filled goes on with the rest. A fill is handed out in the bar in which
-    it happened. While the venue is left alone (:mod:`execution.adapters.breaker`) entries are refused,
-    and what closes is sent with the next bar in which it answers.
+    it happened. While the venue is left alone (:mod:`execution.adapters.breaker`), entries are
+    refused, and what closes is sent with the next bar in which it answers.
 
     Parameters
     ----------
@@ -292,12 +292,15 @@ class CcxtBroker:
             if tracked.bracket and self._is_idle(tracked):
                 self._take_off(tracked)
             elif tracked.stage is Stage.HELD:
-                if self._to_reduce(tracked.order):
-                    self._send_on(tracked)
-                elif not tracked.bracket:  # an exit that did not leave: nothing is left to close
-                    self._tracking.drop(tracked)
+                self._send_held(tracked)
             elif tracked.filled <= tracked.handed:
                 yield from self._ended(tracked, bar)
+
+    def _send_held(self, tracked: Tracked) -> None:
+        if self._to_reduce(tracked.order):
+            self._send_on(tracked)
+        elif not tracked.bracket:  # an exit that did not leave: nothing is left to close
+            self._tracking.drop(tracked)
 
     def _ask_after(self, tracked: Tracked) -> None:
         """Find out about what only the broker has sent: a bracket, or the rest of an exit."""

@@ -98,7 +98,7 @@ class UserStream:
             asyncio.run(self._run())
         except asyncio.CancelledError:
             self.health.problem = "it was stopped"
-        except Exception as error:  # not even a loop can be had; threads end without a word
+        except Exception as error:  # noqa: BLE001 - not even a loop; a thread ends without a word
             self._fell(error)
 
     async def _run(self) -> None:
@@ -108,7 +108,7 @@ class UserStream:
             connects = self.health.connects
             try:
                 await self._listen()
-            except Exception as error:  # whatever it is: it must not be silent from now on
+            except Exception as error:  # noqa: BLE001 - it must not be silent from now on
                 self._fell(error)
             in_a_row = 1 if self.health.connects > connects else in_a_row + 1
             wait = backoff(in_a_row, patience.first_wait, patience.longest_wait, self._rng)

@@ -14,8 +14,8 @@ from domain.errors import AmbiguousOutcome
 from domain.trading import Fill, OrderStatus, OrderType, Posting, Side
 from execution import books
 from execution.adapters.ccxt_broker import CcxtBroker
-from sim.venue.refusals import Refused
 from sim.venue.orders import Income
+from sim.venue.refusals import Refused
 from tests.live_scenes import CASH, PERP, STEP, Stage, order_at, stage
 
 HOUR = 3_600_000

@@ -9,6 +9,7 @@ from decimal import Decimal
 from sqlalchemy import Engine
 
 from domain.ports import Broker, Clock
+from serving.broker_health import BrokerHealth
 from serving.going_live import LiveRecord, account_in_use
 from serving.plan import RunPlan
 from serving.rules import CURRENCY, Market
@@ -24,12 +25,14 @@ class Executing:
     Attributes
     ----------
     let_go : ends what it holds on to.
+    health : how it stands with its exchange; None = it has none.
     """
 
     broker: Broker
     account: str
     cash: Decimal
     let_go: Callable[[], None] = lambda: None
+    health: BrokerHealth | None = None
 
 
 def executing(
@@ -61,4 +64,4 @@ def executing(
     live = live_broker(settings, market.instruments, clock, allowed)
     capital = Reader(engine, plan.world).postings(limit=1, account=account, book="capital").items
     cash = -capital[0][1].amount if capital else live.cash
-    return Executing(live.broker, account, cash, live.stream.stop)
+    return Executing(live.broker, account, cash, live.stream.stop, live.health)

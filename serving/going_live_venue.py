@@ -22,6 +22,7 @@ from execution.adapters.gateway import Gateway
 from execution.adapters.guard import Bounds, LastGuard
 from execution.adapters.user_stream import UserStream
 from execution.adapters.waits import Waits
+from serving.broker_health import BrokerHealth
 from serving.going_live import LIVE_ACCOUNT
 from serving.going_live_conditions import Condition
 from serving.rules import CURRENCY
@@ -119,6 +120,7 @@ class LiveBroker:
     broker: CcxtBroker
     stream: UserStream
     cash: Decimal
+    health: BrokerHealth
 
 
 def live_broker(
@@ -155,4 +157,4 @@ def live_broker(
     )  # fmt: skip
     stream.start()
     cash, _ = gateway.holdings()
-    return LiveBroker(broker, stream, cash)
+    return LiveBroker(broker, stream, cash, BrokerHealth(gateway.reach, stream.health))

@@ -56,8 +56,14 @@ class Place:
 
 def desk_runs(plan: RunPlan) -> bool:
     """Return whether a desk holds the lease: then it is the one to ask."""
+    return desk_says(plan) is not None
+
+
+def desk_says(plan: RunPlan) -> Mapping[str, Any] | None:
+    """Return what the desk that holds the lease says of itself; None if none does."""
     engine = open_storage(settings_of(plan))
-    return Lease(engine, DESK_LEASE, "command", LEASE_TTL_MS, SystemClock()).holder() is not None
+    holder = Lease(engine, DESK_LEASE, "command", LEASE_TTL_MS, SystemClock()).holder()
+    return None if holder is None else holder.info
 
 
 @contextmanager

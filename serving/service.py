@@ -23,6 +23,7 @@ from domain.times import iso, parse_iso, timeframe_ms
 from domain.trading import RiskMode
 from execution.dispatch import RECONCILIATION
 from serving.answers import Answers
+from serving.broker_words import broker_problems
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
@@ -321,6 +322,7 @@ class CouncilService:
             "failures": [*self.proposed(RECONCILIATION), *self.proposed(ASSERTION)],
             "gate": self._told().get("gate"),
             "feed": info.get("feed"),
+            "broker": info.get("broker"),
             "resources": [plain(use) for use in self.surface.uses()],
             "rows": self.reader.counts(),
         }
@@ -338,6 +340,8 @@ class CouncilService:
         feed = None if holder is None else holder.info.get("feed")
         if feed and feed["late"]:
             problems.append(f"The feed is not sure, nothing is entered: {feed['waiting']}")
+        broker = None if holder is None else holder.info.get("broker")
+        problems += broker_problems(broker) if broker else []
         gate = self._told().get("gate")
         if gate and gate["problem"]:
             problems.append(f"No usable gate, everything passes: {gate['problem']}")

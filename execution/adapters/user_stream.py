@@ -40,6 +40,7 @@ class StreamHealth(LineHealth):
     Attributes
     ----------
     falls : how often it had to begin anew.
+    problem : why nothing is heard now; empty while it listens.
     """
 
     falls: int = 0
@@ -60,7 +61,7 @@ class UserStream:
     ) -> None:  # fmt: skip
         self._gateway, self._address, self._keep_s = gateway, address, keep_s
         self._rng = random.Random(seed)  # noqa: S311 - spreads reconnects only
-        self.health = StreamHealth()
+        self.health = StreamHealth(problem="it does not run")
         self._line = Line(_Fresh(self._url), self._read, patience, seed, self.health)
         self._heard: deque[Trade] = deque(maxlen=_KEPT)
         self._thread = threading.Thread(target=self._work, name="user-stream", daemon=True)
@@ -69,6 +70,7 @@ class UserStream:
 
     def start(self) -> None:
         """Listen from now on."""
+        self.health.problem = "it has only just begun"
         self._thread.start()
 
     def stop(self) -> None:
@@ -86,12 +88,6 @@ class UserStream:
         while self._heard:
             heard.append(self._heard.popleft())
         return heard
-
-    def problem(self) -> str:
-        """Return why nothing is heard now, in words; empty while it listens."""
-        if not self._thread.is_alive():
-            return self.health.problem or "it does not run"
-        return self.health.problem or ("" if self.health.connects else "it has not begun")
 
     def _work(self) -> None:
         try:

@@ -215,6 +215,7 @@ def _standing(settings: Settings, *, ask: bool = True) -> dict[str, Any]:
     from serving.bootstrap import open_storage
     from serving.going_live import LiveRecord
     from serving.going_live_conditions import paper_conditions, settings_conditions
+    from serving.offline import desk_says
     from serving.system import SystemClock
 
     plan, clock = current_plan(settings), SystemClock()
@@ -227,6 +228,7 @@ def _standing(settings: Settings, *, ask: bool = True) -> dict[str, Any]:
         "ready_at": None if standing.ready_at is None else iso(standing.ready_at),
         "execution": plan.execution, "world": plan.world,
         "cool_down_hours": settings.live.cool_down_hours,
+        "broker": (desk_says(plan) or {}).get("broker"),
     }  # fmt: skip
     if ask:
         conditions = [
@@ -252,9 +254,13 @@ def _of_account(settings: Settings) -> list[Any]:
 
 
 def _tell(body: dict[str, Any]) -> None:
+    from serving.broker_words import broker_line
+
     style = {"on": "bold red", "cooling": "yellow"}.get(body["state"], "green")
     out.print(f"live trading: {body['state']} ({body['why']})", style=style, markup=False)
     out.print(f"the last run executes on: {body['execution']}", markup=False)
+    if body["broker"]:
+        out.print(broker_line(body["broker"]), markup=False, soft_wrap=True)
     table = Table("", "condition", "now", "must be", box=None)
     for one in body["conditions"]:
         mark = "[green]ok[/]" if one["ok"] else "[red]no[/]"

@@ -153,6 +153,33 @@ class FeedView(Reply):
     clock_offset_ms: int = Field(description="the exchange's time less this machine's, ms")
 
 
+class ReachView(Reply):
+    """Whether the exchange answers a live broker."""
+
+    open: bool = Field(description="whether it is left alone, and every question fails at once")
+    opened: int = Field(description="how often that began")
+    in_vain: int = Field(description="questions in a row that it did not answer")
+    problem: str = Field(description="what came of the last one; else empty")
+
+
+class StreamView(Reply):
+    """How the stream of the account's own events does."""
+
+    messages: int = Field(description="that came")
+    connects: int = Field(description="lines that stood")
+    lost: int = Field(description="lines that were lost")
+    falls: int = Field(description="how often it had to begin anew")
+    longest_away: float = Field(description="until a line told something again, s")
+    problem: str = Field(description="why nothing is heard now; else empty")
+
+
+class BrokerView(Reply):
+    """How a live broker stands with its exchange; it can do without the stream."""
+
+    venue: ReachView
+    stream: StreamView
+
+
 class UseView(Reply):
     """A resource over the last hour, beside its limit."""
 
@@ -178,6 +205,7 @@ class HealthView(Reply):
     failures: list[OpenQuestion]
     gate: GateState | None = Field(description="null: no gate judges")
     feed: FeedView | None = Field(description="null: no exchange is listened to")
+    broker: BrokerView | None = Field(None, description="null: orders are filled on paper")
     resources: list[UseView]
     rows: dict[str, int]
 

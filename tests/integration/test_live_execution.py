@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,9 +74,12 @@ def test_desk_when_live_then_its_ledger_is_the_exchanges_and_disable_lets_nothin
     desk = here.desk_that_is_live()
     begun = desk.progress.decided
 
+    plan, told = replace(here.plan(), execution="live"), list[dict[str, Any]]()
+
     def between(done: int) -> None:
-        if done - begun == 8 and record.standing(settings, 2).state == "on":
+        if done - begun >= 8 and record.standing(settings, 2).state == "on":
             record.note("disabled", 2, "Ada", {"why": "enough"})
+            told.append(reading_service(plan, settings).health())
 
     lived(desk, begun + 14, between)
     account = here.accounts.exchange.ledger.accounts["main"]
@@ -96,8 +100,13 @@ def test_desk_when_live_then_its_ledger_is_the_exchanges_and_disable_lets_nothin
     assert {row.intent for row in refused} == {"entry"}
     last = max(order.created_at for _, order in ledger.records(Order) if order.intent == "entry")
     assert last >= refused[0].at
-    service = reading_service(replace(here.plan(), execution="live"), settings)
+    service = reading_service(plan, settings)
     assert service.health()["execution"] == "live"
+    assert told[0]["broker"]["venue"] == {
+        "open": False, "opened": 0, "in_vain": 0, "problem": "",
+    }  # fmt: skip
+    assert told[0]["broker"]["stream"]["problem"] == ""
+    assert told[0]["broker"]["stream"]["messages"] > 0
     assert service.portfolio()["account"] == "live"
     assert key_for().secret not in capsys.readouterr().out
 

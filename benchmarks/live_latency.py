@@ -7,6 +7,8 @@ from the moment of a print, or of a close, until the desk has it is measured by 
 
 - book: from the print that changed a book until the desk's copy of it can be read;
 - decision: from the close of a bar until its decision, and paper orders, are on the ledger;
+- order: from a decision until the exchange has answered its orders
+  (:mod:`benchmarks.order_latency`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks import order_latency
 from benchmarks.live import cpu_of
 from benchmarks.scores import show
 from data.book_history import BookHistory
@@ -49,9 +52,10 @@ BASES = [f"C{i:02d}" for i in range(48)]
 
 
 def main() -> None:
-    """Measure at 1 and 50 symbols, print and write the figures."""
+    """Measure at 1 and 50 symbols, orders at 1 and 5; print and write the figures."""
     parser = argparse.ArgumentParser(prog=TOOL, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--symbols", type=int, nargs="+", default=[1, 50])
+    parser.add_argument("--order-symbols", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--minutes", type=float, default=3.0, help="of wall time, each")
     parser.add_argument("--settle", type=float, default=3.0, help="minutes before it is measured")
     parser.add_argument("--speed", type=float, default=6.0)
@@ -64,7 +68,8 @@ def main() -> None:
                 (str(count), *measured(Path(name), count, told.minutes, told.settle, told.speed))
             )
         print(" | ".join(rows[-1]), flush=True)
-    show(told.out, HEADING, TOOL, [f"| {' | '.join(row)} |" for row in rows])
+    table = [f"| {' | '.join(row)} |" for row in rows]
+    show(told.out, HEADING, TOOL, [*table, "", *order_latency.rows(told.order_symbols)])
 
 
 def measured(

@@ -79,8 +79,8 @@ class LiveMarket:
     watchers : coroutines that feed ``books`` for as long as they run.
     books : by symbol.
     ask : for bars of the past.
-    funding : of the perpetuals among the execution symbols.
     patience_s : how long a close waits for the symbols that have not told of it.
+    funding : of the perpetuals among the execution symbols.
     late : bars of execution markets that came after their close had gone out.
     broken : listeners that broke, and were begun anew.
     """
@@ -93,8 +93,8 @@ class LiveMarket:
     watchers: Sequence[Callable[[], Awaitable[None]]]
     books: Mapping[str, BookHistory]
     ask: Ask
-    funding: LiveFunding | None = None
     patience_s: float = 10.0
+    funding: LiveFunding | None = None
     late: int = 0
     broken: int = 0
     _gone: dict[str, int] = field(default_factory=dict, init=False)  # closes, by forecast symbol

@@ -168,7 +168,7 @@ class CcxtBroker:
         self._reopen()
         self._last[bar.symbol] = bar
         with LaterIfUnreachable("on_bar"):
-            self._statement.pull()
+            self._statement.pull(bar.symbol)
         said: list[Fill | Refusal] = [*self._statement.hand_out(bar)]
         with LaterIfUnreachable("on_bar"):
             said += self._look_after(bar)

@@ -107,8 +107,8 @@ class Statement:
         if not place.cursor:
             place.since = first if place.since is None else min(place.since, first)
 
-    def pull(self) -> None:
-        """Take in every fill that is known by now.
+    def pull(self, only: str | None = None) -> None:
+        """Take in every fill that is known by now, of one symbol or of all.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Statement:
                 self._take(trade)
         later: NobodysYet | None = None
         for symbol, place in self._places.items():
-            if not place.cursor and place.since is None:
+            if only not in (None, symbol) or (not place.cursor and place.since is None):
                 continue  # nothing was ever sent: what there is, is not ours
             try:
                 self._poll(symbol, place)
@@ -222,13 +222,14 @@ class Statement:
             return found  # before the ledger's account is opened there is nothing to compare
         with LaterIfUnreachable("holdings"):
             for attempt in range(ROUNDS):
-                self.pull()
-                if attempt:
+                if attempt:  # fills are asked for where they are missing: of all symbols it is dear
+                    self.pull()
                     self._pull_settlements()
-                found = self._without_pending(*self._gateway.holdings())
-                if found.cash == self.account.cash and _same(found.quantities, own):
+                told = self._without_pending(*self._gateway.holdings())
+                if told.cash == self.account.cash and _same(told.quantities, own):
                     break
                 self._sleep(self._waits.pause * attempt)
+            return told
         return found
 
     def _without_pending(self, cash: Decimal, held: Mapping[str, Decimal]) -> Holdings:

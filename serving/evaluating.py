@@ -21,7 +21,7 @@ from serving.market_files import BarsFile, require_bars
 from serving.refitting import TRAINED, trainers_for
 from serving.rules import council_settings, decision_rules, market_for
 from serving.settings import Settings
-from serving.settings.groups import AGENTS
+from serving.settings.models import AGENTS
 from serving.trials import Look
 from sim.baselines import NAMES, shipped
 from sim.controls import Sizes, Subject, run_controls

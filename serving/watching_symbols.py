@@ -12,7 +12,7 @@ from domain.market import market_of
 from serving.requests import SymbolChange, SymbolRequest
 from serving.schema import symbol_in
 from serving.settings import Settings
-from serving.settings.groups import TIMEFRAMES
+from serving.settings.data import TIMEFRAMES
 from serving.settings.load import BASE
 from serving.settings.model import DEFAULT
 from storage.symbols import SymbolRow, Symbols

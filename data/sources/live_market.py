@@ -200,7 +200,7 @@ class LiveMarket:
             while held and (held[0].close_ms <= self._gone[symbol]
                             or (bar is not None and held[0].close_ms < bar.close_ms)):  # fmt: skip
                 self.late += 1
-                log.warning("executed_late", symbol=symbol, close=iso(held[0].close_ms))
+                log.info("executed_late", symbol=symbol, close=iso(held[0].close_ms))
                 yield Instant((), {symbol: held.popleft()})
             if bar is not None and held and held[0].close_ms == bar.close_ms:
                 executed[symbol] = held.popleft()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from serving.settings.groups import Group, Positive
+from serving.settings.group import Group, Positive
 
 
 class FeedSettings(Group):

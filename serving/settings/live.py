@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field, SecretStr
 
 from domain.errors import SettingError
-from serving.settings.groups import Fraction, Group, NotNegative, Positive
+from serving.settings.group import Fraction, Group, NotNegative, Positive
 
 KEYS_FROM = ("environment", ".env")
 _KEYS = {

@@ -13,25 +13,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from domain.errors import SettingError
 from domain.market import symbol_on
+from serving.settings.data import DataSettings, FeatureSettings
+from serving.settings.deciding import ConsensusSettings, DebateSettings, DecisionSettings
 from serving.settings.feed import FeedSettings
-from serving.settings.groups import (
-    AssertionSettings,
-    ConsensusSettings,
-    DataSettings,
-    DebateSettings,
-    DecisionSettings,
-    ExecutionSettings,
-    FeatureSettings,
-    JournalSettings,
-    ModelSettings,
-    ServingSettings,
-)
 from serving.settings.live import LiveSettings
+from serving.settings.models import ModelSettings
 from serving.settings.names import KEYS, did_you_mean_flag, from_flag
 from serving.settings.notify import NotifySettings
 from serving.settings.problems import raise_for
 from serving.settings.resources import ResourceSettings
 from serving.settings.risk import RiskSettings
+from serving.settings.serving import ServingSettings
+from serving.settings.trading import AssertionSettings, ExecutionSettings, JournalSettings
 
 DEFAULT = "default"
 LEDGER_FILE = "ledger.db"

@@ -10,23 +10,16 @@ from typing import NamedTuple, get_args
 
 from pydantic import BaseModel, SecretStr
 
+from serving.settings.data import DataSettings, FeatureSettings
+from serving.settings.deciding import ConsensusSettings, DebateSettings, DecisionSettings
 from serving.settings.feed import FeedSettings
-from serving.settings.groups import (
-    AssertionSettings,
-    ConsensusSettings,
-    DataSettings,
-    DebateSettings,
-    DecisionSettings,
-    ExecutionSettings,
-    FeatureSettings,
-    JournalSettings,
-    ModelSettings,
-    ServingSettings,
-)
 from serving.settings.live import LiveSettings
+from serving.settings.models import ModelSettings
 from serving.settings.notify import NotifySettings
 from serving.settings.resources import ResourceSettings
 from serving.settings.risk import RiskSettings
+from serving.settings.serving import ServingSettings
+from serving.settings.trading import AssertionSettings, ExecutionSettings, JournalSettings
 
 PREFIX = "CONCLAVE_"
 

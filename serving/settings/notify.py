@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 
-from serving.settings.groups import Group, Names
+from serving.settings.group import Group, Names
 
 
 def _loudness(value: Any) -> Any:

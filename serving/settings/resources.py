@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from serving.settings.groups import Fraction, Group, Positive
+from serving.settings.group import Fraction, Group, Positive
 
 
 class ResourceSettings(Group):

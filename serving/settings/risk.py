@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from serving.settings.groups import Fraction, Group, NotNegative, Positive
+from serving.settings.group import Fraction, Group, NotNegative, Positive
 
 
 class RiskSettings(Group):

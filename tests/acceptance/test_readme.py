@@ -20,7 +20,7 @@ from domain.times import parse_iso
 from serving.cli import run
 from serving.routes import PARTS
 from serving.settings import FLAT, load_settings, profiles
-from serving.settings.groups import AGENTS
+from serving.settings.models import AGENTS
 from serving.settings.names import from_environment
 from sim.worlds import DEMO, GeneratedWorld
 from tests.acceptance.running import ROOT, Running, conclave, start

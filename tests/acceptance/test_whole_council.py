@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.settings.groups import AGENTS
+from serving.settings.models import AGENTS
 from tests.acceptance.running import Running, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

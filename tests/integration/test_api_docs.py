@@ -14,7 +14,7 @@ from serving.http_server import MOST_CONNECTIONS, MOST_HEAD_BYTES
 from serving.refusals import STATUS
 from serving.routes import PARTS
 from serving.scopes import scope_of
-from serving.settings.groups import ServingSettings
+from serving.settings.serving import ServingSettings
 from serving.streaming import MOST_STREAMS, STALLED_SECONDS
 from tests.api_world import EXERCISE, at_work, run, served, settings_in
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from domain.errors import SettingError
 from serving.settings import CONFIGS_DIR, FLAT, SettingErrors, Settings, load_settings, profiles
-from serving.settings.groups import AGENTS
+from serving.settings.models import AGENTS
 from serving.settings.names import KEYS, from_environment, is_secret
 from serving.settings.reference import PROFILED, default_yaml, dotenv_example
 

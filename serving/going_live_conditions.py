@@ -95,7 +95,7 @@ def paper_conditions(
     )  # fmt: skip
     yield _reconciled(reader)
     yield _mode(reader, settings)
-    yield _rehearsed(record, settings, now)
+    yield from _rehearsals(record, settings, now)
 
 
 def _drawdown(mark: Any) -> float:
@@ -145,22 +145,35 @@ def _mode(reader: Reader, settings: Settings) -> Condition:
     )  # fmt: skip
 
 
-def _rehearsed(record: LiveRecord, settings: Settings, now: int) -> Condition:
-    live = settings.live
-    limit = (
-        f"{live.rehearsal_orders} orders by this version within {live.rehearsal_hours:g} h, "
-        "none lost or doubled"
-    )
-    hint = "conclave live rehearse"
-    done = [event for event in record.acts() if event.body["act"] == "rehearsed"]
+def _rehearsals(record: LiveRecord, settings: Settings, now: int) -> Iterator[Condition]:
+    live, command = settings.live, "conclave live rehearse"
+    yield _rehearsed(record, settings, now, "rehearsal", live.rehearsal_orders, command)
+    if live.testnet_orders:
+        command += " --testnet"
+        yield _rehearsed(record, settings, now, "testnet", live.testnet_orders, command)
+    else:
+        value = "live.testnet_orders is 0"
+        yield Condition("testnet", True, value, "nothing is asked for", "")
+
+
+def _rehearsed(
+    record: LiveRecord, settings: Settings, now: int, name: str, orders: int, command: str
+) -> Condition:
+    hours = settings.live.rehearsal_hours
+    limit = f"{orders} orders by this version within {hours:g} h, none lost or doubled"
+    done = [
+        event for event in record.acts()
+        if event.body["act"] == "rehearsed"
+        and event.body.get("testnet", False) == (name == "testnet")
+    ]  # fmt: skip
     if not done:
-        return Condition("rehearsal", False, "none", limit, hint)
+        return Condition(name, False, "none", limit, command)
     body, age = done[-1].body, now - done[-1].at
     ok = (
         body["passed"]
         and body["commit"] == git_commit()
-        and body["orders"] >= live.rehearsal_orders
-        and age <= live.rehearsal_hours * HOUR_MS
+        and body["orders"] >= orders
+        and age <= hours * HOUR_MS
     )
     value = f"{body['orders']} orders at {body['where']}, {iso(done[-1].at)}, {body['commit']}"
-    return Condition("rehearsal", ok, value if body["passed"] else f"{value}: failed", limit, hint)
+    return Condition(name, ok, value if body["passed"] else f"{value}: failed", limit, command)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
+from pydantic import SecretStr
 
 from data.sources.exchange import connect
 from domain.errors import SettingError
@@ -31,7 +32,7 @@ from serving.settings import Settings
 log = structlog.get_logger("live")
 
 RECV_WINDOW_MS = 5_000  # after which the exchange takes no request any more
-_TIMEOUT_MS = 5_000
+TIMEOUT_MS = 5_000
 _STREAM = "wss://fstream.binance.com"
 _FSTREAM = "/fstream"  # where another server has the streams of perpetuals
 
@@ -55,11 +56,15 @@ def gateway_of(settings: Settings) -> Gateway:
     if settings.execution.market != "perp":
         rule = "must be perp for live orders: spot's fees leave parts that cannot be sold"
         raise SettingError("EXECUTION_MARKET", rule, settings.execution.market)
-    client = connect(data.exchange, "perp", data.exchange_url, _TIMEOUT_MS)
-    client.apiKey = live.exchange_api_key.get_secret_value()
-    client.secret = live.exchange_api_secret.get_secret_value()
-    client.options["recvWindow"] = RECV_WINDOW_MS
+    client = connect(data.exchange, "perp", data.exchange_url, TIMEOUT_MS)
+    signing(client, live.exchange_api_key, live.exchange_api_secret)
     return Gateway(client, [symbol_on(symbol, "perp") for symbol in data.symbols], CURRENCY)
+
+
+def signing(client: Any, key: SecretStr, secret: SecretStr) -> None:
+    """Let a ccxt client sign what it asks."""
+    client.apiKey, client.secret = key.get_secret_value(), secret.get_secret_value()
+    client.options["recvWindow"] = RECV_WINDOW_MS
 
 
 def stream_address(settings: Settings) -> Callable[[str], str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from domain.market import Bar, Instant, SeenBook, SettledFunding
+from domain.market import Bar, Instant, SeenBook, SettledFunding, market_of
 from domain.ports import LiveSource
 from domain.times import iso
 from domain.trading import OrderType
@@ -38,7 +38,8 @@ class Sights:
     def beside(self, bar: Bar, instant: Instant) -> tuple[Bar | None, list[Seen]]:
         """Return the bar of the same span where a bar is executed elsewhere, and what was seen."""
         executed = instant.executed.get(bar.symbol)
-        return executed, [*self._settled(executed), *self._seen(bar, instant)]
+        same = self.routes[bar.symbol] == bar.symbol
+        return executed, [*self._settled(bar if same else executed), *self._seen(bar, instant)]
 
     def late(self, symbol: str, executed: Bar) -> list[Seen]:
         """Return what was seen in an execution bar that comes after its close."""
@@ -74,6 +75,8 @@ class Sights:
         """Return what the funding stamps since the last bar of a perpetual pay."""
         known = 0 if executed is None else self.loop.executed_up_to(executed.symbol)
         if executed is None or self.funding is None or not known:
+            return []
+        if market_of(executed.symbol) != "perp":
             return []
         last_open = known - (executed.close_ms - executed.open_ms)  # up to here it was charged
         stamps = settled(executed.symbol, last_open, executed.open_ms, self.source.published)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -46,22 +47,29 @@ class LiveFunding:
         """Return what a stamp (ms) pays, fraction of notional; None where it is not known."""
         return self._rates.get((symbol, stamp))
 
-    async def catch_up(self, after_ms: Mapping[str, int]) -> None:
-        """Ask once for the stamps after the last bar known of each symbol (its open, ms)."""
+    async def catch_up(self, after_ms: Mapping[str, int], patience_s: float = 20.0) -> None:
+        """Ask for the stamps after the last bar known of each symbol (its open, ms).
+
+        The bars since then come at once, and what is not known by then is charged by guess: so it
+        is waited for, but not for ever.
+        """
         self._known = {symbol: after_ms.get(symbol, self._now()) for symbol in self._known}
-        await self._look()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await self._ask_until_known()
 
     async def run(self) -> None:
         """Ask for every stamp once it is over, for ever."""
-        failures = 0
         while True:
-            if await self._look():
-                failures = 0
-                left = (self._interval - self._now() % self._interval) / 1e3 / self._speed
-                await asyncio.sleep(min(left, _LOOK_S))
-            else:
-                failures += 1
-                await asyncio.sleep(backoff(failures, _FIRST_S, _LONGEST_S, self._rng))
+            await self._ask_until_known()
+            left = (self._interval - self._now() % self._interval) / 1e3 / self._speed
+            await asyncio.sleep(min(left, _LOOK_S))
+
+    async def _ask_until_known(self) -> None:
+        failures = 0
+        while not await self._look():
+            failures += 1
+            await asyncio.sleep(backoff(failures, _FIRST_S, _LONGEST_S, self._rng))
 
     async def _look(self) -> bool:
         """Ask for what is missing; return whether nothing is."""

@@ -122,8 +122,6 @@ class LiveMarket:
         known = dict(after_ms)
         for symbol, route in self.routes.items():
             known.setdefault(route, after_ms[symbol])
-        if self.funding is not None:
-            await self.funding.catch_up(known)
         queue: asyncio.Queue[Bar] = asyncio.Queue(_QUEUE)
         for feed in self.feeds:
             feed.last.update(
@@ -139,6 +137,8 @@ class LiveMarket:
         self._held = {symbol: deque() for symbol in self.routes}
         together = Together(sorted({*self.routes, *self.routes.values()}), self.patience_s)
         try:
+            if self.funding is not None:  # beside the listeners, which may begin meanwhile
+                await self.funding.catch_up(known)
             while True:
                 bar = await self._next(queue, tasks, together.wait(time.monotonic()))
                 if bar is not None:

@@ -49,8 +49,12 @@ def status(json: Json = False, config: Config = None, sets: Set = None) -> None:
 @app.command("rehearse")
 def rehearse(
     orders: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="default: live.rehearsal_orders")
+        int | None,
+        typer.Option(min=1, max=10_000, help="default: live.rehearsal_orders, live.testnet_orders"),
     ] = None,
+    testnet: Annotated[
+        bool, typer.Option("--testnet", help="at the exchange's own testnet, with a key of it")
+    ] = False,
     seed: Annotated[int, typer.Option(help="of the market and of what goes wrong")] = 7,
     json: Json = False,
     config: Config = None,
@@ -59,21 +63,26 @@ def rehearse(
     """Carry out orders at a local exchange by the live broker, with lost answers; exits 1 if any
     was lost or doubled, or the money differs.
 
-    Example: conclave live rehearse
+    Example: conclave live rehearse · conclave live rehearse --testnet
     """
-    from serving.going_live_rehearsal import rehearse as carry_out
+    from serving.going_live_rehearsal import rehearse as at_home
+    from serving.going_live_testnet import rehearse_at_testnet
     from serving.system import SystemClock, git_commit
 
     settings = settings_from(None, config, sets)
     record, clock = _record(settings), SystemClock()
-    wanted = orders or settings.live.rehearsal_orders
+    live, where = settings.live, REHEARSED_HERE
     with progress_bar("orders", quiet=json) as tick:
-        done = carry_out(wanted, clock, seed, tick)
+        if testnet:
+            where = f"{settings.data.exchange}'s testnet"
+            done = rehearse_at_testnet(settings, orders or live.testnet_orders or 1, seed, tick)
+        else:
+            done = at_home(orders or live.rehearsal_orders, clock, seed, tick)
     body: dict[str, Any] = {
         "orders": done.orders, "answers_lost": done.answers_lost, "unplaced": done.unplaced,
         "doubled": done.doubled, "lost": done.lost, "apart": f"{done.apart:f}",
-        "passed": done.passed, "where": REHEARSED_HERE, "seed": seed,
-        "commit": git_commit(),
+        "passed": done.passed, "where": where, "testnet": testnet,
+        "seed": seed, "commit": git_commit(),
     }  # fmt: skip
     record.note("rehearsed", clock.now(), _who(), body)
     if json:

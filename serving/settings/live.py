@@ -12,6 +12,7 @@ from serving.settings.group import Fraction, Group, NotNegative, Positive
 KEYS_FROM = ("environment", ".env")
 _KEYS = {
     "live.exchange_api_key": "EXCHANGE_API_KEY", "live.exchange_api_secret": "EXCHANGE_API_SECRET",
+    "live.testnet_api_key": "TESTNET_API_KEY", "live.testnet_api_secret": "TESTNET_API_SECRET",
 }  # fmt: skip
 
 
@@ -24,6 +25,21 @@ class LiveSettings(Group):
     exchange_api_secret: SecretStr | None = Field(
         None, description="the key's secret; secret; both from the environment only"
     )
+    testnet_api_key: SecretStr | None = Field(
+        None, description="key of an account of the exchange's testnet; secret"
+    )
+    testnet_api_secret: SecretStr | None = Field(
+        None, description="the key's secret; secret; both from the environment only"
+    )
+    testnet_url: str | None = Field(
+        None, pattern=r"^https?://\S+$",
+        description="address of the testnet; empty: the exchange's own (Binance: demo trading)",
+    )  # fmt: skip
+    testnet_orders: int = Field(
+        20, ge=0, le=1_000,
+        description="orders that a rehearsal at the testnet must have carried out; 0: none is "
+        "asked for",
+    )  # fmt: skip
     cool_down_hours: NotNegative = Field(
         24.0, le=720, description="between live enable and the first live run, h"
     )

@@ -110,6 +110,8 @@ class Settings(BaseSettings):
                 self.debate.anthropic_api_key,
                 self.live.exchange_api_key,
                 self.live.exchange_api_secret,
+                self.live.testnet_api_key,
+                self.live.testnet_api_secret,
             )
             if value is not None
         ]
@@ -160,6 +162,11 @@ def contradictions(settings: Settings) -> list[SettingError]:
         (
             (live.exchange_api_key is None) != (live.exchange_api_secret is None),
             "EXCHANGE_API_KEY", "must be set together with EXCHANGE_API_SECRET", None,
+            "Set both, or neither.",
+        ),
+        (
+            (live.testnet_api_key is None) != (live.testnet_api_secret is None),
+            "TESTNET_API_KEY", "must be set together with TESTNET_API_SECRET", None,
             "Set both, or neither.",
         ),
         (

@@ -67,6 +67,8 @@ FLAT: Mapping[str, Key] = MappingProxyType(
         "EXCHANGE_URL": Key("data", "exchange_url"),
         "EXCHANGE_API_KEY": Key("live", "exchange_api_key"),
         "EXCHANGE_API_SECRET": Key("live", "exchange_api_secret"),
+        "TESTNET_API_KEY": Key("live", "testnet_api_key"),
+        "TESTNET_API_SECRET": Key("live", "testnet_api_secret"),
         "SOURCE": Key("data", "source"),
         "PAPER_MODE": Key("execution", "paper_mode"),
         "LIVE_MODE": Key("execution", "live_mode"),

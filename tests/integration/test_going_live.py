@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import cached_property
@@ -13,17 +14,21 @@ from typing import Any
 import pytest
 
 from data.sources.exchange import connect
+from domain.errors import CheckFailed
 from domain.operations import RiskEvent
 from domain.trading import ModeChange, RiskMode
 from serving.bootstrap import open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from serving.going_live import HOUR_MS, LiveRecord, account_of, execution_of
+from serving.going_live_scene import Rehearsal
+from serving.going_live_testnet import rehearse_at_testnet
 from serving.killing import KillOrder, write_kill
 from serving.system import git_commit
 from sim.venue.signing import Key
 from sim.venue.trading import Trading
 from tests.live_record import BTC, WORLD, Past, environment, exchange
+from tests.relay import free_port
 from tests.venue_server import key_for, wall
 
 DRAWS, READS = key_for("drawer", withdraws=True), key_for("reader", trades=False)
@@ -63,6 +68,11 @@ class Candidate:
     def rehearsed(self, at: int | None = None, **changes: Any) -> None:
         self.record.note("rehearsed", at or wall(), "Ada", REHEARSED | changes)
 
+    def prepared(self) -> None:
+        """Have rehearsed, here and at the testnet."""
+        self.rehearsed()
+        self.rehearsed(testnet=True, orders=20)
+
     def says(self, *words: str) -> tuple[int, str]:
         code = conclave(list(words))
         told = self._capsys.readouterr()
@@ -84,7 +94,7 @@ def ready(candidate: Candidate) -> Iterator[Candidate]:
     """One for whom every condition holds."""
     with exchange() as (url, accounts):
         candidate.begin(url, accounts, key_for())
-        candidate.rehearsed()
+        candidate.prepared()
         yield candidate
 
 
@@ -97,6 +107,7 @@ def holding(candidate: Candidate) -> None:
 SPOILT: dict[str, Callable[[Candidate], object]] = {
     "configuration": lambda c: c.set(LIVE_MODE="false", PAPER_MODE="true"),
     "rehearsal": lambda c: c.rehearsed(passed=False),
+    "testnet": lambda c: c.rehearsed(passed=False, testnet=True),
     "risk mode": lambda c: write_kill(c.var_dir, KillOrder("stop")),
     "flat account": holding,
 }
@@ -150,7 +161,7 @@ def test_live_enable_when_paper_has_not_shown_enough_then_it_names_it(
     WORSE[name](candidate.past)
     with exchange() as (url, accounts):
         candidate.begin(url, accounts, key_for())
-        candidate.rehearsed()
+        candidate.prepared()
         refused(candidate, name)
 
 
@@ -163,14 +174,14 @@ def test_live_enable_when_key_or_clock_are_wrong_then_it_names_it(
 ) -> None:
     with exchange((key,), ahead_ms) as (url, accounts):
         candidate.begin(url, accounts, key)
-        candidate.rehearsed()
+        candidate.prepared()
         refused(candidate, name)
 
 
 def test_live_enable_when_the_exchange_is_gone_then_it_says_so(candidate: Candidate) -> None:
     with exchange() as (url, accounts):
         candidate.begin(url, accounts, key_for())
-        candidate.rehearsed()
+        candidate.prepared()
     refused(candidate, "exchange")
 
 
@@ -183,6 +194,19 @@ def test_a_rehearsal_that_is_too_short_failed_or_old_does_not_count(
 ) -> None:
     ready.rehearsed(**change)
     refused(ready, "rehearsal")
+    ready.prepared()
+    other = {"orders": change.get("orders", 10) + 10, "at": change.get("at", wall()) + 2}
+    ready.rehearsed(testnet=True, **change | other)
+    refused(ready, "testnet")
+
+
+def test_live_enable_when_no_testnet_is_asked_for_then_it_is_told_and_not_needed(
+    ready: Candidate,
+) -> None:
+    ready.rehearsed(testnet=True, passed=False)
+    ready.set(CONCLAVE_LIVE__TESTNET_ORDERS="0")
+    assert "live.testnet_orders is 0" in ready.says("live", "status")[1]
+    assert ready.enable()[0] == 0
 
 
 def test_live_enable_when_flag_or_words_are_missing_then_nothing_is_enabled(
@@ -227,7 +251,7 @@ def test_live_disable_when_enabled_then_it_is_off_at_once_and_everything_is_on_r
     standing = ready.record.standing(ready.settings, wall())
     assert (standing.state, "a feeling" in standing.why) == ("off", True)
     acts = [(event.body["act"], event.body.get("why")) for event in ready.record.acts()]
-    assert acts == [("rehearsed", None), ("enabled", "ready"), ("disabled", "a feeling")]
+    assert acts[-2:] == [("enabled", "ready"), ("disabled", "a feeling")]
     code, told = ready.says("live", "status")
     assert (code, "live trading: off (disabled by" in told) == (0, True)
 
@@ -239,6 +263,64 @@ def test_a_rehearsal_when_answers_are_lost_then_nothing_else_is(ready: Candidate
     assert body["answers_lost"] > body["unplaced"] > 0
     assert (body["lost"], body["doubled"], Decimal(body["apart"])) == (0, 0, 0)
     assert ready.record.acts()[-1].body["orders"] == 40
+
+
+TESTER = Key.made(8, "tester")
+
+
+def at_testnet(candidate: Candidate, url: str, orders: int, hurry: float = 60.0) -> Rehearsal:
+    """Rehearse there, in a sixtieth of the time."""
+    candidate.set(
+        TESTNET_API_KEY=TESTER.key, TESTNET_API_SECRET=TESTER.secret,
+        CONCLAVE_LIVE__TESTNET_URL=url,
+    )  # fmt: skip
+    return rehearse_at_testnet(
+        candidate.settings, orders, 1, lambda *_: None, lambda s: time.sleep(s / hurry),
+        lambda: time.monotonic() * hurry,
+    )  # fmt: skip
+
+
+def test_a_rehearsal_at_a_testnet_when_answers_are_lost_then_nothing_else_is(
+    ready: Candidate,
+) -> None:
+    with exchange((TESTER,)) as (url, accounts):
+        account = accounts.exchange.ledger.accounts["tester"]
+        begun = account.perp.balances["USDT"]
+        done = at_testnet(ready, url, 6)
+        assert done.passed
+        assert done.orders >= 6
+        assert done.answers_lost > 0
+        placed = list(account.orders.values())
+        assert len(placed) == done.orders - done.unplaced
+        assert not any(held.qty for held in account.perp.held.values())
+        assert account.perp.balances["USDT"] < begun  # fees of a testnet are fees
+
+
+def test_a_rehearsal_at_a_testnet_when_somebody_else_trades_there_then_it_fails(
+    ready: Candidate,
+) -> None:
+    with exchange((TESTER,)) as (url, _):
+        client = connect("binance", "perp", url)
+        client.apiKey, client.secret = TESTER.key, TESTER.secret
+        client.create_order(f"{BTC}:USDT", "market", "buy", 0.01)
+        with pytest.raises(CheckFailed, match="must hold no position"):
+            at_testnet(ready, url, 2)
+
+
+def test_a_rehearsal_at_a_testnet_without_a_key_or_with_nobody_there_says_what_to_do(
+    ready: Candidate,
+) -> None:
+    code, told = ready.says("live", "rehearse", "--testnet")
+    assert (code, "TESTNET_API_KEY" in told) == (2, True)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    ready.set(
+        TESTNET_API_KEY=TESTER.key, TESTNET_API_SECRET=TESTER.secret,
+        CONCLAVE_LIVE__TESTNET_URL=nobody,
+    )  # fmt: skip
+    code, told = ready.says("live", "rehearse", "--testnet", "--orders", "2")
+    assert code not in (0, 1, 2)
+    assert TESTER.key not in told
+    assert TESTER.secret not in told
 
 
 def test_keys_when_everything_is_said_then_they_are_in_none_of_it(ready: Candidate) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from data.sources.live_funding import LiveFunding
 from domain.market import Bar, SettledFunding
-from domain.trading import Posting
-from execution.funding import BASE_RATE, INTERVAL_MS
+from domain.trading import Fill, Posting
+from execution.funding import BASE_RATE, INTERVAL_MS, settled
+from execution.money import money
 from serving.cli import run as conclave
 from serving.live_feed import Place
 from sim.venue.market import Markets, VenueClock
@@ -25,7 +26,6 @@ from tests.venue_server import BTC, ETH, Faults, venue, wall
 PERP = f"{BTC}:USDT"
 DAY, MINUTE = 86_400_000, 60_000
 STAMP = DEMO_START_MS + DAY + INTERVAL_MS
-LEAST = Decimal("0.001")  # of a position
 HELD = (
     "EXECUTION_MARKET=perp", "models.agents=climatology,microstructure",
     "feed.start_criteria=false", "PRED_HORIZON_STEPS=12",
@@ -79,6 +79,20 @@ def test_stamps_since_the_last_bar_are_asked_for_at_once_and_later_ones_as_they_
         assert len(set(told)) > 1
 
 
+def test_stamps_of_bars_that_were_missed_are_known_before_them_though_a_question_failed() -> None:
+    market = worlds(0.0, DEMO_START_MS + 4 * DAY + 1)
+    trouble = Faults()
+    with venue(trouble, market) as url:
+        place, funding = watched(market, url, 1.0)
+        place.history.open()
+        stamp = market.clock.now() // INTERVAL_MS * INTERVAL_MS
+        trouble.next = [500, 0]
+        asyncio.run(funding.catch_up({PERP: stamp - 3 * INTERVAL_MS}))
+        place.let_go()
+    rows = settled(PERP, stamp - 3 * INTERVAL_MS, stamp, funding.published)
+    assert [row.rate for row in rows] == [their_rate(market, row.at) for row in rows]
+
+
 def test_a_venue_that_does_not_answer_is_asked_again() -> None:
     market = worlds(0.0, DEMO_START_MS + 4 * DAY + 1)
     trouble = Faults()
@@ -89,7 +103,7 @@ def test_a_venue_that_does_not_answer_is_asked_again() -> None:
         trouble.next = [500, 0]
 
         async def listen() -> None:
-            await funding.catch_up({PERP: stamp - 1})
+            await funding.catch_up({PERP: stamp - 1}, patience_s=0.5)  # no bar waits for ever
             assert funding.published(PERP, stamp) is None
             running = asyncio.create_task(funding.run())
             async with asyncio.timeout(20):
@@ -109,26 +123,26 @@ def test_a_venue_that_does_not_answer_is_asked_again() -> None:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path / "var", start=STAMP - 60 * MINUTE)
+    made = Stage(tmp_path / "var", start=STAMP - 50 * MINUTE)
     made.open()
     yield made
     made.close()
 
 
+@pytest.mark.parametrize("forecast", [BTC, pytest.param(PERP, marks=pytest.mark.slow)])
 def test_desk_pays_what_the_venue_published_and_parity_pays_it_again(
-    stage: Stage, capsys: pytest.CaptureFixture[str]
+    stage: Stage, capsys: pytest.CaptureFixture[str], forecast: str
 ) -> None:
-    lived(stage.desk("exercise", *HELD), 1_000, until_ms=STAMP + 2 * MINUTE)
+    lived(stage.desk("exercise", *HELD, f"SYMBOLS={forecast}"), 1_000, until_ms=STAMP + 2 * MINUTE)
     rate = their_rate(stage.markets, STAMP)
     assert rate != BASE_RATE
     assert stage.rows(SettledFunding) == [SettledFunding(PERP, STAMP, rate)]
     bars = {one.open_ms: one for one in stage.rows(Bar, symbol=PERP)}
     paid = list(stage.rows(Posting, book="funding"))
     assert {row.at for row in paid} == {STAMP}
-    for row in paid:
-        notional = Decimal(str(bars[row.at].open)) * LEAST
-        lots = row.amount / notional / Decimal(str(rate))
-        assert abs(lots - round(lots)) < Decimal("0.01")
+    before = sum(fill.qty * fill.side.sign for fill in stage.rows(Fill) if fill.at < STAMP)
+    mark = Decimal(str(bars[STAMP].open))
+    assert sum(row.amount for row in paid) == money(mark * before * Decimal(str(rate)))
     capsys.readouterr()
     code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
     told = json.loads(capsys.readouterr().out)

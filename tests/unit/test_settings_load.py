@@ -23,7 +23,7 @@ PROB_MIN MIN_EXPECTED_RETURN FEES_BPS MIN_FORECASTERS VAR_DIR DATA_DIR_RAW DATA_
 MODELS_DIR LOGS_DIR DATABASE_URL API_HOST API_PORT RAY_DASHBOARD_PORT API_TOKEN TELEGRAM_BOT_TOKEN
 TELEGRAM_CHAT_ID EXECUTION_MARKET ON_SHUTDOWN AUTO_PROMOTE CONCLAVE_SAMPLES TRIALS_LOG
 XAI_API_KEY ANTHROPIC_API_KEY SOURCE SERVE_URL DESK_PORT MODELS_URL
-EXCHANGE_API_KEY EXCHANGE_API_SECRET
+EXCHANGE_API_KEY EXCHANGE_API_SECRET TESTNET_API_KEY TESTNET_API_SECRET
 """
 
 
@@ -298,6 +298,7 @@ def test_settings_when_they_hold_secrets_then_no_way_of_showing_them_tells() -> 
         API_TOKEN="s3cr3t-api", TELEGRAM_BOT_TOKEN="123456789:s3cr3t-bot", TELEGRAM_CHAT_ID="-100",
         DATABASE_URL="postgresql+psycopg://me:s3cr3t-db@host:5432/x?sslpassword=s3cr3t-ssl",
         EXCHANGE_API_KEY="s3cr3t-key", EXCHANGE_API_SECRET="s3cr3t-secret",
+        TESTNET_API_KEY="s3cr3t-test", TESTNET_API_SECRET="s3cr3t-tested",
     )  # fmt: skip
 
     for text in (repr(s), str(s), repr(s.describe()), s.model_dump_json()):
@@ -307,14 +308,14 @@ def test_settings_when_they_hold_secrets_then_no_way_of_showing_them_tells() -> 
     assert "s3cr3t-db" in s.database_url()
     assert set(s.secret_values()) == {
         "s3cr3t-api", "123456789:s3cr3t-bot", "s3cr3t-db", "s3cr3t-ssl",
-        "s3cr3t-key", "s3cr3t-secret",
+        "s3cr3t-key", "s3cr3t-secret", "s3cr3t-test", "s3cr3t-tested",
     }  # fmt: skip
 
 
 def test_settings_when_secret_fields_are_listed_then_they_are_the_documented() -> None:
     assert {key.field for key in KEYS if is_secret(key)} == {
         "api_token", "telegram_bot_token", "database_url", "xai_api_key", "anthropic_api_key",
-        "exchange_api_key", "exchange_api_secret",
+        "exchange_api_key", "exchange_api_secret", "testnet_api_key", "testnet_api_secret",
     }  # fmt: skip
 
 

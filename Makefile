@@ -3,11 +3,11 @@
 #   make test     set up and pass the tests
 PY := .venv/bin/python
 ARGS ?=
-# tests run in so many processes (many of them wait); those of the running system alone, because it
-# keeps deadlines
+# tests run in so many processes (many of them wait), a file's in one, so that what they share is made
+# once; those of the running system alone, because it keeps deadlines
 JOBS ?= 3
 PYTEST := $(PY) -m pytest -q
-SPREAD := -n $(JOBS) --dist loadgroup --ignore=tests/acceptance
+SPREAD := -n $(JOBS) --dist loadfile --ignore=tests/acceptance
 QUICK := not slow and not soak and not browser and not postgres
 DEMO_BARS := var/data/demo/BTCUSDT-demo-spot-5m.parquet
 PACKAGES := agents consensus data domain execution notifications rl serving sim storage

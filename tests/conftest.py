@@ -8,19 +8,6 @@ import pytest
 
 from tests.neural_models import fusion, save_bolt, train_tft, untrained_bolt
 
-TESTS = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay in one process, so that what they share is made once.
-
-    Those that share the running system stay together too.
-    """
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        shared = file.parts[0] == "acceptance"
-        item.add_marker(pytest.mark.xdist_group("acceptance" if shared else file.as_posix()))
-
 
 @pytest.fixture(scope="session")
 def tft_root(tmp_path_factory: pytest.TempPathFactory) -> Path:

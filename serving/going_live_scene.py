@@ -69,6 +69,7 @@ class Scene:
         self.names: set[str] = set()  # ids of orders that were sent
         self.cash, self.held = cash, Decimal(0)
         self.sent = self.unplaced = self._number = 0
+        self.refusal: Refusal | None = None  # of the newest order
         self._flying: list[Order] = []
         self._broker.restore(books.opening(NAME, CURRENCY, cash, now()))
         self._last = self._bar()
@@ -84,12 +85,12 @@ class Scene:
             name, NAME, SYMBOL, side, qty, OrderType.MARKET, at, f"d{self._number}",
             "manual" if held else "entry", reduce_only=bool(held),
         )  # fmt: skip
+        self.refusal = None
         try:
-            sent = self._broker.submit(order) is None
+            self.refusal = self._broker.submit(order)
         except AmbiguousOutcome:
-            sent = True
             self._flying.append(order)
-        if sent:
+        if self.refusal is None:
             self.sent += 1
             self.names.add(name)
         self._bar()

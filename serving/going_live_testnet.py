@@ -69,12 +69,13 @@ def rehearse_at_testnet(
 
     scene = Scene(broker, instrument, cash, gateway.time, step)
     tries = 0
-    while scene.sent < orders or scene.held:
+    while scene.sent - scene.unplaced < orders or scene.held:  # what never arrived shows little
         tries += 1
         if tries > 2 * orders + _CLOSINGS:
+            why = scene.refusal and f"refused: {scene.refusal.rule} ({scene.refusal.value})"
             raise CheckFailed(
-                "testnet", "must take orders and end flat", f"{scene.held:f} held",
-                "Look at its account, close what is open, and try again.",
+                "testnet", "must take orders and end flat", why or f"{scene.held:f} held",
+                "Look at its account: money for small orders, nothing open. Then try again.",
             )  # fmt: skip
         scene.order(rng)
         tick(min(scene.sent, orders), orders)

@@ -307,6 +307,13 @@ def test_a_rehearsal_at_a_testnet_when_somebody_else_trades_there_then_it_fails(
             at_testnet(ready, url, 2)
 
 
+def test_a_rehearsal_at_a_testnet_without_money_says_what_it_refuses(ready: Candidate) -> None:
+    with exchange((TESTER,)) as (url, accounts):
+        accounts.exchange.ledger.accounts["tester"].perp.balances["USDT"] = Decimal(1)
+        with pytest.raises(CheckFailed, match=r"end flat \(got 'refused: .*-2019"):
+            at_testnet(ready, url, 1)
+
+
 def test_a_rehearsal_at_a_testnet_without_a_key_or_with_nobody_there_says_what_to_do(
     ready: Candidate,
 ) -> None:

@@ -34,9 +34,11 @@ class OrderType(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """What a broker says of an order: on the book; filled or gone; never seen."""
+    """What a broker says of an order: on the book; kept until it can leave; filled or gone; never
+    seen."""
 
     WORKING = "working"
+    HELD = "held"
     DONE = "done"
     UNKNOWN = "unknown"
 

@@ -40,6 +40,11 @@ class Verdict:
     value: str
     why: str
 
+    @property
+    def passes(self) -> bool:
+        """Whether the same order may be taken later: nothing is wrong with the order itself."""
+        return self.code is Reason.NOT_PLACED
+
 
 def verdict(error: ccxt.BaseError) -> Verdict:
     """Return what an error of ccxt says about the order that was sent.

@@ -14,7 +14,7 @@ _FORCED = ("autoclose-", "adl_autoclose")  # orders that the venue makes itself
 
 
 class Stage(StrEnum):
-    """Where an order is: waiting here for its entry; taken by the venue; nobody can say."""
+    """Where an order is: waiting here to be sent; taken by the venue; nobody can say."""
 
     HELD = "held"
     TAKEN = "taken"
@@ -64,6 +64,11 @@ class Tracked:
     def bracket(self) -> bool:
         """Whether it is a stop or a target, which rests until its position closes."""
         return self.order.reduce_only and self.order.type is not OrderType.MARKET
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is an exit that is not at the venue, and is to be sent."""
+        return self.stage is Stage.HELD and not self.entry and not self.bracket
 
 
 def part_id(order_id: str, part: int) -> str:

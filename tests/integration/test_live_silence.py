@@ -17,31 +17,14 @@ from domain.errors import AmbiguousOutcome
 from domain.trading import Fill, OrderStatus, OrderType, Side
 from execution import books
 from execution.adapters.ccxt_broker import CcxtBroker
-from tests.live_scenes import CASH, PERP, Stage, order_at, stage
-from tests.venue_server import Faults
-
-PATIENCE_MS = 200  # of the client
-
-
-class Silence(Faults):
-    """A venue that can be made to answer nothing for longer than its client waits."""
-
-    def begin(self) -> None:
-        self.silent_s = 4 * PATIENCE_MS / 1e3
-        self.seen.clear()
-
-    def end(self, here: Stage, broker: CcxtBroker) -> None:
-        self.silent_s = 0.0
-        here.skew[0] += broker._gateway.left_alone()
+from tests.live_scenes import CASH, PATIENCE_MS, PERP, Silence, Stage, order_at, stage
 
 
 @contextmanager
 def silent() -> Iterator[tuple[Stage, Silence, CcxtBroker]]:
     silence = Silence()
     with stage(faults=silence) as here:
-        gateway = here.gateway()
-        gateway._client.timeout = PATIENCE_MS
-        broker = here.broker(gateway)
+        broker = here.broker()
         broker.restore(books.opening("live", "USDT", CASH, here.at))
         broker.on_bar(here.next_bar())
         yield here, silence, broker
@@ -67,7 +50,7 @@ def sent(here: Stage) -> list[str]:
 def test_broker_when_the_venue_is_silent_then_few_calls_wait_and_the_rest_fail_at_once() -> None:
     with silent() as (here, silence, broker):
         broker.submit(order_at(here, "cv1"))
-        silence.begin()
+        silence.begin(broker)
         began = time.monotonic()
         with capture_logs() as logs:
             for _ in range(20):
@@ -96,7 +79,7 @@ def test_broker_when_the_venue_is_silent_then_few_calls_wait_and_the_rest_fail_a
 
 def test_entry_while_the_venue_is_left_alone_is_refused_and_in_no_doubt() -> None:
     with silent() as (here, silence, broker):
-        silence.begin()
+        silence.begin(broker)
         refused = [broker.submit(order_at(here, f"cv{n}", decision=f"d{n}")) for n in range(4)]
         assert [None if one is None else one.code for one in refused] == [Reason.NOT_PLACED] * 4
         assert len(silence.seen) == 2
@@ -110,11 +93,11 @@ def test_entry_while_the_venue_is_left_alone_is_refused_and_in_no_doubt() -> Non
 def test_exit_while_the_venue_is_left_alone_leaves_once_it_answers_again() -> None:
     with silent() as (here, silence, broker):
         opened(here, broker)
-        silence.begin()
+        silence.begin(broker)
         left_alone(here, broker)
         assert broker.submit(order_at(here, "x", Side.SELL, "kill")) is None
         assert [order.id for order in broker.open_orders()] == ["x"]
-        assert broker.status("x") is OrderStatus.WORKING
+        assert broker.status("x") is OrderStatus.HELD
         silence.end(here, broker)
         assert broker.on_bar(here.next_bar()) == []  # it leaves
         assert here.account.perp.of("BTCUSDT").qty == 0
@@ -127,7 +110,7 @@ def test_exit_that_did_not_leave_ends_where_a_stop_closed_the_position_meanwhile
     with silent() as (here, silence, broker):
         opened(here, broker)
         beyond = Decimal(str(broker._last[PERP].close)).quantize(Decimal("0.1")) + 300
-        silence.begin()
+        silence.begin(broker)
         left_alone(here, broker)
         broker.submit(order_at(here, "x", Side.SELL, "horizon"))
         silence.end(here, broker)
@@ -156,12 +139,15 @@ def test_order_whose_answer_is_lost_is_not_asked_after_for_long_where_nothing_an
     with silent() as (here, silence, broker):
         broker._courier._waits = replace(broker._courier._waits, answer=60.0)
         opened(here, broker)
-        silence.begin()
+        silence.begin(broker)
         with pytest.raises(AmbiguousOutcome):
             broker.submit(order_at(here, "x", Side.SELL, "manual"))
         assert len(silence.seen) == 2  # the quote, and the order
         silence.end(here, broker)
-        assert broker.status("x") is OrderStatus.UNKNOWN
+        assert broker.status("x") is OrderStatus.HELD  # it never arrived
+        broker.on_bar(here.next_bar())
+        assert here.account.perp.of("BTCUSDT").qty == 0
+        assert sent(here) == ["e", "x"]
 
 
 def filled(rows: list[Any]) -> list[str]:

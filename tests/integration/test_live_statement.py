@@ -187,6 +187,10 @@ def test_fill_when_a_stranger_trades_then_it_is_one_as_soon_as_nothing_of_ours_i
     assert broker.on_bar(here.next_bar()) == []
     assert broker.holdings().cash is None  # not known yet
     here.skew[0] += 6.0
-    assert broker.status("x") is OrderStatus.UNKNOWN  # it never arrived
-    assert broker.on_bar(here.next_bar()) == []
+    assert broker.status("x") is OrderStatus.HELD  # it never arrived
+    assert broker.on_bar(here.next_bar()) == []  # it leaves
     assert broker.holdings().quantities[PERP] == Decimal("0.013")  # a difference, which halts
+    [fill] = broker.on_bar(here.next_bar())
+    assert isinstance(fill, Fill)
+    assert fill.order_id == "x"
+    assert here.account.perp.of("BTCUSDT").qty == Decimal("0.003")  # the stranger's

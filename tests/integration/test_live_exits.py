@@ -143,8 +143,7 @@ def test_exit_that_was_kept_when_the_process_begins_again_then_it_is_sent(kill: 
         if kill:
             made.loop.kill("me", "enough", made.here.at)
         made.decide(state)
-        [kept] = made.broker.open_orders()
-        assert kept.reduce_only
+        assert made.loop.unsent() == made.broker.open_orders() != []
         made.answer_again()
         made.begin()
         made.play(4)
@@ -164,6 +163,27 @@ async def too_late(request: Any, call: Any, take: Any) -> Any:
     return take()
 
 
+def test_exit_that_is_kept_when_the_exchange_is_silent_then_it_is_told_until_it_has_left() -> None:
+    with held_long() as made:
+        state = made.absorb()
+        made.fall_silent(left_alone=True)
+        with capture_logs() as logs:
+            made.decide(state)
+        [order] = made.loop.unsent()
+        assert [line["order"] for line in logs if line["event"] == "not_sent"] == [order.id]
+        [kept] = made.events("in_flight")
+        assert (kept.level, kept.subject) == ("warning", f"{order.id} kept")
+        made.play(1)
+        assert made.loop.unsent() == [order]
+        assert made.loop.shutdown(made.here.at) == []  # it is on its way already
+        made.answer_again()
+        made.play(1)  # it leaves
+        assert made.loop.unsent() == []
+        made.play(1)
+        made.closed()
+        assert [event.level for event in made.events("in_flight")] == ["warning", "info"]
+
+
 @pytest.mark.parametrize("refusal", [too_many, too_late])
 def test_kill_when_it_is_refused_for_what_passes_then_it_closes_all_the_same(refusal: Any) -> None:
     with held_long() as made:
@@ -172,6 +192,7 @@ def test_kill_when_it_is_refused_for_what_passes_then_it_closes_all_the_same(ref
         made.loop.kill("me", "enough", made.here.at)
         made.here.accounts.passage = straight
         assert made.exits(Refusal) == []
+        assert [order.intent for order in made.loop.unsent()] == ["kill"]
         made.play(3)
         made.closed()
         assert made.exits() == ["kill"]
@@ -201,3 +222,13 @@ def test_exit_that_was_refused_and_sent_again_when_the_process_begins_again_then
         made.begin()  # before any bar tells of that
         made.play(3)
         made.closed()
+
+
+def test_difference_when_the_exchange_falls_silent_then_nothing_is_said_to_agree_again() -> None:
+    with held_long() as made:
+        made.here.client().create_order(PERP, "market", "buy", 0.003)  # by somebody else
+        made.play(1)
+        assert [event.level for event in made.events("reconciliation")] == ["error"]
+        made.fall_silent()
+        made.play(2)
+        assert [event.level for event in made.events("reconciliation")] == ["error"]

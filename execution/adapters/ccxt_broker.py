@@ -108,10 +108,13 @@ class CcxtBroker:
             if self._to_reduce(order):  # else it waits for its entry
                 self._send_on(tracked)
             return None
-        if tracked.entry:
-            self._guard.sent()
         self._statement.begin(order.symbol, order.created_at)
-        refused = self._courier.send(tracked)
+        refused: Verdict | None = None
+        try:
+            refused = self._courier.send(tracked)
+        finally:
+            if tracked.entry and (refused is None or refused.left):
+                self._guard.sent()
         if refused is None:
             return None
         if refused.passes and not tracked.entry:  # what closes leaves as soon as it can
@@ -381,7 +384,7 @@ class CcxtBroker:
                 return
             self._courier.recall(tracked)
             self._courier.find(tracked)
-            self._statement.pull()
+            self._statement.pull(tracked.order.symbol)
             if tracked.entry and self._statement.held(tracked.order.symbol):
                 self._unwind(tracked)
                 return  # until it is closed

@@ -9,6 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import ccxt
 import pytest
 from structlog.testing import capture_logs
 
@@ -133,6 +134,40 @@ def test_venue_when_it_says_how_long_it_wants_to_be_left_alone_then_it_is() -> N
         assert 80.0 < broker._gateway.left_alone() <= 90.0
         here.skew[0] += 90.0
         assert broker.holdings().cash == CASH
+
+
+def test_entry_that_never_left_when_entries_are_counted_then_it_does_not_count() -> None:
+    with silent() as (here, banned, broker):
+        broker._guard.bounds = replace(broker._guard.bounds, per_minute=1)
+        banned.headers = {"Retry-After": "5"}
+        banned.seen.clear()
+        banned.next += [200, 200, 200, 418]  # position and price, then the price again
+        refused = broker.submit(order_at(here, "cv1"))
+        assert refused is not None
+        assert (refused.code, refused.value) == (Reason.NOT_PLACED, "not_sent")
+        assert "bookTicker" in banned.seen[-1]
+        here.skew[0] += 5.0
+        assert broker.submit(order_at(here, "cv2", decision="d2")) is None
+        broker.on_bar(here.next_bar())
+        broker.submit(order_at(here, "x", Side.SELL, "manual"))
+        broker.on_bar(here.next_bar())
+        refused = broker.submit(order_at(here, "cv3", decision="d3"))
+        assert refused is not None
+        assert refused.rule == "at most 1 live entries a minute"
+
+
+def test_order_that_ccxt_does_not_send_when_the_venue_is_silent_then_it_is_no_answer() -> None:
+    with silent() as (here, silence, broker):
+        silence.begin(broker)
+        broker.holdings()
+        reach, asked = broker._gateway.reach, len(silence.seen)
+        nothing = order_at(here, "cv1", qty=Decimal("0.00001"))
+        with pytest.raises(ccxt.InvalidOrder):
+            broker._gateway.place(nothing, "cv1", nothing.qty, at_market=False)
+        assert len(silence.seen) == asked
+        assert (reach.in_vain, reach.open) == (1, False)
+        broker.holdings()
+        assert (reach.in_vain, reach.open) == (2, True)
 
 
 def test_order_whose_answer_is_lost_is_not_asked_after_for_long_where_nothing_answers() -> None:

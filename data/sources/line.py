@@ -25,8 +25,9 @@ Said = TypeVar("Said")
 Made = TypeVar("Made")
 
 _GARBAGE = 20  # unreadable messages in a row after which the line is given up
-_ADDRESS = re.compile(r"(\w+://)(?:[^\s/?#@]*@)?([^\s/?#]*)\S*")  # somewhere in a text
-_PLACE = re.compile(r"((?:\w+://)?)(?:[^/?#]*@)?([^\s/?#]*)")  # at the start of an address
+_HOST = r"([\w.:\[\]-]*)"
+_ADDRESS = re.compile(rf"(\w+://)(?:[^\s/?#@]*@)?{_HOST}\S*")  # somewhere in a text
+_PLACE = re.compile(rf"((?:\w+://)?)(?:[^/?#]*@)?{_HOST}")  # at the start of an address
 _BLANK = re.compile(r"\s")
 
 

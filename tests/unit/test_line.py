@@ -75,6 +75,7 @@ def test_place_when_an_address_is_one_then_it_is_its_scheme_and_host() -> None:
     )
     assert place_of("ws://[::1]:80/stream?streams=a/b") == "ws://[::1]:80"
     assert place_of(f"\n wss://host.example/ws/{SECRET} ") == "wss://host.example"
+    assert place_of(f"wss://host.example\\{SECRET}") == "wss://host.example"
 
 
 @pytest.mark.parametrize("path", [f"/ws/{SECRET}", f"/private/ws?listenKey={SECRET}"])

@@ -34,9 +34,10 @@ class OrderType(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """What a broker says of an order: on the book; filled or gone; never seen."""
+    """What a broker says of an order: on the book; kept to be sent; filled or gone; never seen."""
 
     WORKING = "working"
+    HELD = "held"
     DONE = "done"
     UNKNOWN = "unknown"
 
@@ -77,6 +78,11 @@ class Order:
     price: Decimal | None = None  # limit price
     trigger: Decimal | None = None  # stop trigger
     reduce_only: bool = False
+
+    @property
+    def closes(self) -> bool:
+        """Whether it closes at the market; stop and target, which wait for a price, do not."""
+        return self.reduce_only and self.type is OrderType.MARKET
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +233,7 @@ class Holdings:
 
     Attributes
     ----------
-    cash : in the account's currency; None where the broker cannot say.
+    cash : in the account's currency; None while the broker cannot say what there is.
     quantities : signed base units by symbol; flat ones may be left out.
     """
 

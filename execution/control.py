@@ -66,6 +66,10 @@ class Controls(LoopState):
         """Return the working orders, oldest first."""
         return self._broker.open_orders()
 
+    def unsent(self) -> list[Order]:
+        """Return exits that are not known to have reached the venue: what they close is open."""
+        return self._dispatch.unsent()
+
     def kill(self, by: str, why: str, at: int, *, flatten: bool = True) -> ModeChange | None:
         """Refuse all entries and close everything at the market; None if already killed.
 
@@ -130,10 +134,16 @@ class Controls(LoopState):
         return None
 
     def release_entries(self, why: str, at: int) -> ModeChange | None:
-        """Undo :meth:`hold_entries`; what a person or a limit has stopped stays so."""
+        """Undo :meth:`hold_entries`; what a person or a limit has stopped stays so.
+
+        A limit that is still broken takes back what the feed had taken over from it.
+        """
         self._unsure = ""
         if not self._reduced_by(FEED):
             return None
+        broken = self._risk.breaker
+        if broken is not None:
+            return self._enter_mode(RiskMode.REDUCING, RISK, broken, at)
         return self.change_mode(RiskMode.ACTIVE, FEED, why, at)
 
     def _let_in(self, by: str, why: str, at: int) -> ModeChange | None:

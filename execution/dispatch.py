@@ -1,7 +1,8 @@
 """Orders on their way out, and whether broker and ledger still agree.
 
 An order is on the ledger before it is sent. Where nobody can say whether it arrived, it stays in
-flight and is asked after by its id, never sent again; what the broker has never had is refused.
+flight and is asked after by its id, never sent again from here; what the broker has never had is
+refused. An exit that the broker keeps, because its venue does not take it now, is in flight too.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ class Dispatch:
         """Return whether nobody knows what became of an order of this symbol."""
         return any(order.symbol == symbol for order in self._in_flight.values())
 
+    def unsent(self) -> list[Order]:
+        """Return the exits that are not known to have reached the venue, oldest first."""
+        return [
+            order
+            for order in self._in_flight.values()
+            if order.closes and self._status(order) in (None, OrderStatus.HELD)
+        ]
+
     def send(self, orders: Iterable[Order]) -> list[Refusal | RiskEvent]:
         """Submit orders that are on the ledger; return what is to be written down about them."""
         rows: list[Refusal | RiskEvent] = []
@@ -52,7 +61,12 @@ class Dispatch:
                 self._in_flight[order.id] = order
                 rows.append(self._event(order, order.created_at, "sent", error.message))
             else:
-                rows += [] if refusal is None else [refusal]
+                if refusal is not None:
+                    rows.append(refusal)
+                elif order.closes and self._status(order) is OrderStatus.HELD:
+                    self._in_flight[order.id] = order
+                    why = "it leaves as soon as the venue takes it"
+                    rows.append(self._event(order, order.created_at, "kept", why))
         return rows
 
     def ask(self, at: int) -> list[Refusal | RiskEvent]:
@@ -60,7 +74,7 @@ class Dispatch:
         rows: list[Refusal | RiskEvent] = []
         for order in list(self._in_flight.values()):
             status = self._status(order)
-            if status is None:
+            if status in (None, OrderStatus.HELD):
                 continue
             del self._in_flight[order.id]
             if status is OrderStatus.UNKNOWN:
@@ -76,16 +90,20 @@ class Dispatch:
         return rows
 
     def compare(self, ledger: Account, at: int) -> RiskEvent | None:
-        """Return what broker and ledger disagree about, once until it changes; None if nothing."""
+        """Return what broker and ledger disagree about, once until it changes; None if nothing.
+
+        None as well while the broker cannot say what it holds.
+        """
         held = self._broker.holdings()
         ours = {position.symbol: position.qty for position in ledger.positions()}
+        if held.cash is None:
+            return None  # the broker cannot say: neither that they differ, nor that they agree
         if not self._apart and held.cash == ledger.cash and held.quantities == ours:
             return None  # as at nearly every bar
         sides = {symbol: (qty, ZERO) for symbol, qty in ours.items()}
         for symbol, qty in held.quantities.items():
             sides[symbol] = (sides.get(symbol, (ZERO, ZERO))[0], qty)
-        if held.cash is not None:
-            sides[ledger.currency] = (ledger.cash, held.cash)
+        sides[ledger.currency] = (ledger.cash, held.cash)
         apart = {
             name: {"ledger": f"{own:f}", "broker": f"{theirs:f}"}
             for name, (own, theirs) in sorted(sides.items())

@@ -67,10 +67,7 @@ def entry_orders(
 
 def closing(working: Iterable[Order], symbol: str) -> bool:
     """Return whether an exit at the market already works for a symbol."""
-    return any(
-        order.symbol == symbol and order.reduce_only and order.type is OrderType.MARKET
-        for order in working
-    )
+    return any(order.symbol == symbol and order.closes for order in working)
 
 
 def pending_elsewhere(

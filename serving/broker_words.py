@@ -11,10 +11,9 @@ def broker_problems(broker: Mapping[str, Any]) -> list[str]:
     venue, stream = broker["venue"], broker["stream"]
     problems = []
     if venue["open"]:
-        problems.append(
-            "The exchange does not answer and is left alone between tries, nothing is entered: "
-            f"{venue['problem']}"
-        )
+        silent = "does not answer and is left alone between tries"
+        what = silent if venue["in_vain"] else "asked to be left alone"
+        problems.append(f"The exchange {what}, nothing is entered: {venue['problem']}")
     if stream["problem"]:
         problems.append(
             f"The account's stream is not heard, fills are asked for: {stream['problem']}"

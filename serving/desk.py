@@ -172,6 +172,8 @@ class Desk:
                 await housekeeping
             # Only after a good end: what failed may have left the fold ahead of the ledger.
             self.loop.shutdown(self.market_clock.now())
+            for order in self.loop.unsent():
+                log.warning("left_open", symbol=order.symbol, order=order.id, intent=order.intent)
             self.fold.save()
             self.upkeep.close()
         finally:

@@ -182,7 +182,7 @@ class Rerun:
         elif isinstance(row, Decision):
             self._decide(row)
         elif isinstance(row, ModeChange):
-            if row.by not in OWN:
+            if row.by not in OWN or self._handed_back(row):
                 self._held = row
         elif isinstance(row, Order):
             self._close_by_hand(row)
@@ -272,7 +272,9 @@ class Rerun:
         if flatten:
             self._closed = (row.intent, row.created_at)
         by, why, at = change.by, change.why, change.at
-        if change.mode is RiskMode.REDUCING:  # also what a limit has reduced becomes theirs
+        if by == RISK or (by == FEED and change.mode is RiskMode.ACTIVE):
+            self._loop.release_entries(why, at)
+        elif change.mode is RiskMode.REDUCING:  # also what a limit has reduced becomes theirs
             if by == FEED:
                 self._loop.hold_entries(why, at)
             else:
@@ -281,6 +283,12 @@ class Rerun:
             self._loop.change_mode(change.mode, by, why, at, flatten=flatten)
         self.inputs["mode_changes"] += 1
         self._held = None
+
+    def _handed_back(self, change: ModeChange) -> bool:
+        """Return whether a limit's reduction came of a feed that let go."""
+        last = self._loop.risk.change
+        held = last is not None and (last.mode, last.by) == (RiskMode.REDUCING, FEED)
+        return held and (change.mode, change.by) == (RiskMode.REDUCING, RISK)
 
     def _reflect(self, words: Reflection, row: Any) -> None:
         mine = isinstance(row, Order) and (row.intent, row.symbol, row.decision_id) == (

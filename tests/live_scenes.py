@@ -126,6 +126,26 @@ class Stage:
         return instrument_of(client.markets[PERP])
 
 
+PATIENCE_MS = 200  # of a client whose venue is silent
+
+
+class Silence(Faults):
+    """A venue that can be made to answer nothing for longer than its client waits."""
+
+    def begin(self, broker: CcxtBroker) -> None:
+        """Fall silent; only now is the client in a hurry, whatever else the machine does."""
+        client = broker._gateway._client
+        self._patience, client.timeout = client.timeout, PATIENCE_MS
+        self.silent_s = 4 * PATIENCE_MS / 1e3
+        self.seen.clear()
+
+    def end(self, here: Stage, broker: CcxtBroker) -> None:
+        """Answer again, and let the time pass for which nothing is asked."""
+        broker._gateway._client.timeout = self._patience
+        self.silent_s = 0.0
+        here.skew[0] += broker._gateway.left_alone()
+
+
 _COLUMNS = ("open_ms", "open", "high", "low", "close", "volume")
 
 

@@ -25,8 +25,10 @@ Said = TypeVar("Said")
 Made = TypeVar("Made")
 
 _GARBAGE = 20  # unreadable messages in a row after which the line is given up
-_HOST = r"(?:[^\s/?#@]*@)?([^\s/?#]*)\S*"
-_ADDRESS, _ANYTHING = re.compile(rf"(\w+://){_HOST}"), re.compile(rf"(\w+://|){_HOST}")
+_HOST = r"([\w.:\[\]-]*)"
+_ADDRESS = re.compile(rf"(\w+://)(?:[^\s/?#@]*@)?{_HOST}\S*")  # somewhere in a text
+_PLACE = re.compile(rf"((?:\w+://)?)(?:[^/?#]*@)?{_HOST}")  # at the start of an address
+_BLANK = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Line(Generic[Said]):
         """
         rng, attempt = random.Random(self.seed), 0  # noqa: S311 - spreads reconnects only
         while True:
-            url = self.urls[attempt % len(self.urls)]
+            url = self.urls[attempt % len(self.urls)].strip()
             place = place_of(url)
             heard = self.health.messages - self.health.garbage
             try:
@@ -182,13 +184,20 @@ class Line(Generic[Said]):
 def place_of(url: str) -> str:
     """Return scheme and host of a stream: what follows them may be the key of a user's stream.
 
+    Blanks around an address are no part of it.
+
     Raises
     ------
     UsageError : if it is no address of a WebSocket.
     """
-    place = _ANYTHING.sub(r"\1\2", url, count=1)
+    address = url.strip()
+    found = _PLACE.match(address)
+    place = "" if found is None else found[1] + found[2]
+    refused = UsageError("feed", "needs an address of a WebSocket", place)
+    if _BLANK.search(address):
+        raise refused
     try:
-        parse_uri(url)
+        parse_uri(address)
     except (InvalidURI, ValueError):  # not told as its cause: that names the whole address
-        raise UsageError("feed", "needs an address of a WebSocket", place) from None
+        raise refused from None
     return place

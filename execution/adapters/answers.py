@@ -19,7 +19,7 @@ _CODE = re.compile(r'"code"\s*:\s*"?(-?\d+)')
 _QUERY = re.compile(r"\?\S*")
 _LONGEST = 160
 
-Kind = Literal["refused", "duplicate", "triggers", "unknown", "unsent"]
+Kind = Literal["refused", "invalid", "duplicate", "triggers", "unknown", "unsent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,10 @@ class Verdict:
 
     Attributes
     ----------
-    kind : ``refused``; ``duplicate``: its client id is at the venue already; ``triggers``: a stop
-        whose price is passed; ``unknown``: it may have taken effect, and must be asked after;
-        ``unsent``: it never left, because the venue is left alone.
+    kind : ``refused``; ``invalid``: ccxt refused it and sent nothing; ``duplicate``: its client id
+        is at the venue already; ``triggers``: a stop whose price is passed; ``unknown``: it may
+        have taken effect, and must be asked after; ``unsent``: it never left, because the venue is
+        left alone.
     value : the venue's code, the same for the same mistake. ``why`` : its words.
     """
 
@@ -39,6 +40,16 @@ class Verdict:
     rule: str
     value: str
     why: str
+
+    @property
+    def left(self) -> bool:
+        """Whether it left for the venue."""
+        return self.kind not in ("invalid", "unsent")
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same order may be taken later: nothing is wrong with the order itself."""
+        return self.code is Reason.NOT_PLACED
 
 
 def verdict(error: ccxt.BaseError) -> Verdict:
@@ -54,6 +65,7 @@ def verdict(error: ccxt.BaseError) -> Verdict:
     nothing to reduce (−2022)               refused     ``unfilled``
     rate limits, clock, key                 refused     ``not_placed``
     everything else with a code             refused     ``risk_veto``
+    refused by ccxt itself                  invalid     ``risk_veto``
     ======================================  ==========  ====================
     """
     why = words_of(error)
@@ -73,9 +85,11 @@ def verdict(error: ccxt.BaseError) -> Verdict:
             return said("triggers" if triggers else "refused", reason, rule)
     if isinstance(error, ccxt.OperationFailed):
         return unknown
-    if code is None and not isinstance(error, _BEFORE_SENDING):
+    if never_left(error):
+        return said("invalid", Reason.RISK_VETO, "as the venue takes orders")
+    if code is None:
         return unknown  # an answer that cannot be read says nothing
-    reason, rule = _BY_CODE.get(code or 0, (Reason.RISK_VETO, "as the venue takes orders"))
+    reason, rule = _BY_CODE.get(code, (Reason.RISK_VETO, "as the venue takes orders"))
     if "NOTIONAL" in why:
         reason, rule = _BY_CODE[-4164]
     return said("refused", reason, rule)
@@ -90,6 +104,11 @@ def unsent(error: NotSent) -> Verdict:
 def words_of(error: ccxt.BaseError) -> str:
     """Return an error in a line, without what was asked: a signed question names the account."""
     return _QUERY.sub("", " ".join(str(error).split()))[:_LONGEST]
+
+
+def never_left(error: ccxt.BaseError) -> bool:
+    """Return whether ccxt refused what was asked for and sent nothing: no code is the venue's."""
+    return isinstance(error, _BEFORE_SENDING) and code_of(error) is None
 
 
 def code_of(error: ccxt.BaseError) -> int | None:

@@ -26,7 +26,7 @@ class Reach:
     Attributes
     ----------
     open : whether the venue is left alone. ``opened`` : how often that began.
-    in_vain : calls in a row that nobody answered.
+    in_vain : calls in a row that nobody answered; 0 while it is open = the venue asked for it.
     problem : what came of the last one; empty if it was answered.
     """
 
@@ -69,8 +69,10 @@ class Breaker:
         left = self.left(now)
         if left > 0:
             health = self.health
-            rule = f"did not answer {health.in_vain} times and is left alone for {left:.0f} s"
-            raise NotSent(venue, rule, health.problem, "It is asked again then.")
+            silent = f"did not answer {health.in_vain} times and is left alone"
+            said = silent if health.in_vain else "asked to be left alone"
+            rule, hint = f"{said} for {left:.0f} s", "It is asked again then."
+            raise NotSent(venue, rule, health.problem, hint)
 
     def answered(self) -> None:
         """Take note of an answer, whatever it says."""
@@ -84,10 +86,14 @@ class Breaker:
         health.problem = why
         if health.in_vain >= self.calls:
             wait = backoff(health.in_vain - self.calls + 1, self.first, self.longest, self.rng)
-            self.rest(now, wait, why)
+            self._open(now, wait, why)
 
     def rest(self, now: float, seconds: float, why: str) -> None:
-        """Open for so long, as where a venue says itself when it will answer again."""
+        """Open for so long, because the venue answers that it wants to be left alone."""
+        self.health.in_vain = 0
+        self._open(now, seconds, why)
+
+    def _open(self, now: float, seconds: float, why: str) -> None:
         health = self.health
         health.opened += not health.open
         health.open, health.problem = True, why

@@ -55,7 +55,9 @@ class CcxtBroker:
     nothing is held; one that is withdrawn after it was filled is closed at once. An exit that the
     venue ends before it is filled goes on with the rest. A fill is handed out in the bar in which
     it happened. While the venue is left alone (:mod:`execution.adapters.breaker`), entries are
-    refused, and what closes is sent with the next bar in which it answers.
+    refused. An exit that could not leave, was not taken for a reason that passes, or certainly
+    never arrived, is kept, and sent with the next bar in which the venue answers, for as long as
+    there is something to close.
 
     Parameters
     ----------
@@ -106,12 +108,18 @@ class CcxtBroker:
             if self._to_reduce(order):  # else it waits for its entry
                 self._send_on(tracked)
             return None
-        if tracked.entry:
-            self._guard.sent()
         self._statement.begin(order.symbol, order.created_at)
-        refused = self._courier.send(tracked)
-        if refused is None or (refused.kind == "unsent" and order.reduce_only):
-            return None  # what closes leaves as soon as the venue answers
+        refused: Verdict | None = None
+        try:
+            refused = self._courier.send(tracked)
+        finally:
+            if tracked.entry and (refused is None or refused.left):
+                self._guard.sent()
+        if refused is None:
+            return None
+        if refused.passes and not tracked.entry:  # what closes leaves as soon as it can
+            log.warning("not_sent", order=tracked.client_id, why=refused.why)
+            return None
         self._tracking.forget(tracked)  # never placed: the same id may try again
         return _refusal(order, _as_broken(refused))
 
@@ -127,13 +135,13 @@ class CcxtBroker:
         tracked = self._tracking.live.get(order_id)
         if tracked is None:
             return OrderStatus.DONE if order_id in self._tracking.mine else OrderStatus.UNKNOWN
-        if tracked.stage is Stage.DOUBT and not self._courier.find(tracked):
-            left = self._courier.too_old(tracked)
-            if left > 0:
-                raise AmbiguousOutcome(order_id, f"may still arrive for {left:.1f} s")
+        left = self._ask_after(tracked) if tracked.stage is Stage.DOUBT else 0.0
+        if left > 0:
+            raise AmbiguousOutcome(order_id, f"may still arrive for {left:.1f} s")
+        if tracked.stage is Stage.DOUBT:
             self._tracking.drop(tracked)
             return OrderStatus.UNKNOWN
-        return OrderStatus.WORKING
+        return OrderStatus.HELD if tracked.kept else OrderStatus.WORKING
 
     def cancel(self, order_id: str) -> None:
         """Withdraw a working order, and the brackets of an entry; unknown ids are ignored."""
@@ -229,7 +237,7 @@ class CcxtBroker:
                 continue
             if tracked.entry and refusal.code in _WITHDRAWN and not tracked.handed:
                 tracked.withdrawn = True  # it may have filled all the same
-            elif not tracked.bracket:
+            elif tracked.entry:  # what closes may have been sent again
                 self._tracking.forget(tracked)
 
     def _reopen(self) -> None:
@@ -258,10 +266,10 @@ class CcxtBroker:
         return broken_rule(order, instrument, self._last.get(order.symbol), _LEVERAGE)
 
     def _against_bounds(self, order: Order) -> Broken | None:
-        doubt = [one for one in self._tracking.of(order.symbol) if one.stage is Stage.DOUBT]
-        if doubt:
-            rule = "nothing of the symbol may be in flight"
-            return Broken(Reason.IN_FLIGHT, rule, doubt[0].order.id)
+        for one in self._tracking.of(order.symbol):
+            if one.stage is Stage.DOUBT or one.kept:  # it would close what is entered now
+                rule = "nothing of the symbol may be in flight"
+                return Broken(Reason.IN_FLIGHT, rule, one.order.id)
         try:
             held, quote = self._gateway.positions(), self._gateway.quote(order.symbol)
         except ServiceUnreachable as error:
@@ -285,7 +293,7 @@ class CcxtBroker:
             if tracked.withdrawn:
                 self._withdraw(tracked)
                 continue
-            if tracked.stage is Stage.DOUBT:
+            if tracked.stage is Stage.DOUBT and not tracked.entry:  # whoever sent that asks
                 self._ask_after(tracked)
             if tracked.stage is Stage.DOUBT:
                 continue
@@ -299,15 +307,20 @@ class CcxtBroker:
     def _send_held(self, tracked: Tracked) -> None:
         if self._to_reduce(tracked.order):
             self._send_on(tracked)
-        elif not tracked.bracket:  # an exit that did not leave: nothing is left to close
+        elif tracked.kept:  # nothing is left to close
             self._tracking.drop(tracked)
 
-    def _ask_after(self, tracked: Tracked) -> None:
-        """Find out about what only the broker has sent: a bracket, or the rest of an exit."""
-        if not (tracked.bracket or tracked.part) or self._courier.find(tracked):
-            return
-        if self._courier.too_old(tracked) <= 0:
-            tracked.stage = Stage.HELD  # it never arrived, and will not: it may be sent
+    def _ask_after(self, tracked: Tracked) -> float:
+        """Ask after an order in doubt; return for how many seconds more it may arrive.
+
+        What closes and certainly never arrived is to be sent.
+        """
+        if self._courier.find(tracked):
+            return 0.0
+        left = self._courier.too_old(tracked)
+        if left <= 0 and not tracked.entry:
+            tracked.stage = Stage.HELD
+        return max(left, 0.0)
 
     def _ended(self, tracked: Tracked, bar: Bar) -> Iterator[Refusal]:
         """Look whether the venue has ended an order before it was filled whole."""
@@ -371,7 +384,7 @@ class CcxtBroker:
                 return
             self._courier.recall(tracked)
             self._courier.find(tracked)
-            self._statement.pull()
+            self._statement.pull(tracked.order.symbol)
             if tracked.entry and self._statement.held(tracked.order.symbol):
                 self._unwind(tracked)
                 return  # until it is closed

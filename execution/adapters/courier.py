@@ -62,7 +62,7 @@ class Courier:
             said = verdict(error)
             if said.kind == "triggers":  # the price is there: that is a stop's moment
                 return self.send(tracked, at_market=True)
-            if said.kind == "refused":
+            if said.kind in ("refused", "invalid"):
                 tracked.stage = Stage.HELD
                 return said
             self._ask_for_a_while(tracked, said)

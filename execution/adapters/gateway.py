@@ -18,7 +18,7 @@ import structlog
 from data.sources.waiting import retry_after
 from domain.errors import ServiceUnreachable, SettingError
 from domain.trading import ZERO, Order, OrderType, Side
-from execution.adapters.answers import words_of
+from execution.adapters.answers import never_left, words_of
 from execution.adapters.breaker import Breaker
 
 log = structlog.get_logger("live")
@@ -384,7 +384,9 @@ class Gateway:
             yield
         except ccxt.BaseError as error:
             asked = retry_after(self._client.last_response_headers)
-            if _is_lost(error):
+            if never_left(error):
+                pass  # nobody was asked
+            elif _is_lost(error):
                 breaker.in_vain(self._monotonic(), words_of(error))
             elif isinstance(error, _TOO_MUCH) and asked is not None:
                 breaker.rest(self._monotonic(), asked, words_of(error))

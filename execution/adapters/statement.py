@@ -223,12 +223,12 @@ class Statement:
         with LaterIfUnreachable("holdings"):
             for attempt in range(ROUNDS):
                 if attempt:  # fills are asked for where they are missing: of all symbols it is dear
+                    self._sleep(self._waits.pause * (attempt - 1))
                     self.pull()
                     self._pull_settlements()
                 told = self._without_pending(*self._gateway.holdings())
                 if told.cash == self.account.cash and _same(told.quantities, own):
                     break
-                self._sleep(self._waits.pause * attempt)
             return told
         return found
 

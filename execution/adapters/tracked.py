@@ -7,14 +7,14 @@ from decimal import Decimal
 from enum import StrEnum
 
 from domain.decision import ExitReason
-from domain.trading import ZERO, Order, OrderType
+from domain.trading import ZERO, Order
 
 UNWIND = "-x"  # what closes an entry that was withdrawn after it was filled
 _FORCED = ("autoclose-", "adl_autoclose")  # orders that the venue makes itself
 
 
 class Stage(StrEnum):
-    """Where an order is: waiting here for its entry; taken by the venue; nobody can say."""
+    """Where an order is: waiting here to be sent; taken by the venue; nobody can say."""
 
     HELD = "held"
     TAKEN = "taken"
@@ -63,7 +63,12 @@ class Tracked:
     @property
     def bracket(self) -> bool:
         """Whether it is a stop or a target, which rests until its position closes."""
-        return self.order.reduce_only and self.order.type is not OrderType.MARKET
+        return self.order.reduce_only and not self.order.closes
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is an exit that is not at the venue, and is to be sent."""
+        return self.stage is Stage.HELD and self.order.closes
 
 
 def part_id(order_id: str, part: int) -> str:

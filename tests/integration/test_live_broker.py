@@ -270,7 +270,8 @@ def replace_trade(trade: Trade, **changes: Any) -> Trade:
         (ccxt.DDoSProtection('418 {"code":-1003}'), "refused", "not_placed"),
         (ccxt.InvalidNonce('{"code":-1021}'), "refused", "not_placed"),
         (ccxt.AuthenticationError('{"code":-2015}'), "refused", "not_placed"),
-        (ccxt.InvalidOrder("amount must be greater"), "refused", "risk_veto"),
+        (ccxt.BadRequest('{"code":-1102}'), "refused", "risk_veto"),
+        (ccxt.InvalidOrder("amount must be greater"), "invalid", "risk_veto"),
     ],
 )  # fmt: skip
 def test_an_error_means_what_it_says_of_the_order(

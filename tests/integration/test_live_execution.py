@@ -17,6 +17,7 @@ from serving.bootstrap import build_desk, open_storage, reading_service
 from serving.commands.common import settings_from
 from serving.desk import Desk
 from serving.going_live import LiveRecord, account_of
+from sim.venue.refusals import Refused
 from sim.venue.trading import Trading
 from tests.integration.test_live_desk import EAGER, Stage, lived
 from tests.venue_server import key_for, trading, venue
@@ -46,10 +47,10 @@ class LiveStage(Stage):
         ]  # fmt: skip
         return settings_from("exercise", None, sets)
 
-    def desk_that_is_live(self) -> Desk:
+    def desk_that_is_live(self, *more: str) -> Desk:
         plan = replace(self.plan(), execution="live")
         plan.save(self.var_dir)
-        return build_desk(plan, self.settings())
+        return build_desk(plan, self.settings(*more))
 
     def record(self) -> LiveRecord:
         return LiveRecord(open_storage(self.settings()), "demo-7")
@@ -109,6 +110,30 @@ def test_desk_when_live_then_its_ledger_is_the_exchanges_and_disable_lets_nothin
     assert told[0]["broker"]["stream"]["messages"] > 0
     assert service.portfolio()["account"] == "live"
     assert key_for().secret not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_desk_when_it_leaves_with_an_exit_that_the_exchange_did_not_take_then_it_says_so(
+    here: LiveStage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def opening_only(request: Any, call: Any, take: Any) -> Any:
+        if request.method == "POST" and call.query.get("reduceOnly") == "true":
+            raise Refused(429, -1015, "Too many new orders.")
+        return take()
+
+    here.accounts.passage = opening_only
+    settings = here.settings()
+    body = {"account": account_of(settings), "ready_at": 1, "why": ""}
+    here.record().note("enabled", 1, "Ada", body)
+    desk = here.desk_that_is_live("execution.on_shutdown=flatten")
+    lived(desk, desk.progress.decided + 10)
+    assert here.accounts.exchange.ledger.accounts["main"].perp.of("BTCUSDT").qty
+    [left] = desk.loop.unsent()
+    [kept] = [row for _, row in here.ledger().records(RiskEvent) if row.kind == "in_flight"]
+    assert (kept.subject, kept.level) == (f"{left.id} kept", "warning")
+    told = [line for line in capsys.readouterr().out.splitlines() if "left_open" in line]
+    assert len(told) == 1
+    assert left.id in told[0]
 
 
 def test_desk_when_live_and_the_key_may_withdraw_then_it_does_not_start(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import ccxt
 import pytest
 from structlog.testing import capture_logs
 
@@ -17,31 +18,14 @@ from domain.errors import AmbiguousOutcome
 from domain.trading import Fill, OrderStatus, OrderType, Side
 from execution import books
 from execution.adapters.ccxt_broker import CcxtBroker
-from tests.live_scenes import CASH, PERP, Stage, order_at, stage
-from tests.venue_server import Faults
-
-PATIENCE_MS = 200  # of the client
-
-
-class Silence(Faults):
-    """A venue that can be made to answer nothing for longer than its client waits."""
-
-    def begin(self) -> None:
-        self.silent_s = 4 * PATIENCE_MS / 1e3
-        self.seen.clear()
-
-    def end(self, here: Stage, broker: CcxtBroker) -> None:
-        self.silent_s = 0.0
-        here.skew[0] += broker._gateway.left_alone()
+from tests.live_scenes import CASH, PATIENCE_MS, PERP, Silence, Stage, order_at, stage
 
 
 @contextmanager
 def silent() -> Iterator[tuple[Stage, Silence, CcxtBroker]]:
     silence = Silence()
     with stage(faults=silence) as here:
-        gateway = here.gateway()
-        gateway._client.timeout = PATIENCE_MS
-        broker = here.broker(gateway)
+        broker = here.broker()
         broker.restore(books.opening("live", "USDT", CASH, here.at))
         broker.on_bar(here.next_bar())
         yield here, silence, broker
@@ -67,7 +51,7 @@ def sent(here: Stage) -> list[str]:
 def test_broker_when_the_venue_is_silent_then_few_calls_wait_and_the_rest_fail_at_once() -> None:
     with silent() as (here, silence, broker):
         broker.submit(order_at(here, "cv1"))
-        silence.begin()
+        silence.begin(broker)
         began = time.monotonic()
         with capture_logs() as logs:
             for _ in range(20):
@@ -96,7 +80,7 @@ def test_broker_when_the_venue_is_silent_then_few_calls_wait_and_the_rest_fail_a
 
 def test_entry_while_the_venue_is_left_alone_is_refused_and_in_no_doubt() -> None:
     with silent() as (here, silence, broker):
-        silence.begin()
+        silence.begin(broker)
         refused = [broker.submit(order_at(here, f"cv{n}", decision=f"d{n}")) for n in range(4)]
         assert [None if one is None else one.code for one in refused] == [Reason.NOT_PLACED] * 4
         assert len(silence.seen) == 2
@@ -110,11 +94,11 @@ def test_entry_while_the_venue_is_left_alone_is_refused_and_in_no_doubt() -> Non
 def test_exit_while_the_venue_is_left_alone_leaves_once_it_answers_again() -> None:
     with silent() as (here, silence, broker):
         opened(here, broker)
-        silence.begin()
+        silence.begin(broker)
         left_alone(here, broker)
         assert broker.submit(order_at(here, "x", Side.SELL, "kill")) is None
         assert [order.id for order in broker.open_orders()] == ["x"]
-        assert broker.status("x") is OrderStatus.WORKING
+        assert broker.status("x") is OrderStatus.HELD
         silence.end(here, broker)
         assert broker.on_bar(here.next_bar()) == []  # it leaves
         assert here.account.perp.of("BTCUSDT").qty == 0
@@ -127,7 +111,7 @@ def test_exit_that_did_not_leave_ends_where_a_stop_closed_the_position_meanwhile
     with silent() as (here, silence, broker):
         opened(here, broker)
         beyond = Decimal(str(broker._last[PERP].close)).quantize(Decimal("0.1")) + 300
-        silence.begin()
+        silence.begin(broker)
         left_alone(here, broker)
         broker.submit(order_at(here, "x", Side.SELL, "horizon"))
         silence.end(here, broker)
@@ -152,16 +136,53 @@ def test_venue_when_it_says_how_long_it_wants_to_be_left_alone_then_it_is() -> N
         assert broker.holdings().cash == CASH
 
 
+def test_entry_that_never_left_when_entries_are_counted_then_it_does_not_count() -> None:
+    with silent() as (here, banned, broker):
+        broker._guard.bounds = replace(broker._guard.bounds, per_minute=1)
+        banned.headers = {"Retry-After": "5"}
+        banned.seen.clear()
+        banned.next += [200, 200, 200, 418]  # position and price, then the price again
+        refused = broker.submit(order_at(here, "cv1"))
+        assert refused is not None
+        assert (refused.code, refused.value) == (Reason.NOT_PLACED, "not_sent")
+        assert "bookTicker" in banned.seen[-1]
+        here.skew[0] += 5.0
+        assert broker.submit(order_at(here, "cv2", decision="d2")) is None
+        broker.on_bar(here.next_bar())
+        broker.submit(order_at(here, "x", Side.SELL, "manual"))
+        broker.on_bar(here.next_bar())
+        refused = broker.submit(order_at(here, "cv3", decision="d3"))
+        assert refused is not None
+        assert refused.rule == "at most 1 live entries a minute"
+
+
+def test_order_that_ccxt_does_not_send_when_the_venue_is_silent_then_it_is_no_answer() -> None:
+    with silent() as (here, silence, broker):
+        silence.begin(broker)
+        broker.holdings()
+        reach, asked = broker._gateway.reach, len(silence.seen)
+        nothing = order_at(here, "cv1", qty=Decimal("0.00001"))
+        with pytest.raises(ccxt.InvalidOrder):
+            broker._gateway.place(nothing, "cv1", nothing.qty, at_market=False)
+        assert len(silence.seen) == asked
+        assert (reach.in_vain, reach.open) == (1, False)
+        broker.holdings()
+        assert (reach.in_vain, reach.open) == (2, True)
+
+
 def test_order_whose_answer_is_lost_is_not_asked_after_for_long_where_nothing_answers() -> None:
     with silent() as (here, silence, broker):
         broker._courier._waits = replace(broker._courier._waits, answer=60.0)
         opened(here, broker)
-        silence.begin()
+        silence.begin(broker)
         with pytest.raises(AmbiguousOutcome):
             broker.submit(order_at(here, "x", Side.SELL, "manual"))
         assert len(silence.seen) == 2  # the quote, and the order
         silence.end(here, broker)
-        assert broker.status("x") is OrderStatus.UNKNOWN
+        assert broker.status("x") is OrderStatus.HELD  # it never arrived
+        broker.on_bar(here.next_bar())
+        assert here.account.perp.of("BTCUSDT").qty == 0
+        assert sent(here) == ["e", "x"]
 
 
 def filled(rows: list[Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,11 +15,15 @@ from domain.errors import AmbiguousOutcome
 from domain.trading import Fill, OrderStatus, OrderType, Posting, Side
 from execution import books
 from execution.adapters.ccxt_broker import CcxtBroker
+from execution.adapters.gateway import Gateway
+from execution.adapters.guard import LastGuard
 from sim.venue.orders import Income
 from sim.venue.refusals import Refused
-from tests.live_scenes import CASH, PERP, STEP, Stage, order_at, stage
+from tests.live_scenes import CASH, PERP, QUICK, STEP, WIDE, Stage, order_at, stage
+from tests.venue_server import ETH, Faults
 
 HOUR = 3_600_000
+OTHER = f"{ETH}:USDT"
 
 
 @pytest.fixture
@@ -113,6 +118,37 @@ def test_settlements_when_a_page_ends_with_what_is_not_ours_then_the_next_is_ask
     assert [row.number for row in gateway.funding(at)] == ["1", "4", "5", "6"]
 
 
+def test_difference_when_it_is_asked_about_again_then_nobody_waits_after_the_last_time(
+    here: Stage,
+) -> None:
+    broker = opened(here)
+    here.client().create_order(PERP, "market", "buy", 0.003)  # by somebody else
+    slept: list[float] = []
+    broker._statement._sleep = slept.append
+    assert broker.holdings().quantities[PERP] == Decimal("0.003")
+    assert slept == [0.0, QUICK.pause, 2 * QUICK.pause]
+
+
+def test_entry_when_it_is_withdrawn_then_the_fills_of_its_symbol_alone_are_asked_for() -> None:
+    faults = Faults()
+    with stage(faults=faults) as here:
+        gateway = Gateway(here.client(), [PERP, OTHER], "USDT", monotonic=here.monotonic)
+        gateway.open()
+        listed = {PERP: here.instrument(), OTHER: replace(here.instrument(), symbol=OTHER)}
+        guard = LastGuard(WIDE, str, here.monotonic)
+        broker = CcxtBroker(gateway, listed, guard, waits=QUICK, monotonic=here.monotonic)
+        broker.restore(books.opening("live", "USDT", CASH, here.at))
+        broker.on_bar(here.next_bar())
+        for symbol in (PERP, OTHER):
+            broker._statement.begin(symbol, here.at)
+        broker.submit(order_at(here, "e"))
+        faults.seen.clear()
+        broker.cancel("e")
+        asked = [path for path in faults.seen if "userTrades" in path]
+        assert len(asked) == 1
+        assert "symbol=BTCUSDT" in asked[0]
+
+
 async def lost(request: Any, call: Any, take: Any) -> Any:
     """Take orders, and lose the answers."""
     answer = take()
@@ -187,6 +223,10 @@ def test_fill_when_a_stranger_trades_then_it_is_one_as_soon_as_nothing_of_ours_i
     assert broker.on_bar(here.next_bar()) == []
     assert broker.holdings().cash is None  # not known yet
     here.skew[0] += 6.0
-    assert broker.status("x") is OrderStatus.UNKNOWN  # it never arrived
-    assert broker.on_bar(here.next_bar()) == []
+    assert broker.status("x") is OrderStatus.HELD  # it never arrived
+    assert broker.on_bar(here.next_bar()) == []  # it leaves
     assert broker.holdings().quantities[PERP] == Decimal("0.013")  # a difference, which halts
+    [fill] = broker.on_bar(here.next_bar())
+    assert isinstance(fill, Fill)
+    assert fill.order_id == "x"
+    assert here.account.perp.of("BTCUSDT").qty == Decimal("0.003")  # the stranger's

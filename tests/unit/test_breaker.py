@@ -52,6 +52,9 @@ def test_breaker_when_an_answer_comes_in_between_then_it_counts_from_the_start()
 
 def test_breaker_when_a_venue_says_how_long_then_it_rests_so_long() -> None:
     breaker = Breaker()
+    breaker.in_vain(99.0, "timed out")
     breaker.rest(100.0, 30.0, "banned")
     assert breaker.left(110.0) == 20.0
+    with pytest.raises(NotSent, match=r"asked to be left alone for 20 s .*banned"):
+        breaker.check("venue", 110.0)
     assert breaker.left(131.0) == 0.0

@@ -29,5 +29,14 @@ def test_progress_when_orders_go_to_an_exchange_then_it_tells_what_came_of_askin
     assert "exchange: The exchange does not answer" in broker_line(told["broker"])
 
 
+def test_words_when_the_exchange_asked_to_be_left_alone_then_it_is_not_called_silent() -> None:
+    breaker = Breaker()
+    breaker.rest(0.0, 90.0, "418 banned")
+    told = plain(progress_of(7, BrokerHealth(breaker.health, StreamHealth())))["broker"]
+    assert broker_problems(told) == [
+        "The exchange asked to be left alone, nothing is entered: 418 banned"
+    ]
+
+
 def test_progress_when_orders_are_filled_on_paper_then_it_tells_of_no_broker() -> None:
     assert progress_of(7, None) == Progress(pid=7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from domain.errors import UsageError
@@ -9,8 +11,9 @@ from domain.trading import Fill, ModeChange, Refusal, RiskMode
 from execution.control import FEED
 from execution.loop import TradingLoop
 from execution.risk import RISK
+from execution.sizing import SizingSettings
 from storage.memory import MemoryLedger
-from tests.execution_scenes import START, STEP, Script, flat, loop_over, play
+from tests.execution_scenes import NO_LIMITS, START, STEP, Script, flat, loop_over, play
 
 
 def scene(says: dict[int, str] | None = None) -> tuple[TradingLoop, MemoryLedger]:
@@ -165,6 +168,23 @@ def test_hold_when_a_limit_lifts_within_a_decision_then_nothing_is_entered_all_t
     assert loop.release_entries("all is there", at(6)) is not None
     play(loop, [flat(n) for n in range(6, 11)])
     assert entries(ledger) == [9]
+
+
+def test_hold_when_the_feed_lets_go_while_a_limit_is_broken_then_the_limit_has_it_back() -> None:
+    ledger = MemoryLedger()
+    large = SizingSettings(mode="fixed", fixed_notional=5_000.0, max_notional=5_000.0)
+    loop = loop_over(
+        ledger, Script({0: "LONG"}), limits=replace(NO_LIMITS, daily_loss=0.001), sizing=large
+    )
+    play(loop, [flat(0), flat(1), flat(2, 48_000.0)])
+    assert loop.mode is RiskMode.REDUCING
+    broken = loop.risk.breaker
+    assert loop.hold_entries("no bars yet", at(3)) is not None
+    change = loop.release_entries("all is there", at(3))
+    assert change is not None
+    assert (change.mode, change.by, change.why) == (RiskMode.REDUCING, RISK, broken)
+    play(loop, [flat(n, 48_000.0) for n in (3, 288, 289)])
+    assert loop.mode is RiskMode.ACTIVE  # it still lifts by itself, the next day
 
 
 @pytest.mark.parametrize("stopped", [RiskMode.REDUCING, RiskMode.HALTED])

@@ -21,6 +21,8 @@ from domain.trading import (
     Refusal,
     RiskMode,
 )
+from execution.control import FEED
+from execution.risk import RISK
 from execution.rows import in_order
 from execution.strategies import EmaCross
 from sim.parity import KINDS, compare
@@ -122,6 +124,29 @@ def test_parity_when_a_limits_reduction_was_taken_over_then_it_is_equal(who):
             taken.append(take_over("wait", state.as_of))
         loop.decide(state, [], {}, state.as_of)
     assert taken[0] is not None
+    rerun = again(ledger, [replace(stage(), loop=made)])
+    assert list(in_order(rerun.ledger)) == list(in_order(ledger))
+
+
+def test_parity_when_the_feed_lets_go_while_a_limit_is_broken_then_it_is_the_limits_again():
+    def made(ledger):
+        limits = replace(NO_LIMITS, daily_loss=1e-6)
+        return loop_over(ledger, EmaCross(5, 9), limits=limits)
+
+    ledger = MemoryLedger()
+    loop, held, given = made(ledger), [], []
+    for state in states_of(list(walk(400).bars())):
+        if held and not given:
+            given.append(loop.release_entries("all is there", state.as_of))
+        loop.absorb(state.bars.bar(-1))
+        loop.decide(state, [], {}, state.as_of)
+        if not held and loop.mode is RiskMode.REDUCING:
+            held.append(loop.hold_entries("no bars yet", state.as_of))
+    assert (given[0].mode, given[0].by) == (RiskMode.REDUCING, RISK)
+    assert "loss of the day" in given[0].why
+    changes = [(row.mode, row.by) for _, row in ledger.records(ModeChange)]
+    assert changes[:3] == [(RiskMode.REDUCING, by) for by in (RISK, FEED, RISK)]
+    assert changes[3] == (RiskMode.ACTIVE, RISK)  # the next day
     rerun = again(ledger, [replace(stage(), loop=made)])
     assert list(in_order(rerun.ledger)) == list(in_order(ledger))
 

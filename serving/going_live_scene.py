@@ -119,6 +119,8 @@ class Scene:
                 status = self._broker.status(order.id)
             except (AmbiguousOutcome, ServiceUnreachable):
                 continue
+            if status is OrderStatus.HELD:  # it is sent again
+                continue
             self._flying.remove(order)
             self.unplaced += status is OrderStatus.UNKNOWN
         for line in self._broker.funding(bar):

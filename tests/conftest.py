@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.neural_models import fusion, save_bolt, train_tft, untrained_bolt
+
+settings.register_profile("shared", deadline=None)  # a machine that others use keeps none
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

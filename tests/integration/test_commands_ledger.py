@@ -158,7 +158,7 @@ def test_export_when_the_suffix_names_a_format_then_a_folder_holds_a_file_for_ea
 ) -> None:
     code, _, err = cli("ledger", "export", tmp_path / name)
     assert code == 0
-    assert f"{ROWS} rows in 16 files" in err
+    assert f"{ROWS} rows in 17 files" in err
     manifest = json.loads((tmp_path / name / "manifest.json").read_text())
     assert manifest["head_hash"] == ledger_in(var).head()[1]
     suffix = ".csv" if name.endswith("csv") else ".parquet"

@@ -144,6 +144,7 @@ def lines_of(report: dict[str, Any]) -> list[str]:
     def of(value: float | None, text: str) -> str:
         return "–" if value is None else text.format(value)
 
+    within = ", ".join(f"{one:g}" for one in report["within_s"] or ())
     rows = [
         ("market days", f"{report['days']:.2f}"),
         ("bars, spot and perpetual", ", ".join(map(str, report["bars"].values()))),
@@ -151,7 +152,7 @@ def lines_of(report: dict[str, Any]) -> list[str]:
         ("doubled", ", ".join(map(str, report["doubled"].values()))),
         ("decisions", str(report["decisions"])),
         ("decided within a bar", of(report["on_time"], "{:.2%}")),
-        ("close to decision, wall s: 50 %, 99 %, all", str(report["within_s"])),
+        ("close to decision, wall s: 50 %, 99 %, all", within),
         ("down: decided after two bars or more", of(report["down"], "{:.2%}")),
         ("lines opened again", str(feed["reconnects"])),
         ("longest until a lost line told something, s", of(feed["longest_away_s"], "{:.1f}")),

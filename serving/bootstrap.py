@@ -28,12 +28,11 @@ from execution.paper import PaperBroker
 from serving.asserting import Asserting, Measuring
 from serving.asserting_setup import limits_of, session_backtest, suggesting
 from serving.auth import token_of
-from serving.broker_health import progress_of
 from serving.control import LEASE_TTL_MS, Control
 from serving.counters import Counters, TimedLedger
 from serving.debating import debating
 from serving.deciders import build_strategy
-from serving.desk import Desk
+from serving.desk import Desk, Progress
 from serving.feed_watch import feed_watch
 from serving.feeds import Feed, feed_of, generated_books, symbols_of
 from serving.folds import Fold
@@ -378,7 +377,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         ),
         asserting=asserting_on(plan.world, settings, feed.symbols, engine, loop.note),
         journal=journal_rules(settings),
-        progress=progress_of(os.getpid(), execution.health),
+        progress=Progress(os.getpid(), execution=plan.execution, broker=execution.health),
         leave=asyncio.Event(),
     )
 

@@ -28,6 +28,7 @@ from domain.times import iso
 from execution.loop import Seen, TradingLoop
 from rl.following import FollowingGate
 from serving.asserting import Asserting
+from serving.broker_health import BrokerHealth
 from serving.control import Control, LeaseLost
 from serving.counters import Counters
 from serving.debating import Debating
@@ -80,6 +81,7 @@ class Progress:
     as_of: str | None = None
     feed: dict[str, Any] | None = None  # how a live market's feed does
     execution: str = "paper"
+    broker: BrokerHealth | None = None  # whose orders go to an exchange
 
 
 @dataclass(slots=True)

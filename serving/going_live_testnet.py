@@ -15,19 +15,20 @@ from typing import Any
 import ccxt
 
 from data.sources.answers import bars_of
-from data.sources.exchange import GARBLED, connect
+from data.sources.exchange import GARBLED
 from data.sources.listing import instrument_of
-from domain.errors import CheckFailed, DataRefused, ServiceUnreachable, SettingError
+from domain.errors import CheckFailed, DataRefused, ServiceUnreachable, SettingError, UsageError
 from domain.market import Bar
 from execution.adapters.answers import words_of
 from execution.adapters.ccxt_broker import CcxtBroker
 from execution.adapters.gateway import Gateway
 from execution.adapters.waits import Waits
 from serving.going_live_scene import LOSSES, SYMBOL, Rehearsal, Scene, rehearsing
-from serving.going_live_venue import RECV_WINDOW_MS, TIMEOUT_MS, signing
+from serving.going_live_venue import RECV_WINDOW_MS, flat, signing_client
 from serving.rules import CURRENCY
 from serving.settings import Settings
 
+MOST_ORDERS = 400  # twice as many may be sent, and the exchange tells of a thousand at once
 _STEP_S = 1.5  # between two looks at what became of an order
 _STEP_MS = 60_000
 _LAST_BARS = 4  # after the last order: fills may come late
@@ -48,14 +49,18 @@ def rehearse_at_testnet(
     Raises
     ------
     SettingError : without a key of the testnet, or for an exchange that has none.
+    UsageError : for more orders than the exchange tells of at once.
     ServiceUnreachable : if it does not answer.
     CheckFailed : if its account is not flat, or cannot be made so.
     """
+    if orders > MOST_ORDERS:
+        raise UsageError("--orders", f"must be at most {MOST_ORDERS} at a testnet", orders)
     client, rng = _client(settings), random.Random(seed)  # noqa: S311 - chooses faults
     gateway = Gateway(client, [SYMBOL], CURRENCY, monotonic=monotonic)
     gateway.open()
     gateway.settle_on_one()
-    _demand_flat(gateway)
+    if not (account := flat(gateway)).ok:
+        raise CheckFailed("testnet", f"must have {account.limit}", account.value, account.hint)
     cash, _ = gateway.holdings()
     began = gateway.time()
     lost = _lose_answers(client, random.Random(seed + 1))  # noqa: S311 - chooses faults
@@ -99,25 +104,12 @@ def _client(settings: Settings) -> Any:
             "Make a key at the exchange's testnet (Binance: demo.binance.com), and set both in "
             "the environment.",
         )  # fmt: skip
-    if not data.exchange.startswith("binance"):
-        rule = "must be binance for live orders: its answers are what is understood"
-        raise SettingError("EXCHANGE", rule, data.exchange)
-    client = connect(data.exchange, "perp", live.testnet_url, TIMEOUT_MS)
-    signing(client, live.testnet_api_key, live.testnet_api_secret)
+    client = signing_client(
+        data.exchange, live.testnet_url, live.testnet_api_key, live.testnet_api_secret
+    )
     if live.testnet_url is None:
         client.enable_demo_trading(True)
     return client
-
-
-def _demand_flat(gateway: Gateway) -> None:
-    held = {symbol: qty for symbol, qty in gateway.positions().items() if qty}
-    orders = gateway.open_orders()
-    if held or orders:
-        told = ", ".join(f"{symbol} {qty:f}" for symbol, qty in held.items()) or "flat"
-        raise CheckFailed(
-            "testnet", "must hold no position and no open order of its symbol",
-            f"{told}, {orders} open orders", "Close them there, then try again.",
-        )  # fmt: skip
 
 
 def _lose_answers(client: Any, rng: random.Random) -> list[str]:

@@ -32,7 +32,7 @@ from serving.settings import Settings
 log = structlog.get_logger("live")
 
 RECV_WINDOW_MS = 5_000  # after which the exchange takes no request any more
-TIMEOUT_MS = 5_000
+_TIMEOUT_MS = 5_000
 _STREAM = "wss://fstream.binance.com"
 _FSTREAM = "/fstream"  # where another server has the streams of perpetuals
 
@@ -50,21 +50,29 @@ def gateway_of(settings: Settings) -> Gateway:
             "EXCHANGE_API_KEY", "must be set together with EXCHANGE_API_SECRET", None,
             "Set both in the environment; a key that may trade and not withdraw.",
         )  # fmt: skip
-    if not data.exchange.startswith("binance"):
-        rule = "must be binance for live orders: its answers are what is understood"
-        raise SettingError("EXCHANGE", rule, data.exchange)
     if settings.execution.market != "perp":
         rule = "must be perp for live orders: spot's fees leave parts that cannot be sold"
         raise SettingError("EXECUTION_MARKET", rule, settings.execution.market)
-    client = connect(data.exchange, "perp", data.exchange_url, TIMEOUT_MS)
-    signing(client, live.exchange_api_key, live.exchange_api_secret)
+    client = signing_client(
+        data.exchange, data.exchange_url, live.exchange_api_key, live.exchange_api_secret
+    )
     return Gateway(client, [symbol_on(symbol, "perp") for symbol in data.symbols], CURRENCY)
 
 
-def signing(client: Any, key: SecretStr, secret: SecretStr) -> None:
-    """Let a ccxt client sign what it asks."""
+def signing_client(exchange: str, url: str | None, key: SecretStr, secret: SecretStr) -> Any:
+    """Return a ccxt client of perpetuals that signs what it asks.
+
+    Raises
+    ------
+    SettingError : for an exchange that is not traded live.
+    """
+    if not exchange.startswith("binance"):
+        rule = "must be binance for live orders: its answers are what is understood"
+        raise SettingError("EXCHANGE", rule, exchange)
+    client = connect(exchange, "perp", url, _TIMEOUT_MS)
     client.apiKey, client.secret = key.get_secret_value(), secret.get_secret_value()
     client.options["recvWindow"] = RECV_WINDOW_MS
+    return client
 
 
 def stream_address(settings: Settings) -> Callable[[str], str]:
@@ -98,10 +106,20 @@ def account_conditions(gateway: Gateway, settings: Settings, clock: Clock) -> It
         "clock", abs(skew) <= settings.live.clock_skew_ms, f"{skew:+d} ms",
         f"within {settings.live.clock_skew_ms:g} ms", "Set this machine's clock (NTP).",
     )  # fmt: skip
+    yield flat(gateway)
+
+
+def flat(gateway: Gateway) -> Condition:
+    """Return whether an account holds nothing of what is traded, and has no order there.
+
+    Raises
+    ------
+    ServiceUnreachable : if the exchange does not answer.
+    """
     held = {symbol: qty for symbol, qty in gateway.positions().items() if qty}
     orders = gateway.open_orders()
     told = ", ".join(f"{symbol} {qty:f}" for symbol, qty in held.items()) or "flat"
-    yield Condition(
+    return Condition(
         "flat account", not held and not orders, f"{told}, {orders} open orders",
         "no position and no open order in what is traded", "Close them at the exchange.",
     )  # fmt: skip

@@ -36,7 +36,7 @@ class LiveSettings(Group):
         description="address of the testnet; empty: the exchange's own (Binance: demo trading)",
     )  # fmt: skip
     testnet_orders: int = Field(
-        20, ge=0, le=1_000,
+        20, ge=0, le=400,
         description="orders that a rehearsal at the testnet must have carried out; 0: none is "
         "asked for",
     )  # fmt: skip

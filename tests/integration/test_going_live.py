@@ -303,7 +303,7 @@ def test_a_rehearsal_at_a_testnet_when_somebody_else_trades_there_then_it_fails(
         client = connect("binance", "perp", url)
         client.apiKey, client.secret = TESTER.key, TESTER.secret
         client.create_order(f"{BTC}:USDT", "market", "buy", 0.01)
-        with pytest.raises(CheckFailed, match="must hold no position"):
+        with pytest.raises(CheckFailed, match="must have no position"):
             at_testnet(ready, url, 2)
 
 

@@ -36,7 +36,8 @@ from data.sources.live_market import LiveMarket
 from domain.decision import Decision
 from domain.market import BookSnapshot, Trade
 from domain.times import timeframe_ms
-from serving.bootstrap import build_desk, settings_of
+from serving.bootstrap.desk import build_desk
+from serving.bootstrap.settings import settings_of
 from serving.desk import Desk
 from serving.plan import RunPlan, VenueRun
 from serving.processes import choose_port

@@ -18,7 +18,9 @@ from ray.serve.handle import DeploymentHandle
 
 from agents.host import AgentHost, Gathered, HandleAgent, threaded
 from serving.api import create_api
-from serving.bootstrap import council_service, live_agents, settings_of, settings_wished
+from serving.bootstrap.agents import live_agents
+from serving.bootstrap.service import council_service
+from serving.bootstrap.settings import settings_of, settings_wished
 from serving.logs import start_logging
 from serving.plan import RunPlan, known
 from serving.planning import Wish, resolve

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from execution.adapters.breaker import Reach
-from execution.adapters.user_stream import StreamHealth
+if TYPE_CHECKING:  # a desk on paper does not wait for an exchange's client
+    from execution.adapters.breaker import Reach
+    from execution.adapters.user_stream import StreamHealth
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from storage.leases import Lease
 
 log = structlog.get_logger("control")
 
+DESK_LEASE = "desk"
 LEASE_TTL_MS = 10_000
 RENEW_SECONDS = 2.5
 CODE_SECONDS = 120.0

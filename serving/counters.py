@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from domain.decision import Decision, Reason
 from domain.opinion import Opinion
 from domain.trading import ClosedTrade, Fill, Refusal
-from serving.service import COUNTERS_KEY, VIEW
+from serving.desk_notes import COUNTERS_KEY, VIEW
 from storage.ledger import SqlLedger
 from storage.snapshots import SqlSnapshots
 

@@ -44,9 +44,9 @@ from serving.promotion import Refresher
 from serving.reports import SignalReports
 from serving.risk_desk import told_of
 from serving.schema import portfolio_of
-from serving.service import follow
 from serving.sessions import SessionLog
 from serving.sights import Sights
+from serving.stored_bars import follow
 from serving.telling import Teller
 from serving.upkeep import Upkeep
 from storage.ledger import SqlLedger

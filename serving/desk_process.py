@@ -42,7 +42,7 @@ def run_alone(wish: Wish) -> int:
     ------
     ConclaveError : whatever keeps it from starting or going on.
     """
-    from serving.bootstrap import settings_wished
+    from serving.bootstrap.settings import settings_wished
     from serving.logs import start_logging
 
     resolved = resolve(wish, partial(settings_wished, wish))
@@ -55,7 +55,7 @@ def run_alone(wish: Wish) -> int:
 
 
 async def _supervised(path: Path) -> bool:
-    from serving.bootstrap import settings_of
+    from serving.bootstrap.settings import settings_of
     from serving.logs import start_logging
 
     plan = load_plan(path)
@@ -65,7 +65,7 @@ async def _supervised(path: Path) -> bool:
 
 
 async def _run(plan: RunPlan, settings: Settings) -> bool:
-    from serving.bootstrap import build_desk
+    from serving.bootstrap.desk import build_desk
 
     desk = build_desk(plan, settings)
     loop = asyncio.get_running_loop()

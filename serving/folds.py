@@ -11,7 +11,7 @@ import structlog
 from domain.errors import SettingError
 from domain.ports import Strategy
 from execution.loop import TradingLoop
-from serving.service import VIEW, VIEW_KEY
+from serving.desk_notes import VIEW, VIEW_KEY
 from storage.snapshots import SqlSnapshots
 
 log = structlog.get_logger("folds")

@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.errors import DataRefused
 from domain.market import parse_symbol
-from serving.bootstrap import build_desk_on
+from serving.bootstrap.desk import build_desk_on
 from serving.feeds import Feed
 from serving.logs import start_logging
 from serving.plan import RunPlan, world_named

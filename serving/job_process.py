@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> None:
         signal.signal(number, lambda *_: leave.set())
     die_with_parent(arguments.parent)
 
-    from serving.bootstrap import job_worker, settings_of
+    from serving.bootstrap.jobs import job_worker
+    from serving.bootstrap.settings import settings_of
     from serving.logs import start_logging
 
     try:

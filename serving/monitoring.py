@@ -25,8 +25,8 @@ from domain.canonical import canonical_json, plain
 from domain.decision import Decision
 from domain.times import DAY_MS, iso
 from domain.trading import Event
+from serving.desk_notes import DRIFT as KIND
 from serving.report_files import stamp
-from serving.service import DRIFT as KIND
 from sim.drift import (
     DAYS,
     LIMIT,

@@ -21,7 +21,9 @@ from notifications.pacing import Pace, Rates
 from notifications.progress import Cursor, Patience
 from notifications.relay import Relay
 from notifications.telegram import Line, make_line
-from serving.bootstrap import open_storage, reading_service, settings_of
+from serving.bootstrap.service import reading_service
+from serving.bootstrap.settings import settings_of
+from serving.bootstrap.storage import open_storage
 from serving.bot.access import Access
 from serving.bot.acting import Acting
 from serving.bot.commands import Answering

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 async def _run(path: Path) -> None:
-    from serving.bootstrap import settings_of
+    from serving.bootstrap.settings import settings_of
     from serving.logs import start_logging
     from serving.notifier import build_notifier
 

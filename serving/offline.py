@@ -14,14 +14,10 @@ from sqlalchemy import Engine
 
 from domain.errors import ServiceUnreachable
 from domain.times import timeframe_ms
-from serving.bootstrap import (
-    DESK_LEASE,
-    asserting_on,
-    journal_rules,
-    open_storage,
-    settings_of,
-)
-from serving.control import LEASE_TTL_MS
+from serving.bootstrap.desk import asserting_on, journal_rules
+from serving.bootstrap.settings import settings_of
+from serving.bootstrap.storage import open_storage
+from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.feeds import symbols_of
 from serving.journal_desk import Said, place_of, reflection, reflection_of
 from serving.plan import RunPlan

@@ -14,7 +14,7 @@ from domain.decision import Decision
 from domain.errors import DataRefused, LedgerError, SettingError
 from domain.market import BarFrame
 from domain.ports import Clock
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.deciders import build_strategy
 from serving.market_files import load_bars
 from serving.rerunning import Session, stages_of

@@ -24,7 +24,6 @@ from domain.errors import ModelError
 from domain.market import BarFrame, MarketState
 from domain.ports import Agent, Needs
 from domain.times import timeframe_ms
-from serving.gate_models import is_gate, require_gate
 from serving.model_store import mirror_of
 from serving.settings import Settings
 from sim.worlds import RANDOM_WALK, GeneratedWorld
@@ -166,6 +165,8 @@ def require_sound(settings: Settings, name: str, version: str) -> str:
     ------
     ModelError : naming the rule it breaks.
     """
+    from serving.gate_models import is_gate, require_gate  # an agent starts without
+
     if is_gate(name):
         return require_gate(settings, name, version)
     root, timeframe = settings.data.models_dir, settings.data.timeframe

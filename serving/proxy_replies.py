@@ -2,7 +2,7 @@
 
 When a replica dies with a request in its hands the proxy answers 500 in plain text, and 404 while
 nothing is deployed. To a caller both mean: ask again in a moment. Ray's proxies load
-:func:`middlewares` where :data:`VARIABLE` names it in their environment.
+:func:`middlewares` where ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from starlette.middleware import Middleware
 from serving.envelope import ASGI, Message, Receive, Scope, Send
 from serving.refusals import RETRY_SECONDS, SECURITY
 
-VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-HERE = "serving.proxy_replies.middlewares"
 RAYS_OWN = "/-/"  # its probes
 TIMED_OUT = 408
 

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     from ray.serve.config import HTTPOptions
 
     from serving.app import APP_NAME, BuildArgs, build
-    from serving.bootstrap import settings_of
+    from serving.bootstrap.settings import settings_of
 
     plan = load_plan(arguments.plan)
     settings = settings_of(plan)

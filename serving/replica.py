@@ -16,7 +16,8 @@ from domain.cards import AgentCard
 from domain.market import MarketState
 from domain.opinion import Opinion
 from domain.ports import Agent
-from serving.bootstrap import live_agents, settings_of
+from serving.bootstrap.agents import live_agents
+from serving.bootstrap.settings import settings_of
 from serving.logs import start_logging
 from serving.plan import RunPlan, known
 from serving.promotion import RELOAD_SECONDS, Refresher

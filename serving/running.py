@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,19 +16,11 @@ from rich.markup import escape
 from domain.errors import ServiceUnreachable
 from domain.trading import Event
 from notifications.progress import Cursor
-from serving import proxy_replies
 from serving.auth import token_of
-from serving.beside import Beside
-from serving.bootstrap import (
-    DESK_LEASE,
-    api_token,
-    build_desk,
-    council_service,
-    live_agents,
-    settings_wished,
-)
+from serving.bootstrap.common import api_token
+from serving.bootstrap.settings import settings_wished
 from serving.commands.common import err, out
-from serving.control import LEASE_TTL_MS
+from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.feed_words import feed_line
 from serving.going_live import LiveRecord, account_in_use, configured, execution_of
 from serving.local_exchange import answers, at_local_exchange
@@ -37,7 +28,6 @@ from serving.logs import start_logging
 from serving.plan import RunPlan
 from serving.planning import Resolved, Wish, resolve
 from serving.processes import alive, choose_port, port_free, spawn
-from serving.promotion import Refresher
 from serving.recovering import sound_storage
 from serving.resources import KIND as RESOURCES
 from serving.resources import accountant
@@ -105,7 +95,12 @@ def start(wish: Wish) -> int:
             if plan.venue is not None:
                 child = venue_child(settings.data.logs_dir)
                 kept.enter_context(Keeper(child, path, environment(), screen.say))
-            return asyncio.run(_local(plan, settings, screen, tick))
+            from serving.running_here import run_here  # with Ray, other processes import all that
+
+            code = asyncio.run(run_here(plan, settings, tick))
+            screen.tick()
+            screen.close()
+            return code
     supervisor = Supervisor(
         plan,
         path,
@@ -128,7 +123,7 @@ def _beside_ray(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": PROXY_CHECK_SECONDS,
         "RAY_gcs_rpc_server_reconnect_timeout_s": HEAD_SECONDS,
         "RAY_worker_niceness": "0",  # agents have deadlines: they must not give way to all else
-        proxy_replies.VARIABLE: proxy_replies.HERE,
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy_replies.middlewares",
     }  # fmt: skip
     if settings.serving.throughput_optimized:
         env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
@@ -173,43 +168,6 @@ def _ports(settings: Settings, *, local: bool) -> tuple[int, int]:
     if local:
         return api, 0
     return api, choose_port("127.0.0.1", serving.ray_dashboard_port, "RAY_DASHBOARD_PORT")
-
-
-async def _local(
-    plan: RunPlan, settings: Settings, screen: Screen, tick: Callable[[], None]
-) -> int:
-    """Desk and API in this one process, without Ray."""
-    from agents.host import threaded
-    from serving.api import create_api
-    from serving.http_server import http_server
-
-    desk = build_desk(plan, settings)
-    mine = live_agents(settings, plan=plan)
-    agents = {name: threaded(agent) for name, agent in mine.items()}
-    app = create_api(council_service(plan, settings, agents))
-    server = http_server(app, plan.host, plan.port, settings.serving.patience_s)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, desk.leave.set)
-    serving = asyncio.create_task(server._serve())
-    watching = asyncio.create_task(_watch(tick))
-    try:
-        with Refresher(mine.values()), Beside(plan, settings):
-            await desk.run()
-    finally:
-        watching.cancel()
-        server.should_exit = True
-        await serving
-    screen.tick()
-    screen.close()
-    return 0 if desk.progress.phase == "finished" else 130
-
-
-async def _watch(tick: Callable[[], None]) -> None:
-    while True:
-        await asyncio.to_thread(tick)
-        await asyncio.sleep(0.5)
 
 
 @dataclass(slots=True)

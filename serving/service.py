@@ -19,17 +19,19 @@ from domain.decision import Decision
 from domain.errors import ConclaveError, NotFound, ServiceUnreachable, UsageError
 from domain.market import MarketState, parse_symbol
 from domain.ports import Clock, Needs
-from domain.times import iso, parse_iso, timeframe_ms
+from domain.times import iso, parse_iso
 from domain.trading import RiskMode
 from execution.dispatch import RECONCILIATION
 from serving.answers import Answers
 from serving.broker_words import broker_problems
+from serving.desk_notes import COUNTERS_KEY, DRIFT, VIEW, VIEW_KEY
 from serving.explaining import explanation
 from serving.killing import KillOrder, write_kill
 from serving.plan import RunPlan
 from serving.requests import SignalRequest
 from serving.risk_view import risk_state
 from serving.schema import agent_of, signal_of, trade_of
+from serving.stored_bars import follow
 from serving.surface import Surface
 from serving.wire import opinion_to
 from sim.assertions import ASSERTION
@@ -43,9 +45,6 @@ ANSWER_SECONDS = 3.0  # how long an API call waits for the desk
 LOCKED_SECONDS = 1.0  # for how long a database that was locked is taken to be
 CARD_SECONDS = 2.0  # for how long an agent's word about itself is taken
 DESCRIBE_SECONDS = 0.5  # patience with it
-DRIFT = "drift"  # proposals and events of serving.monitoring
-VIEW, VIEW_KEY = "view", "desk"  # the snapshot in which the desk tells weights, books and risk
-COUNTERS_KEY = "counters"  # and the one in which it tells what it has counted
 
 
 class DeskUnavailable(ConclaveError):
@@ -431,14 +430,3 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
         error.code = result["error"]["code"]
         raise error
     return result
-
-
-def follow(reader: Reader, symbol: str, memory: MarketMemory) -> None:
-    """Take all stored bars that a memory does not know yet into it."""
-    while True:
-        last = memory.last_as_of
-        after = -1 if last is None else last - timeframe_ms(memory.timeframe)
-        frame = reader.bars(symbol, memory.timeframe, after_open_ms=after)
-        if not len(frame):
-            return
-        memory.append(frame)

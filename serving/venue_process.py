@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     die_with_parent(arguments.parent)
 
-    from serving.bootstrap import settings_of
+    from serving.bootstrap.settings import settings_of
     from serving.logs import start_logging
 
     plan = load_plan(arguments.plan)

@@ -14,7 +14,9 @@ from fastapi import FastAPI
 
 from agents.host import threaded
 from serving.api import create_api
-from serving.bootstrap import build_desk, council_service, live_agents
+from serving.bootstrap.agents import live_agents
+from serving.bootstrap.desk import build_desk
+from serving.bootstrap.service import council_service
 from serving.http_server import http_server
 from serving.plan import RunPlan
 from serving.processes import choose_port

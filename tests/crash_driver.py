@@ -29,8 +29,8 @@ from execution.funding import base_rate
 from execution.loop import TradingLoop
 from execution.messages import LoopSettings
 from execution.paper import PaperBroker
-from serving.bootstrap import DESK_LEASE, build_desk_on
-from serving.control import Control
+from serving.bootstrap.desk import build_desk_on
+from serving.control import DESK_LEASE, Control
 from serving.desk import Desk
 from serving.feeds import Feed
 from serving.plan import RunPlan

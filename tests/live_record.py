@@ -15,7 +15,7 @@ import numpy as np
 from domain.decision import Action, Decision
 from domain.opinion import Outcome
 from domain.trading import ClosedTrade, EquityMark
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.commands.common import settings_from
 from serving.plan import RunPlan
 from sim.venue.market import Markets, VenueClock

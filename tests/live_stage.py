@@ -11,7 +11,8 @@ from pathlib import Path
 
 from domain.market import Bar
 from domain.times import parse_iso
-from serving.bootstrap import build_desk, open_storage
+from serving.bootstrap.desk import build_desk
+from serving.bootstrap.storage import open_storage
 from serving.commands.common import settings_from
 from serving.desk import Desk
 from serving.plan import RunPlan, VenueRun

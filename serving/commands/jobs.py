@@ -97,7 +97,7 @@ def run(
     sets: Set = None,
 ) -> None:
     """Work on jobs, oldest first, until Ctrl-C; there is one worker at a time."""
-    from serving.bootstrap import job_worker
+    from serving.bootstrap.jobs import job_worker
     from serving.logs import start_logging
 
     settings = settings_from(None, config, sets)
@@ -132,7 +132,7 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _jobs(settings: Settings) -> Any:
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from storage.jobs import Jobs
 
     return Jobs(open_storage(settings))

@@ -206,7 +206,7 @@ def plot(
 
 
 def _opened(config: Config, sets: Set) -> tuple[Reader, Settings, RunPlan]:
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from storage.queries import Reader
 
     settings = settings_from(None, config, sets)

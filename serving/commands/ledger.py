@@ -227,6 +227,6 @@ def _tell(ok: bool, rows: int, head: str, problem: str | None) -> None:
 
 
 def _database(config: Config, sets: Set) -> Engine:
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
 
     return open_storage(settings_from(None, config, sets))

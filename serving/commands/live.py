@@ -213,7 +213,7 @@ def _who() -> str:
 
 
 def _record(settings: Settings) -> Any:
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from serving.going_live import LiveRecord
 
     return LiveRecord(open_storage(settings), current_plan(settings).world)
@@ -221,7 +221,7 @@ def _record(settings: Settings) -> Any:
 
 def _standing(settings: Settings, *, ask: bool = True) -> dict[str, Any]:
     """Return where it stands; ``ask`` also looks at every condition, the exchange's included."""
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from serving.going_live import LiveRecord
     from serving.going_live_conditions import paper_conditions, settings_conditions
     from serving.offline import desk_says

@@ -210,7 +210,7 @@ def replay(
     before it. On the machine and libraries that made it, to the last bit; elsewhere within 1e-12.
     Example: conclave replay 694f2c02f6f339ee
     """
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from serving.replaying import replayed
     from serving.system import platform_name
     from storage.ledger import SqlLedger
@@ -232,7 +232,7 @@ def replay(
 
 def explain(signal_id: str, config: Any = None, sets: Any = None) -> dict[str, Any]:
     """Return the explanation of a decision in any world of the database."""
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from serving.explaining import explanation
     from storage.queries import Reader
 

@@ -131,7 +131,7 @@ def _change(body: dict[str, Any]) -> str:
 
 
 def _proposals(config: Config, sets: Set) -> Any:
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from storage.proposals import Proposals
 
     return Proposals(open_storage(settings_from(None, config, sets)))

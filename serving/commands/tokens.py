@@ -71,7 +71,7 @@ def audit(
 ) -> None:
     """Show who changed what over HTTP, and how it ended; newest first."""
     from domain.times import iso
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from storage.audit import Audit
 
     entries = Audit(open_storage(settings_from(None, config, sets))).list(limit=limit)

@@ -50,7 +50,7 @@ def what_if(
     stored.
     Example: conclave scenario what-if 694f2c02f6f339ee --say technical=0.58 --cost fee=4
     """
-    from serving.bootstrap import open_storage
+    from serving.bootstrap.storage import open_storage
     from serving.commands.what_if_tables import what_if_view
     from serving.imagining import changes_from, imagined
     from storage.queries import Reader

@@ -11,7 +11,7 @@ from consensus_cases import COSTS, MEMBERS, life
 from consensus.council import Council
 from consensus.settings import CouncilSettings, DecisionRules
 from domain.decision import Decision
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from storage.ledger import SqlLedger

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.routes import PARTS
 from serving.scopes import SCOPES, scope_of
 from serving.tokens import TokenFile

@@ -14,7 +14,7 @@ from domain.errors import DuplicateRecord, NotFound, ServiceUnreachable, UsageEr
 from domain.trading import Event
 from serving import client as api
 from serving.auth import Forbidden, Unauthorized
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.processes import choose_port
 from serving.replies import HealthView, JournalRow, Signal
 from serving.requests import JournalRequest, TradeRequest

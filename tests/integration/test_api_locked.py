@@ -7,8 +7,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from serving.bootstrap import DESK_LEASE
-from serving.control import LEASE_TTL_MS
+from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.system import SystemClock
 from storage.engine import open_database
 from storage.leases import Lease

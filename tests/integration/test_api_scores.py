@@ -14,7 +14,7 @@ import pytest
 
 from domain.decision import Decision
 from domain.opinion import Opinion, Outcome
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.scoreboard import MOST_WAITING, Busy, Scoreboard, wilson
 from storage.ledger import SqlLedger
 from tests.api_world import PLAN as SHORT

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from domain.trading import Event
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.http_server import http_server
 from serving.processes import choose_port
 from serving.streaming import PAGE, Streams, TooManyStreams

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from storage.audit import Audit
 from tests.api_world import settings_in
 from tests.command_line import Cli, perp

@@ -19,7 +19,8 @@ from domain.errors import SettingError
 from domain.market import Bar
 from domain.opinion import Opinion
 from domain.ports import MarketSource
-from serving.bootstrap import build_desk_on, open_storage
+from serving.bootstrap.desk import build_desk_on
+from serving.bootstrap.storage import open_storage
 from serving.debating import debating
 from serving.feeds import feed_of
 from serving.plan import RunPlan

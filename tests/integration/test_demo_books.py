@@ -18,12 +18,10 @@ from domain.decision import Decision
 from domain.market import Bar, MarketState
 from domain.opinion import Opinion
 from domain.ports import MarketSource
-from serving.bootstrap import (
-    build_desk_on,
-    council_service,
-    live_agents,
-    open_storage,
-)
+from serving.bootstrap.agents import live_agents
+from serving.bootstrap.desk import build_desk_on
+from serving.bootstrap.service import council_service
+from serving.bootstrap.storage import open_storage
 from serving.desk import Desk
 from serving.feeds import feed_of
 from serving.opinions import Opinions

@@ -22,7 +22,7 @@ from domain.trading import ClosedTrade, Fill
 from execution.funding import base_rate
 from execution.loop import TradingLoop
 from execution.rows import in_order
-from serving.bootstrap import build_desk_on
+from serving.bootstrap.desk import build_desk_on
 from serving.commands.common import settings_from
 from serving.feeds import Feed
 from serving.market_clock import MarketClock

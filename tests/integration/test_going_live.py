@@ -17,7 +17,7 @@ from data.sources.exchange import connect
 from domain.errors import CheckFailed
 from domain.operations import RiskEvent
 from domain.trading import ModeChange, RiskMode
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from serving.going_live import HOUR_MS, LiveRecord, account_of, execution_of

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.bootstrap import job_worker, open_storage
+from serving.bootstrap.jobs import job_worker
+from serving.bootstrap.storage import open_storage
 from serving.job_notes import noted
 from serving.settings import load_settings
 from storage.jobs import Jobs

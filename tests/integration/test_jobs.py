@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from domain.errors import NotFound, ServiceUnreachable, UsageError
-from serving.bootstrap import job_worker, open_storage
+from serving.bootstrap.jobs import job_worker
+from serving.bootstrap.storage import open_storage
 from serving.job_kinds import ARGS, command_of, file_in
 from serving.jobs import MOST_QUEUED, cancelled, job_of, queued
 from serving.processes import alive

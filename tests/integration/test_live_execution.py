@@ -13,7 +13,9 @@ from domain.operations import RiskEvent
 from domain.trading import Fill, ModeChange, Order, Posting, Refusal
 from execution.adapters.booking import read_id
 from execution.books import balances
-from serving.bootstrap import build_desk, open_storage, reading_service
+from serving.bootstrap.desk import build_desk
+from serving.bootstrap.service import reading_service
+from serving.bootstrap.storage import open_storage
 from serving.commands.common import settings_from
 from serving.desk import Desk
 from serving.going_live import LiveRecord, account_of

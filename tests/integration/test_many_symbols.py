@@ -16,7 +16,7 @@ from domain.decision import Decision
 from domain.market import MarketState
 from domain.trading import ModeChange, RiskMode
 from execution.funding import base_rate
-from serving.bootstrap import build_desk_on
+from serving.bootstrap.desk import build_desk_on
 from serving.commands.common import settings_from
 from serving.feeds import Feed
 from serving.killing import KillOrder, write_kill

@@ -17,7 +17,8 @@ from agents.host import threaded
 from agents.reloading import Reloading
 from domain.ports import Needs
 from serving.api import create_api
-from serving.bootstrap import council_service, live_agents
+from serving.bootstrap.agents import live_agents
+from serving.bootstrap.service import council_service
 from serving.plan import RunPlan
 from serving.promotion import Refresher
 from serving.service import CouncilService

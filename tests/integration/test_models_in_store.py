@@ -20,7 +20,8 @@ from agents.host import threaded
 from agents.mirror import LOOK_SECONDS, Mirror, Unreachable
 from domain.errors import ModelError, SettingError
 from domain.ports import Needs
-from serving.bootstrap import council_service, live_agents
+from serving.bootstrap.agents import live_agents
+from serving.bootstrap.service import council_service
 from serving.model_store import mirror_of
 from serving.plan import RunPlan
 from serving.promotion import load_named, smoke_states

@@ -20,7 +20,8 @@ from domain.trading import EquityMark
 from execution.funding import rates_of
 from execution.loop import TradingLoop
 from serving.asserting_setup import session_backtest
-from serving.bootstrap import build_desk_on, open_storage
+from serving.bootstrap.desk import build_desk_on
+from serving.bootstrap.storage import open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from serving.deciders import build_strategy

@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from serving.api import create_api
-from serving.bootstrap import build_desk, council_service, open_storage
+from serving.bootstrap.desk import build_desk
+from serving.bootstrap.service import council_service
+from serving.bootstrap.storage import open_storage
 from serving.plan import RunPlan
 from serving.settings import Settings, load_settings
 from storage.ledger import SqlLedger

@@ -16,7 +16,7 @@ from domain.errors import DataRefused
 from domain.trading import ClosedTrade, EquityMark, Event
 from notifications.matrix import TOPICS, Matrix
 from notifications.progress import SNAPSHOT
-from serving.bootstrap import reading_service
+from serving.bootstrap.service import reading_service
 from serving.bot.facts import Facts
 from serving.bot.watching import Watching
 from serving.cli import run as conclave

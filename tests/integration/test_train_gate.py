@@ -18,7 +18,8 @@ import torch
 
 from rl.policy import WEIGHTS
 from serving import trials
-from serving.bootstrap import job_worker, open_storage
+from serving.bootstrap.jobs import job_worker
+from serving.bootstrap.storage import open_storage
 from serving.jobs import job_of, queued
 from storage.jobs import Jobs
 from tests.api_world import settings_in

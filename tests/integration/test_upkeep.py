@@ -21,7 +21,8 @@ from domain.errors import DatabaseDamaged, ServiceUnreachable
 from domain.operations import RiskEvent
 from domain.trading import ClosedTrade, RiskMode
 from serving.backups import Backups
-from serving.bootstrap import build_desk_on, open_storage
+from serving.bootstrap.desk import build_desk_on
+from serving.bootstrap.storage import open_storage
 from serving.desk import Desk
 from serving.feeds import feed_of
 from serving.plan import RunPlan

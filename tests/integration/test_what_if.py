@@ -17,7 +17,7 @@ from consensus.sensitivity import COST_FACTORS, P_STEP, RULE_STEPS, SCALES
 from domain.canonical import plain
 from domain.decision import Action, Decision, GateVerdict
 from domain.opinion import Opinion
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.commands.common import settings_from
 from storage.ledger import SqlLedger
 from storage.queries import Reader

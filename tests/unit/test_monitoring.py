@@ -27,7 +27,7 @@ from domain.market import BarFrame
 from domain.quantiles import Quantiles
 from domain.times import DAY_MS, parse_iso
 from serving.api import create_api
-from serving.bootstrap import council_service
+from serving.bootstrap.service import council_service
 from serving.monitoring import KIND, Monitor
 from serving.plan import RunPlan
 from serving.report_files import stamp

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from serving.bootstrap import open_storage
+from serving.bootstrap.storage import open_storage
 from serving.resources import DESK, SYSTEM, Accountant, uses
 from serving.settings import Settings, load_settings
 from storage.events import EventLog

@@ -8,24 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application, metrics
 from ray.serve.handle import DeploymentHandle
 
 from agents.host import AgentHost, Gathered, HandleAgent, threaded
-from serving.api import create_api
 from serving.bootstrap.agents import live_agents
-from serving.bootstrap.service import council_service
 from serving.bootstrap.settings import settings_of, settings_wished
 from serving.logs import start_logging
 from serving.plan import RunPlan, known
 from serving.planning import Wish, resolve
 from serving.promotion import Refresher
 from serving.replica import AgentReplica, AgentUserConfig
+
+if TYPE_CHECKING:  # whoever deploys does not wait for what only the council's process needs
+    from fastapi import FastAPI
 
 APP_NAME = "conclave"
 COUNCIL = "council"
@@ -65,6 +65,8 @@ class CouncilIngress:
     def __init__(
         self, plan: str | RunPlan, in_process: Sequence[str], **handles: DeploymentHandle
     ) -> None:
+        from serving.bootstrap.service import council_service
+
         plan = known(plan)
         settings = settings_of(plan)
         start_logging(settings, COUNCIL, console=True)
@@ -78,6 +80,8 @@ class CouncilIngress:
         self._service.heard = _counting()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        from serving.api import create_api
+
         return create_api(self._service)
 
     def check_health(self) -> None:

@@ -41,7 +41,7 @@ from serving.feeds import Feed
 from serving.plan import RunPlan
 from serving.settings import Settings
 from serving.system import SystemClock
-from sim.venue.market import VenueClock
+from serving.venue_time import venue_clock
 from sim.worlds import DemoSource
 
 log = structlog.get_logger("feed")
@@ -277,11 +277,7 @@ def live_ingest(
 
 def clock_of(plan: RunPlan) -> Clock:
     """Return the market's time: the wall's, or that of the run's own exchange."""
-    wall = SystemClock()
-    if plan.venue is None:
-        return wall
-    venue = plan.venue
-    return VenueClock(venue.start_ms, wall.now, plan.speed or 1.0, venue.began_ms)
+    return SystemClock() if plan.venue is None else venue_clock(plan.venue, plan.speed)
 
 
 def patience(settings: Settings) -> Patience:

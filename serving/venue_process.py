@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from domain.errors import ConclaveError
-from serving.live_feed import clock_of
 from serving.plan import RunPlan, load_plan
 from serving.processes import die_with_parent
 from serving.settings import Settings
@@ -40,14 +39,14 @@ def main(argv: list[str] | None = None) -> None:
 async def serve(plan: RunPlan, settings: Settings) -> None:
     """Serve until somebody asks to leave."""
     from serving.venue_faults import read_schedule
+    from serving.venue_time import venue_clock
     from sim.venue.faults.running import Faults
-    from sim.venue.market import Markets, VenueClock
+    from sim.venue.market import Markets
     from sim.venue.server import serving
     from sim.worlds import DemoSource
 
     assert plan.venue is not None
-    clock = clock_of(plan)
-    assert isinstance(clock, VenueClock)
+    clock = venue_clock(plan.venue, plan.speed)
     demo = DemoSource(settings.data.symbols, settings.data.timeframe, plan.seed)
     markets = Markets(dict(demo.worlds), clock, seed=plan.seed)
     leave = asyncio.Event()

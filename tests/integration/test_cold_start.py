@@ -20,6 +20,23 @@ NOT_FOR_THE_ENGINE = {
     "pandas", "sqlalchemy", "pydantic", "typer", "rich", "serving", "sim", "storage", "agents",
     "execution.loop",
 }  # fmt: skip
+# Beside Ray every agent is a process: what it imports in vain, a start waits for six times.
+NOT_FOR = {
+    "serving.bootstrap.agents, serving.bootstrap.settings": {
+        "ccxt", "sqlalchemy", "alembic", "fastapi", "aiohttp", "pandas", "torch", "serving.desk",
+        "serving.service", "execution.loop",
+    },
+    "serving.bootstrap.desk, serving.desk_process": {"ccxt", "fastapi", "ray", "torch", "pandas"},
+    "serving.venue_process, sim.venue.server": {"ccxt", "sqlalchemy", "fastapi", "ray", "torch"},
+    "serving.running": {"fastapi", "ray", "torch", "serving.desk", "serving.api"},
+    "serving.bootstrap.service, serving.api": {"ray", "torch", "serving.desk"},
+}  # fmt: skip
+IMPORTS = """
+import importlib, json, sys
+for name in sys.argv[1].split(", "):
+    importlib.import_module(name)
+print(json.dumps(sorted(sys.modules)))
+"""
 COMMAND = """
 import contextlib, io, json, sys
 from serving.cli import run
@@ -82,3 +99,14 @@ def test_engine_when_a_process_is_fresh_then_it_imports_numbers_and_files_only(
     assert isinstance(modules, list)
     assert "execution.kernel.play" in modules
     assert NOT_FOR_THE_ENGINE.isdisjoint(modules)
+
+
+@pytest.mark.parametrize("room", NOT_FOR)
+def test_process_when_fresh_then_it_imports_what_its_kind_needs(room: str) -> None:
+    assert NOT_FOR[room].intersection(fresh(IMPORTS, room)) == set()
+
+
+def test_deploying_when_fresh_then_what_answers_http_is_not_imported() -> None:
+    pytest.importorskip("ray", reason="only what Ray runs is deployed")
+    needless = {"ccxt", "alembic", "serving.api", "serving.service", "serving.desk", "torch"}
+    assert needless.intersection(fresh(IMPORTS, "serving.app")) == set()

@@ -75,22 +75,27 @@ class Live:
 
 
 @contextmanager
-def live_system(*flags: str, settings: Sequence[str] = ()) -> Iterator[Live]:
+def live_system(
+    *flags: str, settings: Sequence[str] = (), tree: Path | None = None
+) -> Iterator[Live]:
     """Start ``conclave up`` in a folder of its own, on free ports; ends with the context.
 
     Parameters
     ----------
     settings : ``NAME=VALUE``, each passed by ``--set``.
+    tree : the checkout whose code runs; None = this one.
     """
     sets = [word for text in settings for word in ("--set", text)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         env = {**os.environ, "VAR_DIR": name, "API_PORT": "0", "RAY_DASHBOARD_PORT": "0"}
+        if tree is not None:
+            env["PYTHONPATH"] = str(tree)
         began = time.monotonic()
         with (folder / "up.out").open("wb") as sink:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serving.cli", "up", *flags, *sets],
-                env=env, stdout=sink, stderr=sink,
+                env=env, stdout=sink, stderr=sink, cwd=tree,
             )  # fmt: skip
         system = Live(folder, "", 0.0, 0.0)
         try:

@@ -26,7 +26,7 @@ define tested
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-all check fmt bench soak train-rl clean
+.PHONY: help setup setup-dev run test test-long test-all check fmt bench soak train-rl clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,8 +40,11 @@ setup-dev: ## make .venv with what testing needs
 run: setup ## start everything on paper (ARGS="--profile balanced" passes flags to `conclave up`)
 	@$(PY) -m serving.cli up $(ARGS) || [ $$? -eq 130 ] # Ctrl-C is a normal end
 
-test: setup-dev ## the tests, without slow, soak, browser and postgres; ARGS are pytest's
-	$(call tested,-m "$(QUICK)")
+test: setup-dev ## the tests that are done in minutes; ARGS are pytest's
+	$(call tested,-m "$(QUICK) and not long")
+
+test-long: setup-dev ## the tests that take seconds each; CI runs them too
+	$(call tested,-m "$(QUICK) and long")
 
 test-all: setup-dev ## every test this machine can run
 	$(call tested)

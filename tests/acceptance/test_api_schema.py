@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from tests.acceptance.running import NO_LIMITS, Running, conclave, start
 
+pytestmark = pytest.mark.long
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a library, at import
     import schemathesis

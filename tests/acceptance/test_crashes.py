@@ -23,6 +23,8 @@ from storage.queries import Reader
 from storage.verify import verify_chain
 from tests.crash_driver import WORLD
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

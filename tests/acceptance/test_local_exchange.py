@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.running import NO_EXCHANGE, Running, conclave, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 FLAGS = ["--local", "--profile", "exercise", "--speed", "300", "--set", "WARM_UP_DAYS=2"]
 MEMBERS = {"CONCLAVE_MODELS__AGENTS": "climatology,microstructure,risk,technical"}

@@ -18,6 +18,8 @@ from storage.queries import Reader
 from storage.verify import verify_chain
 from tests.acceptance.running import Running, start
 
+pytestmark = pytest.mark.long
+
 BARS = 1_200
 
 

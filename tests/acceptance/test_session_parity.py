@@ -17,6 +17,8 @@ from storage.ledger import SqlLedger
 from storage.queries import Reader
 from tests.acceptance.running import conclave, start
 
+pytestmark = pytest.mark.long
+
 BARS = "BTCUSDT-binance-perp-5m-20241231-20251231.parquet"
 QUICK = {"CONCLAVE_MODELS__AGENTS": "climatology", "TRIALS_LOG": "none"}
 

@@ -21,6 +21,8 @@ from storage.snapshots import SqlSnapshots
 from tests.acceptance.running import Running, start
 from tests.bot_api import TOKEN, BotApi, serve
 
+pytestmark = pytest.mark.long
+
 OPERATOR, VIEWER, GROUP, STRANGER = 42, 7, -100, 13
 TOLD = 99  # the chat that messages go to
 WHY = "the news came early and the plan is void"

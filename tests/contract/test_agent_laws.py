@@ -34,6 +34,7 @@ def test_agent_when_the_future_is_scrambled_or_cut_then_nothing_changes(agent, b
     check_blindness(agent, bars, lambda x: states_of(agent, x), [660, 1100, 2900, 3400])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS)
 def test_agent_when_batches_are_1_7_and_many_then_the_same_bits(agent, bars):
     n = STATES.get(agent.name, 512)

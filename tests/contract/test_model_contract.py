@@ -63,6 +63,7 @@ def asked(bars):
     return list(states_of(Needs, bars))[6_500:6_512]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "target"), CASES, ids=NAMES)
 def test_model_when_saved_and_loaded_then_the_same_predictions(
     kind, target, trained, bars, tmp_path
@@ -74,6 +75,7 @@ def test_model_when_saved_and_loaded_then_the_same_predictions(
     assert (again.name, again.horizon_bars) == (model.name, 5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "target"), CASES, ids=NAMES)
 def test_model_when_asked_then_what_its_target_says_is_well_formed(kind, target, trained, bars):
     (said,) = trained(kind, target).predict(asked(bars))

@@ -196,6 +196,7 @@ def test_audit_when_something_changes_then_a_row_tells_who_and_what_and_how_it_e
     run(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("host", "passes"),
     [("localhost:8000", True), ("LOCALHOST", True), ("127.0.0.1:8000", True), ("127.9.9.9", True),

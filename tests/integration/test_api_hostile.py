@@ -221,6 +221,7 @@ def test_server_when_connections_are_too_many_then_the_next_is_told_so_and_a_fre
     over_http(app, scene, patience=60.0)  # all of them are still there when the next one comes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "path",
     ["/../../etc/passwd", "/v1/signals/../../../etc/passwd", "/v1/signals/%2e%2e%2f%2e%2e%2fapi",

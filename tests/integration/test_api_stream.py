@@ -173,6 +173,7 @@ def test_stream_when_its_reader_hangs_up_then_its_place_is_free_and_a_stop_does_
     asyncio.run(scene())
 
 
+@pytest.mark.long
 def test_stream_when_its_reader_takes_nothing_then_memory_stays_bounded_and_it_is_let_go(
     tmp_path: Path,
 ) -> None:

@@ -302,6 +302,7 @@ READERS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("bad", BAD_FILES)
 def test_file_when_it_must_not_be_used_then_exit_3_names_it_and_nothing_starts(
@@ -330,6 +331,7 @@ def test_import_when_a_file_is_refused_then_what_was_stored_stays_as_it_was(
     assert cli("data", "list", "--json") == listed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [
@@ -398,6 +400,7 @@ def test_var_dir_when_it_cannot_be_a_folder_then_every_command_says_so_or_needs_
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"5", b"null", b"{}", b"\xff\xfe", b'{"source": "demo"}',
@@ -483,6 +486,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], int, str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_database_when_it_cannot_be_used_then_one_line_says_why_and_the_file_stays(
     cli: Cli, var: Path, files: dict[str, Path], damage: str
@@ -505,6 +509,7 @@ def test_database_when_it_cannot_be_used_then_one_line_says_why_and_the_file_sta
     assert not (var / "run.json").exists()
 
 
+@pytest.mark.long
 def test_restore_when_the_backup_is_damaged_then_no_ledger_is_made_of_it(
     cli: Cli, var: Path, tmp_path: Path, files: dict[str, Path]
 ) -> None:
@@ -561,6 +566,7 @@ def head(cli: Cli) -> tuple[int, str]:
     return body["rows"], body["head_hash"]
 
 
+@pytest.mark.long
 def test_up_when_the_disk_takes_no_more_then_one_line_and_the_next_run_ends_as_if_nothing_was(
     cli: Cli, var: Path, tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -603,6 +609,7 @@ def test_output_when_the_terminal_is_plain_or_full_then_no_traceback(tmp_path: P
     assert "No space left on device" in line(full.result().stderr)
 
 
+@pytest.mark.long
 def test_up_when_signalled_at_any_moment_then_exit_130_within_30_s_and_the_ledger_verifies(
     tmp_path: Path,
 ) -> None:

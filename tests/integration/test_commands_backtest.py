@@ -112,6 +112,7 @@ def demo(folder: Path, n: int = 3_400) -> Path:
     )
 
 
+@pytest.mark.long
 def test_backtest_when_the_council_trades_then_batches_change_nothing(tmp_path: Path) -> None:
     settings = settings_from(
         "demo", None, [f"models.agents={LIGHT}", "consensus.min_forecasters=1"]

@@ -86,6 +86,7 @@ def test_evaluate_when_shown_then_tables_and_plain_words_are_there(
     assert max(len(line) for line in table.splitlines()) <= 80
 
 
+@pytest.mark.long
 def test_evaluate_when_asked_twice_then_nobody_is_asked_again_and_the_board_is_the_same(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -290,6 +291,7 @@ class Ahead:
         return speak(self.name, self.version, state, 5, quantiles=shape)
 
 
+@pytest.mark.long
 def test_lookahead_when_an_agent_of_yours_knows_the_next_bar_then_it_exits_1_and_names_it(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -301,6 +303,7 @@ def test_lookahead_when_an_agent_of_yours_knows_the_next_bar_then_it_exits_1_and
     assert (body["ok"], body["agents"]) == (False, ["climatology", "ahead"])
 
 
+@pytest.mark.long
 def test_lookahead_when_nothing_sees_the_future_then_it_is_clean(cli: Cli, tmp_path: Path) -> None:
     path = spot(tmp_path, 900)
     code, out, _ = cli("lookahead", "--data", path, "--rows", "4", "--json")

@@ -85,6 +85,7 @@ def test_restore_when_the_ledger_is_fine_then_nothing_is_done(cli: Cli, var: Pat
     assert not list(var.glob("*.damaged-*"))
 
 
+@pytest.mark.long
 def test_restore_when_the_newest_rows_are_damaged_then_the_last_state_is_back_and_halted(
     cli: Cli, var: Path
 ) -> None:

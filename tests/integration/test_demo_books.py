@@ -125,6 +125,7 @@ def test_decisions_when_recomputed_from_what_is_stored_then_they_are_the_same(
         assert differences(decision, list(said_at(lived, decision.as_of).values())) == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", [0, 5])
 def test_desk_when_it_dies_between_bar_and_decision_then_it_decides_as_if_it_had_not(
     lived: Reader, tmp_path: Path, asked: int

@@ -171,6 +171,7 @@ def orderly(tmp_path_factory: pytest.TempPathFactory) -> SqlLedger:
     return ledger
 
 
+@pytest.mark.long
 def test_desk_when_bars_come_twice_late_and_changed_then_the_ledger_is_the_same(tmp_path, orderly):
     disorderly = lived(tmp_path, disorder=True)
     assert list(in_order(disorderly)) == list(in_order(orderly))

@@ -46,6 +46,7 @@ def rows() -> dict[str, Scores]:
     return {name: scores(columns, truth) for name, columns in found.items()}
 
 
+@pytest.mark.long
 def test_baselines_when_2025_is_scored_then_directions_match_the_reference(
     rows: dict[str, Scores],
 ) -> None:

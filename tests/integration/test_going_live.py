@@ -137,6 +137,7 @@ def refused(candidate: Candidate, name: str) -> None:
     assert candidate.record.standing(candidate.settings, wall()).state == "off"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPOILT)
 def test_live_enable_when_one_thing_is_wrong_then_it_names_it(ready: Candidate, name: str) -> None:
     SPOILT[name](ready)
@@ -154,6 +155,7 @@ def test_live_enable_when_key_or_market_are_none_then_the_exchange_is_not_even_a
     assert "(key: missing; exchange: EXCHANGE_API_KEY: must be set" in told
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WORSE)
 def test_live_enable_when_paper_has_not_shown_enough_then_it_names_it(
     candidate: Candidate, name: str
@@ -165,6 +167,7 @@ def test_live_enable_when_paper_has_not_shown_enough_then_it_names_it(
         refused(candidate, name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "key", "ahead_ms"),
     [("no withdrawals", DRAWS, 0), ("may trade", READS, 0), ("clock", key_for(), 3_000)],
@@ -185,6 +188,7 @@ def test_live_enable_when_the_exchange_is_gone_then_it_says_so(candidate: Candid
     refused(candidate, "exchange")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [{"orders": 9}, {"passed": False}, {"commit": "another"}, {"at": wall() - 169 * HOUR_MS}],
@@ -280,6 +284,7 @@ def at_testnet(candidate: Candidate, url: str, orders: int, hurry: float = 60.0)
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_rehearsal_at_a_testnet_when_answers_are_lost_then_nothing_else_is(
     ready: Candidate,
 ) -> None:
@@ -307,6 +312,7 @@ def test_a_rehearsal_at_a_testnet_when_somebody_else_trades_there_then_it_fails(
             at_testnet(ready, url, 2)
 
 
+@pytest.mark.long
 def test_a_rehearsal_at_a_testnet_without_money_says_what_it_refuses(ready: Candidate) -> None:
     with exchange((TESTER,)) as (url, accounts):
         accounts.exchange.ledger.accounts["tester"].perp.balances["USDT"] = Decimal(1)

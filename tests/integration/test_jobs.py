@@ -76,6 +76,7 @@ def test_job_when_worked_on_then_its_row_has_exit_code_result_and_log(
     assert "Traceback" not in failed["result"]["error"]
 
 
+@pytest.mark.long
 def test_job_when_cancelled_while_it_runs_then_its_processes_end_and_the_next_one_starts(
     jobs: Jobs, settings: Settings
 ) -> None:

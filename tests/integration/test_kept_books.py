@@ -176,6 +176,7 @@ def require_troubled(feed: LiveBooks, n: int) -> None:
     assert health.crossed == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("market", ["spot", "perp"])
 def test_a_book_with_gaps_doubles_and_swaps_is_the_venue_s_after_ten_thousand_messages(
     market: Market,

@@ -125,6 +125,7 @@ def test_books_and_trades_of_two_symbols_are_the_venue_s(made: Markets, market: 
         assert view.trades
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("market", ["spot", "perp"])
 def test_books_are_the_venue_s_after_every_cut_and_every_loss(
     made: Markets, market: Market
@@ -153,6 +154,7 @@ def test_books_are_the_venue_s_after_every_cut_and_every_loss(
     assert health.repeated > 10
 
 
+@pytest.mark.long
 def test_one_symbol_s_gap_does_not_disturb_the_other(made: Markets) -> None:
     async def relay(number: int, listener: ServerConnection, message: str) -> bool:
         del number

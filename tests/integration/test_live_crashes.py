@@ -118,6 +118,7 @@ def lives(tmp_path: Path, kills: list[tuple[str, int]]) -> None:
         assert intents == []
 
 
+@pytest.mark.long
 def test_submit_when_killed_after_the_exchange_took_it_then_it_is_found_and_not_sent_again(
     tmp_path: Path,
 ) -> None:

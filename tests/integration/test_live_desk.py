@@ -92,6 +92,7 @@ def test_desk_when_an_exchange_trades_then_it_decides_every_bar_on_its_book_and_
     assert (code, told["same"], told["exact"]) == (0, True, True)
 
 
+@pytest.mark.long
 def test_desk_when_the_exchange_goes_away_then_no_bar_is_lost_and_late_ones_trade_nothing(
     stage: Stage,
 ) -> None:
@@ -144,6 +145,7 @@ def test_desk_when_the_exchange_bans_it_before_its_first_bar_then_it_still_obeys
             assert not thread.is_alive()  # or the process would not end for an hour
 
 
+@pytest.mark.long
 def test_desk_when_started_again_then_it_goes_on_where_it_stopped(stage: Stage) -> None:
     lived(stage.desk("exercise", *EXERCISE), 6)
     first = len(stage.rows(Decision))
@@ -156,6 +158,7 @@ def test_desk_when_started_again_then_it_goes_on_where_it_stopped(stage: Stage) 
     assert stage.ledger().verify().rows == stage.ledger().head()[0]
 
 
+@pytest.mark.long
 def test_desk_when_it_watches_two_pairs_then_both_close_together(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "var", (BTC, ETH), 200.0)
     stage.open()
@@ -170,6 +173,7 @@ def test_desk_when_it_watches_two_pairs_then_both_close_together(tmp_path: Path)
         assert mine == [bar.close_ms for bar in bars]
 
 
+@pytest.mark.long
 def test_desk_when_only_the_perpetual_is_away_then_it_decides_in_time_and_its_bars_follow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -129,6 +129,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("forecast", [BTC, pytest.param(PERP, marks=pytest.mark.slow)])
 def test_desk_pays_what_the_venue_published_and_parity_pays_it_again(
     stage: Stage, capsys: pytest.CaptureFixture[str], forecast: str

@@ -150,6 +150,7 @@ def made() -> Markets:
     return markets(speed=SPEED)
 
 
+@pytest.mark.long
 def test_six_timeframes_are_there_at_once_and_go_on(made: Markets, tmp_path: Path) -> None:
     start = made.clock.now()
     ingest = heard(made, tmp_path, lambda one: one.met and closes(one) > start + 60 * 60_000)
@@ -164,6 +165,7 @@ def test_six_timeframes_are_there_at_once_and_go_on(made: Markets, tmp_path: Pat
     assert all(0.5 < row["mean_bps"] < 3.0 for row in report["spreads"])
 
 
+@pytest.mark.long
 def test_lines_that_are_cut_lose_no_bar_of_any_timeframe_and_repeat_none(
     made: Markets, tmp_path: Path
 ) -> None:
@@ -181,6 +183,7 @@ def test_lines_that_are_cut_lose_no_bar_of_any_timeframe_and_repeat_none(
     assert figures["different"] == 0
 
 
+@pytest.mark.long
 def test_a_bar_that_is_not_what_its_minutes_make_is_counted_and_told(
     made: Markets, tmp_path: Path
 ) -> None:
@@ -254,6 +257,7 @@ def test_an_exchange_that_does_not_answer_is_asked_again_and_meanwhile_said(
 # The desk
 
 
+@pytest.mark.long
 def test_desk_when_the_feed_is_not_sure_then_it_decides_and_enters_nothing_until_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,6 +123,7 @@ def test_council_when_two_agents_have_no_model_then_the_others_decide_and_the_ab
     assert council.needs.bars > 8_000  # those of climatology, which is there
 
 
+@pytest.mark.long
 def test_signal_when_two_agents_have_no_model_then_it_is_decided_degraded_without_them(
     cli: Cli, tmp_path: Path
 ) -> None:

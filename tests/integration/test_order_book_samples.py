@@ -66,6 +66,7 @@ def replayed(path: Path) -> list[BookSnapshot]:
     return views
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", DEPTHS, ids=lambda path: path.name[:38])
 def test_a_replayed_book_is_the_recorded_one_and_shows_the_recorded_best_quotes(path: Path) -> None:
     """Match every book with quotes of the other stream, whose numbers the books do not tell.

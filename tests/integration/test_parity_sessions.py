@@ -98,6 +98,7 @@ def exercised(var_dir: Path, *, bars: int = BARS, more: tuple[str, ...] = ()) ->
     return write_parquet(var_dir.parent / "BTCUSDT-binance-perp-5m-made.parquet", frame)
 
 
+@pytest.mark.long
 def test_parity_when_a_council_traded_the_demo_market_then_it_is_equal(tmp_path, capsys):
     plan = RunPlan("demo", "demo-7", "demo", None, warm_up_days=2, local=True)
     sets = [f"VAR_DIR={tmp_path}", *EAGER]
@@ -120,6 +121,7 @@ def test_parity_when_a_council_traded_the_demo_market_then_it_is_equal(tmp_path,
     assert len({mark.equity for mark in marks}) > LIVE // 2
 
 
+@pytest.mark.long
 def test_parity_when_rates_differ_by_stamp_then_funding_is_equal_too(tmp_path, capsys):
     exercised(tmp_path / "var")
     code, body, err = asked(tmp_path / "var", capsys, "replay-made")
@@ -130,6 +132,7 @@ def test_parity_when_rates_differ_by_stamp_then_funding_is_equal_too(tmp_path, c
     assert body["slippage"]["apart_bps"] == 0.0
 
 
+@pytest.mark.long
 def test_parity_when_settings_changed_between_two_runs_then_each_holds_for_its_rows(
     tmp_path, capsys
 ):
@@ -151,6 +154,7 @@ def test_parity_when_the_same_terms_run_again_then_they_are_noted_once(tmp_path)
     assert "api_token" not in json.dumps(event.body)
 
 
+@pytest.mark.long
 def test_parity_when_a_file_has_another_bar_then_1_and_the_bar_is_named(tmp_path, capsys):
     path = exercised(tmp_path / "var")
     assert asked(tmp_path / "var", capsys, "--data", str(path))[0] == 0
@@ -179,6 +183,7 @@ def test_parity_when_the_session_lies_elsewhere_then_its_path_names_it(tmp_path,
         assert (code, body["session"]) == (0, "replay-made"), err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -62,6 +62,7 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_run_tells_what_held_and_leaves_page_and_json(tmp_path: Path, small: Path) -> None:
     page = tmp_path / "page.html"
     done = conclave(tmp_path, "run", str(small), "--html", str(page))
@@ -88,6 +89,7 @@ def test_run_says_with_its_exit_code_that_something_was_not_seen(
     assert "500" in done.stdout
 
 
+@pytest.mark.long
 def test_run_draws_its_market_from_files_and_a_seed(tmp_path: Path, small: Path) -> None:
     files: list[str] = []
     for symbol in ("BTC/USDT", "ETH/USDT"):
@@ -110,6 +112,7 @@ def test_run_draws_its_market_from_files_and_a_seed(tmp_path: Path, small: Path)
     assert told(5)["curve"]["price"] != one["curve"]["price"]
 
 
+@pytest.mark.long
 def test_several_names_happen_in_one_market(tmp_path: Path, small: Path) -> None:
     other = tmp_path / "other.yml"
     other.write_text("lasts: 3h\nwarm_up: 1d\nshocks: [{spread: {at: 1h, lasts: 1h, bps: 50}}]\n",
@@ -122,6 +125,7 @@ def test_several_names_happen_in_one_market(tmp_path: Path, small: Path) -> None
     assert body["ends"] == "KILLED"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "says"),
     [

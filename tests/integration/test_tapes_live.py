@@ -74,6 +74,7 @@ def both(played: Played) -> Iterator[tuple[Opinion, Opinion]]:
             yield opinion, agent.opine([trim(state, agent.needs)])[0]
 
 
+@pytest.mark.long
 def test_tape_when_compared_with_live_opinions_then_it_is_within_the_contract(
     played: Played,
 ) -> None:

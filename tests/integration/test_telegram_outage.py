@@ -136,6 +136,7 @@ async def _until(seen: object, seconds: float = 60.0) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["429", "500", "502"])
 def test_relay_when_the_server_refuses_for_a_while_then_nothing_is_lost_or_doubled(
     engine: Engine, api: BotApi, kind: str

@@ -85,6 +85,7 @@ def scene(tmp_path: Path, api: BotApi) -> Iterator[Scene]:
         process.wait(10)
 
 
+@pytest.mark.long
 def test_notifier_when_killed_before_the_answer_then_that_message_alone_comes_again_and_says_so(
     scene: Scene, api: BotApi
 ) -> None:
@@ -186,6 +187,7 @@ def test_notifier_when_told_to_leave_then_it_says_goodbye_and_delivers_what_wait
     assert scene.outbox.pending() == []
 
 
+@pytest.mark.long
 def test_notifier_when_a_second_one_is_started_then_only_one_of_them_sends(
     scene: Scene, api: BotApi
 ) -> None:

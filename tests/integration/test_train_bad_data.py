@@ -83,6 +83,7 @@ def test_train_when_a_hole_or_no_volume_is_in_the_bars_then_the_rest_is_enough(
     assert json.loads(out)["card"]["files"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change", [lambda bars: bars.slice(0, 900), constant], ids=["short", "constant"]
 )

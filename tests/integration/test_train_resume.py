@@ -55,6 +55,7 @@ def card_of(root: Path) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.long
 def test_train_when_stopped_and_started_again_then_resumes_and_ends_in_the_same_bytes(
     cli: Cli, tmp_path: Path, bars: Path
 ) -> None:

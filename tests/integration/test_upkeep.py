@@ -89,6 +89,7 @@ def told(settings: Settings, kind: str) -> list[str]:
     return [event.body.get("why", "") for _, event in events if event.kind == kind]
 
 
+@pytest.mark.long
 def test_state_when_a_desk_has_ended_then_it_is_the_ledger_to_the_last_row(lived: Path) -> None:
     ledger = SqlLedger(open_storage(settings_in(lived)), WORLD)
     state = read_state(lived / "state.json")
@@ -112,6 +113,7 @@ def test_health_when_a_desk_has_lived_then_it_has_said_how_it_was(lived: Path) -
     assert rows[0].cpu_seconds > 0
 
 
+@pytest.mark.long
 def test_state_when_a_trade_closes_then_it_is_written_within_a_second_or_so(
     desk_in: Callable[[Settings], Desk], tmp_path: Path
 ) -> None:
@@ -348,6 +350,7 @@ def test_backups_when_the_desk_leaves_then_a_half_made_one_is_not_left_behind(
     assert making._process is None
 
 
+@pytest.mark.long
 def test_patterns_when_the_council_has_learned_then_each_hour_says_of_whom(
     tmp_path: Path, bars_file: Path
 ) -> None:

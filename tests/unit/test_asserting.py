@@ -214,6 +214,7 @@ def test_assertion_when_it_holds_again_then_the_ledger_says_so_and_a_new_failure
     assert [one.state for one in Proposals(engine).list()] == ["open", "accepted"]
 
 
+@pytest.mark.long
 def test_assertions_when_restarted_then_the_ledger_is_as_without_a_restart(
     tmp_path: Path,
 ) -> None:
@@ -243,6 +244,7 @@ def test_sharpe_gap_when_a_monday_comes_after_30_days_then_the_session_is_traded
     assert abs(found["evidence"]["paper"]) > 0.1
 
 
+@pytest.mark.long
 def test_sharpe_gap_when_stops_follow_atr_and_regime_then_the_backtest_has_them_too(
     engine: Engine,
 ) -> None:
@@ -323,6 +325,7 @@ def test_reconciliation_when_the_broker_differed_last_then_it_fails(engine: Engi
     assert verdicts(session)["reconciliation"]["passed"] is True
 
 
+@pytest.mark.long
 def test_assertions_when_measuring_breaks_then_decisions_go_on(engine: Engine) -> None:
     session = Session(engine, journal="off")
 

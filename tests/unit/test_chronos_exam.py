@@ -101,6 +101,7 @@ def test_exam_when_history_after_a_forecast_changes_then_only_the_outcome_does(s
     assert np.array_equal(before, network.cumulative(changed[None, ends], 15))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("factor", "told"),
     [(0.0, "outside 0.50–0.98"), (50.0, "outside 0.50–0.98"), (np.nan, "is not finite")],

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from consensus_cases import MEMBERS, SYMBOL, T0, council, life, opinion, outcome, state
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +35,7 @@ def folded(rows, cuts=()):
     return judge
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1_000), st.data())
 def test_fold_when_outcomes_are_late_rows_repeated_and_processes_killed_then_the_same(seed, data):

@@ -95,6 +95,7 @@ def panel_of(decisions, said, returns, drops, rises, settings):
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_kernel_when_against_the_council_then_the_same_numbers(seed):
     n = 1_600

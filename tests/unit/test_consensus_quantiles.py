@@ -22,6 +22,7 @@ def by_hand(levels, values, u):
     return values[k] + scale * (t(u) - t(levels[k]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("levels", [CANONICAL_LEVELS, NINE, (0.1, 0.5, 0.9)])
 @pytest.mark.parametrize("shift", [0.004, -0.02])
 def test_quantile_table_when_integrated_numerically_then_means_and_cdf_agree(levels, shift):

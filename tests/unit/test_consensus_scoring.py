@@ -244,6 +244,7 @@ def test_observe_when_symbols_are_mixed_then_each_has_its_own_scores():
     assert briers == pytest.approx([0.01, 0.81])
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 50), st.integers(0, 400), st.sampled_from([(), (3, 4, 9), (10, 11, 12)]))
 def test_restore_when_cut_anywhere_then_the_state_is_that_of_the_whole_fold(seed, cut, odd):

@@ -90,6 +90,7 @@ BAD = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("preset", SHAPES)
 def test_debater_when_the_text_is_not_what_was_asked_for_then_it_is_silent(preset, text):
@@ -102,6 +103,7 @@ def test_debater_when_the_text_is_not_what_was_asked_for_then_it_is_silent(prese
     assert (found, asked.silent) == (None, "invalid")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preset", SHAPES)
 @pytest.mark.parametrize(
     "raw", [b"not json", b"{}", b"[]", b"null", b'{"choices": [], "content": 1}']

@@ -51,6 +51,7 @@ def until_done(scene, ledger, at):
         return loop
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCENES)
 def test_resume_when_gone_at_any_boundary_then_ledger_position_and_equity_are_the_same(name):
     scene = SCENES[name]

@@ -61,6 +61,7 @@ def run(case, crash):
     return ledger, equity
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_resume_when_after_every_append_then_ledger_and_equity_are_identical(case):
     calm, expected = run(case, crash=False)

@@ -143,6 +143,7 @@ def start(app: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [
@@ -202,6 +203,7 @@ def test_image_when_models_ship_then_they_are_among_its_files(laid_out: Path) ->
     assert told.returncode == 0, told.stderr
 
 
+@pytest.mark.long
 def test_image_when_bars_are_imported_then_its_files_suffice(
     laid_out: Path, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ both = pytest.mark.parametrize("overlay", OVERLAYS)
 CLEANSED = "/mnt/data/var/data/02_cleansed/BTCUSDT-spot-5m.parquet"
 
 
+@pytest.mark.long
 @both
 def test_overlay_when_it_is_rendered_then_every_object_fits_its_schema(overlay: str) -> None:
     objects = rendered(overlay)

@@ -229,6 +229,7 @@ def test_rules_when_there_are_several_nodes_then_what_one_holds_binds(mistake: M
     assert any(mistake.told in problem for problem in found), found
 
 
+@pytest.mark.long
 @each(REFUSED)
 def test_operator_and_schemas_when_a_manifest_is_refused_then_it_is_known_before(
     mistake: Mistake,

@@ -108,6 +108,7 @@ def changed(report: dict[str, Any], path: Sequence[str], value: Any) -> dict[str
 # The page
 
 
+@pytest.mark.long
 def test_tear_sheet_when_made_then_all_parts_stand_in_order(page: str) -> None:
     assert re.findall(r'<section id="(\w+)">', page) == list(SECTIONS)
     for card in (

@@ -38,6 +38,7 @@ def test_env_when_gymnasium_checks_it_then_it_has_nothing_to_say():
     check_env(TradingEnv(course(), FREE), skip_render_check=True)
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(sorted(STYLES)), st.sampled_from([PERP, SPOT]), st.integers(0, 2**31),

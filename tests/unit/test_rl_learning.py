@@ -59,6 +59,7 @@ def test_learning_when_it_is_killed_and_resumed_then_it_ends_in_the_same_weights
         assert np.array_equal(one, other)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["checked", "scored"])
 def test_learning_when_it_ends_as_it_is_told_a_score_then_that_is_in_the_checkpoint(tmp_path, part):
     fit, valid = parted()

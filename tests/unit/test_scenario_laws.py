@@ -64,6 +64,7 @@ def broken(auditor: Auditor) -> set[str]:
     return {name for name, law in auditor.laws.items() if law.broken}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", QUICK)
 def test_a_bad_day_breaks_no_law_and_shows_what_it_should(name: str) -> None:
     scenario, run = scenario_for([name]), a_run(name)

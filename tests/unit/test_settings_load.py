@@ -279,6 +279,7 @@ def test_dotenv_example_when_used_as_it_is_then_no_profile_changes(name: str) ->
     assert load_settings(env={}, profile=name, dotenv=example).describe() == load(name).describe()
 
 
+@pytest.mark.long
 def test_dotenv_example_when_profiles_set_a_name_then_it_is_left_empty() -> None:
     from_profiles = {
         name

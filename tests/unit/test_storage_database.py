@@ -190,6 +190,7 @@ def test_open_when_the_file_is_no_database_then_the_error_says_so(tmp_path: Path
         open_database(sqlite_url(path))
 
 
+@pytest.mark.long
 def test_read_when_the_file_is_damaged_then_the_error_says_so_and_verify_names_a_row(
     engine: Engine,
 ) -> None:

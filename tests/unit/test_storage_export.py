@@ -137,6 +137,7 @@ def test_export_when_a_row_was_changed_then_it_is_named_and_nothing_is_left(
     assert not list(tmp_path.glob("x*"))
 
 
+@pytest.mark.long
 def test_export_when_there_are_more_rows_than_a_piece_then_all_are_written(
     tmp_path: Path,
 ) -> None:

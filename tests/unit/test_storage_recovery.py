@@ -319,6 +319,7 @@ def test_engine_when_the_file_is_replaced_then_the_next_reader_sees_the_new_one(
     assert SqlLedger(reading, "w").head()[0] == 4 * PER_STEP
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cut", range(0, 700, 97))
 def test_recover_when_cut_anywhere_in_a_session_then_the_loop_carries_on_to_the_same_end(
     path: Path, cut: int

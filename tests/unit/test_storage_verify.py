@@ -179,6 +179,7 @@ def test_verify_when_a_whole_forged_entry_does_not_balance_then_the_books_tell(
     assert "postings sum to 1000000" in report.problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk_edge", [1998, 2000, 2001])
 def test_verify_when_the_bad_row_lies_at_the_edge_of_a_chunk_then_it_is_found(
     tmp_path: Path, chunk_edge: int

@@ -165,6 +165,7 @@ def check_perp(account: Account) -> None:
 SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("market", ["spot", "perp"])
 @SLOW
 @given(steps=STEPS)

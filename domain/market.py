@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import DataRefused, UsageError
-from domain.times import timeframe_ms
+from domain.times import HOUR_MS, timeframe_ms
 
 Floats = NDArray[np.float64]
 Market = Literal["spot", "perp"]
@@ -380,6 +380,8 @@ class Instrument:
     ----------
     tiers : of maintenance margin, by notional; empty on spot.
     liquidation_bps : fee of a liquidation, basis points of its notional.
+    funding_hours : between two funding stamps of a perpetual, which are multiples of it from 00:00
+        UTC on; divides 24.
     """
 
     symbol: str
@@ -392,6 +394,12 @@ class Instrument:
     maker_bps: float
     tiers: tuple[MarginTier, ...] = ()
     liquidation_bps: float = 120.0
+    funding_hours: int = 8
+
+    @property
+    def funding_ms(self) -> int:
+        """Milliseconds between two funding stamps."""
+        return self.funding_hours * HOUR_MS
 
     @property
     def market(self) -> Market:

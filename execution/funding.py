@@ -1,4 +1,4 @@
-"""Funding of perpetual contracts: who pays what at 00:00, 08:00 and 16:00 UTC."""
+"""Funding of perpetual contracts: who pays what at 00:00, 08:00 and 16:00 UTC, or more often."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from domain.market import SettledFunding
 from domain.trading import Position
 from execution.money import dec, money
 
-INTERVAL_MS = 8 * 3_600_000
+INTERVAL_MS = 8 * 3_600_000  # unless the venue says otherwise of a contract
 BASE_RATE = 0.0001  # fraction per 8 h, where the venue publishes nothing else
 
 FundingRate = Callable[[str, int], float]
@@ -49,19 +49,22 @@ def else_usual(look: Callable[[str, int], float | None]) -> FundingRate:
     return rate
 
 
-def stamps_between(after_ms: int, up_to_ms: int) -> Iterator[int]:
-    """Iterate over the funding stamps in (after, up_to]."""
-    first = (after_ms // INTERVAL_MS + 1) * INTERVAL_MS
-    return iter(range(first, up_to_ms + 1, INTERVAL_MS))
+def stamps_between(after_ms: int, up_to_ms: int, every_ms: int = INTERVAL_MS) -> Iterator[int]:
+    """Iterate over the funding stamps in (after, up_to], the multiples of ``every_ms``."""
+    first = (after_ms // every_ms + 1) * every_ms
+    return iter(range(first, up_to_ms + 1, every_ms))
 
 
 def settled(
-    symbol: str, after_ms: int, up_to_ms: int, published: Callable[[str, int], float | None]
-) -> list[SettledFunding]:
+    symbol: str, after_ms: int, up_to_ms: int, published: Callable[[str, int], float | None],
+    every_ms: int = INTERVAL_MS,
+) -> list[SettledFunding]:  # fmt: skip
     """Return what the stamps in (after, up to] pay; the usual rate where none is published."""
-    found = ((stamp, published(symbol, stamp)) for stamp in stamps_between(after_ms, up_to_ms))
+    usual = BASE_RATE * every_ms / INTERVAL_MS
+    stamps = stamps_between(after_ms, up_to_ms, every_ms)
+    found = ((stamp, published(symbol, stamp)) for stamp in stamps)
     return [
-        SettledFunding(symbol, stamp, BASE_RATE if rate is None else rate, rate is not None)
+        SettledFunding(symbol, stamp, usual if rate is None else rate, rate is not None)
         for stamp, rate in found
     ]
 

@@ -155,7 +155,7 @@ class PaperBroker:
         if position is None or instrument.market != "perp":
             return []
         lines: list[Posting] = []
-        for stamp in stamps_between(since, bar.open_ms):
+        for stamp in stamps_between(since, bar.open_ms, instrument.funding_ms):
             mark = bar.open if stamp == bar.open_ms or last is None else last.close
             amount = payment(position, dec(mark), self._funding(bar.symbol, stamp))
             account = self._account

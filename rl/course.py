@@ -159,7 +159,7 @@ def course_of(
             tick(done)
     instrument = terms.instrument
     rules = rules_of(instrument, terms.costs, terms.venue, frame.timeframe, schema.horizon_bars)
-    bars = bars_of(frame, funding, funded=not rules.spot)
+    bars = bars_of(frame, funding, funded=not rules.spot, every_ms=instrument.funding_ms)
     runs = runs_of(bars.open_ms, rules.bar_ms, known(market, sigma))
     return Course(
         schema, terms, frame.symbol, frame.timeframe, bars, market, intent, sigma, runs, rules,

@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 from sqlalchemy import Engine
 
-from domain.times import MINUTE_MS
+from domain.times import HOUR_MS
 from domain.trading import EquityMark
 from serving.asserting import Backtest, Limits, Suggestion
 from serving.rerunning import Build, Session, marks_again, stages_of
 from serving.settings import Settings
 from sim.assertions import Verdict
-
-_HOUR_MS = 60 * MINUTE_MS
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -26,7 +24,7 @@ def limits_of(settings: Settings) -> Limits:
         drawdown=rules.drawdown_max,
         data_age_bars=rules.data_age_max_bars,
         adherence=rules.adherence_min,
-        grace_ms=round(rules.adherence_grace_hours * _HOUR_MS),
+        grace_ms=round(rules.adherence_grace_hours * HOUR_MS),
         modelled_bps=execution.spread_bps / 2 + execution.slippage_bps,
         journal=settings.journal.reflections,
     )

@@ -24,7 +24,6 @@ from storage.events import EventLog
 
 LIVE_ACCOUNT = "live"
 KIND = "live"  # of the events
-HOUR_MS = 3_600_000
 Execution = Literal["paper", "live"]
 Act = Literal["enabled", "disabled", "rehearsed"]
 

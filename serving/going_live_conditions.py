@@ -10,10 +10,10 @@ import numpy as np
 from sqlalchemy import Engine
 
 from domain.operations import RiskEvent
-from domain.times import iso
+from domain.times import HOUR_MS, iso
 from domain.trading import RiskMode
 from execution.dispatch import RECONCILIATION
-from serving.going_live import HOUR_MS, LiveRecord, configured
+from serving.going_live import LiveRecord, configured
 from serving.killing import KILL_FILE, read_kill
 from serving.rules import ACCOUNT
 from serving.scoreboard import CONSENSUS, DRAWS, LEAST, Columns

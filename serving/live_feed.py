@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ from domain.market import (
 )
 from domain.ports import Clock
 from domain.times import DAY_MS, timeframe_ms
-from execution.funding import INTERVAL_MS, base_rate
+from execution.funding import base_rate
 from serving.feeds import Feed
 from serving.plan import RunPlan
 from serving.settings import Settings
@@ -72,6 +73,7 @@ class Place:
         self._exchange = connect(exchange, market, url)
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
+        self._hours: dict[str, int] | None = None
         self._asked = 0  # questions of those who do not wait for others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rest-{market}")
         self._left = Event()
@@ -85,9 +87,15 @@ class Place:
         """Return the filters and fees of a symbol."""
         self.history.require(symbol, "1m")
         try:
-            return instrument_of(self._exchange.markets[symbol])
+            instrument = instrument_of(self._exchange.markets[symbol])
         except DataRefused as error:  # a halt ends, and a desk that waits for it must not end first
             raise ServiceUnreachable(symbol, "is not traded now", error.message) from error
+        if self.market == "spot":
+            return instrument
+        if self._hours is None:
+            self._hours = self.history.funding_hours()
+        hours = self._hours.get(symbol, instrument.funding_hours)
+        return replace(instrument, funding_hours=hours)
 
     def last_close(self, symbol: str, timeframe: str, first_ms: int) -> float:
         """Return the close of the newest bar since an open (ms), quote units."""
@@ -213,7 +221,9 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         ],
         books=books,
         ask=lambda symbol, first: places[market_of(symbol)].past(symbol, data.timeframe, first),
-        funding=_funding(places, sorted(set(routes.values())), settings, plan, clock),
+        funding=_funding(
+            places, [listed[route] for route in sorted(set(routes.values()))], settings, plan, clock
+        ),
         patience_s=min(settings.feed.close_patience_s, step / 1_000.0 / (plan.speed or 1.0)),
     )
     return Feed(
@@ -223,14 +233,13 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
 
 
 def _funding(
-    places: Mapping[Market, Place], routes: Sequence[str], settings: Settings, plan: RunPlan,
-    clock: Clock,
+    places: Mapping[Market, Place], listed: Sequence[Instrument], settings: Settings,
+    plan: RunPlan, clock: Clock,
 ) -> LiveFunding | None:  # fmt: skip
     if settings.execution.market != "perp" or not settings.execution.funding:
         return None
-    return LiveFunding(
-        routes, places["perp"].settled, clock.now, plan.speed or 1.0, INTERVAL_MS, plan.seed
-    )
+    every_ms = {each.symbol: each.funding_ms for each in listed}
+    return LiveFunding(every_ms, places["perp"].settled, clock.now, plan.speed or 1.0, plan.seed)
 
 
 def _let_go(places: Iterable[Place]) -> None:

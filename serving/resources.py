@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from domain.errors import ConclaveError
 from domain.ports import Clock
-from domain.times import timeframe_ms
+from domain.times import HOUR_MS, timeframe_ms
 from domain.trading import Event
 from serving.plan import RunPlan
 from serving.settings import Settings
@@ -29,7 +29,6 @@ log = structlog.get_logger("resources")
 SYSTEM, DESK = "system", "desk"  # services: all processes of a run, and the one that listens
 KIND = "resources"
 SECONDS = 60.0
-HOUR_MS = 3_600_000
 _JUDGED_H = 1 / 6  # after which a rate is no start any more
 _LEAST_MS = 50_000  # of wall time, from which on a rate says something
 

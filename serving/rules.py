@@ -23,7 +23,6 @@ from serving.settings import Settings
 from sim.backtest import BacktestRules
 
 ACCOUNT, CURRENCY = "paper", "USDT"
-FUNDING_HOURS = 8
 NO_SPREAD_LIMIT = 1e6  # bps; finite, so that a stored decision can be repeated from JSON
 WITHOUT_EXCHANGE = ("demo", "replay")  # sources that are not watched as they trade
 
@@ -41,9 +40,10 @@ class Market:
         """Return what a round trip would cost in a market state."""
         symbol = self.routes[state.symbol]
         funding = 0.0
-        if self.charges_funding and self.instruments[symbol].market == "perp":
+        instrument = self.instruments[symbol]
+        if self.charges_funding and instrument.market == "perp":
             rate = 1e-4 if state.funding_rate is None else abs(state.funding_rate)
-            funding = rate * 1e4 * horizon_bars * bar_ms / (FUNDING_HOURS * 3_600_000)
+            funding = rate * 1e4 * horizon_bars * bar_ms / instrument.funding_ms
         costs = self.costs[symbol].round_trip(funding)
         if state.book is None or not state.book.two_sided:
             return costs

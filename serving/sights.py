@@ -26,12 +26,14 @@ class Sights:
     Attributes
     ----------
     routes : forecast symbol → execution symbol.
+    every_ms : between two funding stamps, by execution symbol.
     books, funding : what agents and fills see; funding is None where none is charged.
     """
 
     loop: TradingLoop
     source: LiveSource
     routes: Mapping[str, str]
+    every_ms: Mapping[str, int]
     books: SqlBooks
     funding: SqlFunding | None
 
@@ -79,7 +81,10 @@ class Sights:
         if market_of(executed.symbol) != "perp":
             return []
         last_open = known - (executed.close_ms - executed.open_ms)  # up to here it was charged
-        stamps = settled(executed.symbol, last_open, executed.open_ms, self.source.published)
+        every_ms = self.every_ms[executed.symbol]
+        stamps = settled(
+            executed.symbol, last_open, executed.open_ms, self.source.published, every_ms
+        )
         for one in stamps:
             if not one.published:
                 log.warning("funding_assumed", symbol=one.symbol, stamp=iso(one.at), rate=one.rate)

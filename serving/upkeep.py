@@ -20,6 +20,7 @@ from domain.canonical import plain
 from domain.errors import ConclaveError, LedgerError
 from domain.market import Bar
 from domain.ports import Clock
+from domain.times import HOUR_MS
 from domain.trading import ClosedTrade, Event
 from execution.loop import TradingLoop
 from serving.backups import Backups
@@ -40,7 +41,6 @@ STATE_SECONDS = 300.0
 AFTER_TRADE_SECONDS = 1.0  # trades that close faster share one file
 HEALTH_SECONDS = 60.0
 PATTERN_SECONDS = 1.0  # at most this often when market hours fly by
-HOUR_MS = 3_600_000
 
 
 class Doing(Protocol):

@@ -13,10 +13,9 @@ from typing import Any
 from domain.canonical import plain
 from domain.errors import UsageError
 from domain.operations import Reflection
-from domain.times import DAY_MS, iso
+from domain.times import HOUR_MS, iso
 from domain.trading import ZERO, ClosedTrade
 
-HOUR_MS = DAY_MS // 24
 UNTAGGED = "(none)"
 _WEEK = re.compile(r"(\d{4})-W(\d{2})")
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from domain.market import Floats
+from domain.times import HOUR_MS
 from domain.trading import ClosedTrade
-
-HOUR_MS = 3_600_000
 
 
 def pnl_of(trades: Sequence[ClosedTrade]) -> Floats:

@@ -38,6 +38,7 @@ class Stage:
     began: int = field(default_factory=wall)
     schedule: Schedule | None = None  # of faults
     start: int = DEMO_START_MS + DAY  # market time at ``began``
+    funding_hours: int = 8
     _up: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -45,6 +46,7 @@ class Stage:
         self.markets = Markets(
             {name: DemoMarket(7, name) for name in self.symbols},
             VenueClock(self.start, wall, self.speed, self.began), seed=7,
+            funding_hours=self.funding_hours,
         )  # fmt: skip
 
     def open(self) -> None:

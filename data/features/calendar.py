@@ -9,12 +9,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.times import DAY_MS, MINUTE_MS
+from domain.times import DAY_MS, HOUR_MS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_HOUR_MS = 60 * MINUTE_MS
 _NEW_YORK = ZoneInfo("America/New_York")
 _SESSIONS = {"asia": (0, 8), "europe": (7, 16), "us": (13, 22)}  # UTC hours, [from, to)
 
@@ -29,12 +28,12 @@ def calendar_columns(ts: Ints, step: int) -> dict[str, Floats]:
     slot = in_day // step
     weekday = (ts // DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
     columns = dict(zip(_WAVES, _waves(step)[:, slot], strict=True))
-    columns["slot_hour"] = (ts % _HOUR_MS // step).astype(np.float64)
+    columns["slot_hour"] = (ts % HOUR_MS // step).astype(np.float64)
     columns["slot_utc"] = slot.astype(np.float64)
     columns["slot_ny"] = ((ts + new_york_offset(ts)) % DAY_MS // step).astype(np.float64)
     columns["weekday"] = weekday.astype(np.float64)
     columns["weekend"] = (weekday >= 5).astype(np.float64)
-    hour = in_day // _HOUR_MS
+    hour = in_day // HOUR_MS
     for name, (start, stop) in _SESSIONS.items():
         columns[f"session_{name}"] = ((hour >= start) & (hour < stop)).astype(np.float64)
     return columns

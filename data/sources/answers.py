@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from domain.market import BarFrame
 from domain.times import LAST_MS, timeframe_ms
 
 _COLUMNS = 6  # time, open, high, low, close, volume
+_HOURS = re.compile(r"([1-9]\d?)h")
 
 
 def bars_of(rows: object, symbol: str, timeframe: str) -> BarFrame:
@@ -78,3 +80,23 @@ def time_of(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < found < LAST_MS:
         raise DataRefused("the exchange's time", "must be given in ms", value)
     return int(found)
+
+
+def hours_of(told: object) -> dict[str, int]:
+    """Return the hours between two funding stamps by perpetual, from ccxt's funding intervals.
+
+    One that tells no hours, or such as no day is made of, is left out.
+
+    Raises
+    ------
+    DataRefused : if they are no table by symbol.
+    """
+    if not isinstance(told, Mapping):
+        raise DataRefused("funding intervals", "must be a table by symbol", type(told).__name__)
+    found = {}
+    for symbol, row in told.items():
+        text = row.get("interval") if isinstance(row, Mapping) else None
+        hours = _HOURS.fullmatch(text) if isinstance(text, str) else None
+        if hours and 24 % int(hours[1]) == 0:
+            found[str(symbol)] = int(hours[1])
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data.files import Funding
-from data.sources.answers import bars_of, settled_of, time_of
+from data.sources.answers import bars_of, hours_of, settled_of, time_of
 from data.sources.exchange import Caller
 from data.sources.order_book import Snapshot
 from domain.errors import UsageError
@@ -109,6 +109,12 @@ class History:
             rates += [rate for _, rate in fresh]
             start_ms = ts[-1] + 1
         return Funding(symbol, np.array(ts, dtype=np.int64), np.array(rates, dtype=np.float64))
+
+    def funding_hours(self) -> dict[str, int]:
+        """Return the hours between two stamps, by perpetual that the exchange tells them of."""
+        if not self._exchange.has.get("fetchFundingIntervals"):
+            return {}
+        return self._call(lambda: hours_of(self._exchange.fetch_funding_intervals()))
 
     def book(self, symbol: str) -> Snapshot:
         """Return the order book, a thousand levels a side.

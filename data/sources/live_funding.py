@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -12,11 +12,10 @@ import structlog
 from data.files import Funding
 from data.sources.waiting import backoff
 from domain.errors import ConclaveError
-from domain.times import iso
+from domain.times import HOUR_MS, iso
 
 log = structlog.get_logger("feed")
 
-_HOUR_MS = 3_600_000
 _FIRST_S, _LONGEST_S = 1.0, 30.0  # between two questions for a rate that is not told yet
 _LOOK_S = 60.0  # at least this often the clock is looked at
 Ask = Callable[[str, int], Awaitable[Funding]]
@@ -28,19 +27,19 @@ class LiveFunding:
 
     Parameters
     ----------
-    symbols : perpetuals.
+    every_ms : between two stamps, which are its multiples, by perpetual.
     ask : of the exchange; once, it may fail.
     now : market time, UTC ms. ``speed`` : market seconds a second.
-    interval_ms : between two stamps, which are its multiples.
     """
 
     def __init__(
-        self, symbols: Sequence[str], ask: Ask, now: Callable[[], int], speed: float,
-        interval_ms: int, seed: int = 0,
+        self, every_ms: Mapping[str, int], ask: Ask, now: Callable[[], int], speed: float,
+        seed: int = 0,
     ) -> None:  # fmt: skip
-        self._ask, self._now, self._speed, self._interval = ask, now, speed, interval_ms
+        self._ask, self._now, self._speed, self._every = ask, now, speed, dict(every_ms)
         self._rates: dict[tuple[str, int], float] = {}
-        self._known = dict.fromkeys(symbols, 0)  # stamps up to here are known, or nobody's
+        self._known = dict.fromkeys(self._every, 0)  # stamps up to here are known, or nobody's
+        self._changed: set[str] = set()
         self._rng = random.Random(seed)  # noqa: S311 - spreads questions only
 
     def published(self, symbol: str, stamp: int) -> float | None:
@@ -62,8 +61,9 @@ class LiveFunding:
         """Ask for every stamp once it is over, for ever."""
         while True:
             await self._ask_until_known()
-            left = (self._interval - self._now() % self._interval) / 1e3 / self._speed
-            await asyncio.sleep(min(left, _LOOK_S))
+            now = self._now()
+            left = min(every - now % every for every in self._every.values())
+            await asyncio.sleep(min(left / 1e3 / self._speed, _LOOK_S))
 
     async def _ask_until_known(self) -> None:
         failures = 0
@@ -73,16 +73,26 @@ class LiveFunding:
 
     async def _look(self) -> bool:
         """Ask for what is missing; return whether nothing is."""
-        over = self._now() // self._interval * self._interval
-        missing = [symbol for symbol, known in self._known.items() if known < over]
+        now = self._now()
+        over = {symbol: now // every * every for symbol, every in self._every.items()}
+        missing = [symbol for symbol, known in self._known.items() if known < over[symbol]]
         for symbol in missing:
             try:
                 found = await self._ask(symbol, self._known[symbol] + 1)
             except ConclaveError as error:
-                log.warning("funding_unknown", symbol=symbol, stamp=iso(over), why=error.message)
+                stamp = iso(over[symbol])
+                log.warning("funding_unknown", symbol=symbol, stamp=stamp, why=error.message)
                 continue
             for at, rate in zip(found.ts.tolist(), found.rate.tolist(), strict=True):
-                stamp = at // _HOUR_MS * _HOUR_MS  # some are stamped a little late
+                stamp = at // HOUR_MS * HOUR_MS  # some are stamped a little late
                 self._rates[symbol, stamp] = rate
                 self._known[symbol] = max(self._known[symbol], stamp)
-        return all(known >= over for known in self._known.values())
+                self._expect(symbol, stamp)
+        return all(known >= over[symbol] for symbol, known in self._known.items())
+
+    def _expect(self, symbol: str, stamp: int) -> None:
+        """Say once that a contract is settled at other hours than when it was listed."""
+        if stamp % self._every[symbol] and symbol not in self._changed:
+            self._changed.add(symbol)
+            log.warning("funding_interval_changed", symbol=symbol, stamp=iso(stamp),
+                        what="charged at the old hours until the next start")  # fmt: skip

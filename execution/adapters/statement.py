@@ -17,7 +17,7 @@ import structlog
 
 from domain.errors import ServiceUnreachable
 from domain.market import Bar
-from domain.times import MINUTE_MS
+from domain.times import HOUR_MS, MINUTE_MS
 from domain.trading import ZERO, Fill, Holdings, Posting
 from execution import books
 from execution.account import Account
@@ -29,7 +29,6 @@ from execution.adapters.waits import LaterIfUnreachable, Waits
 
 log = structlog.get_logger("live")
 
-HOUR_MS = 60 * MINUTE_MS
 ROUNDS = 4  # of asking, before a difference is taken for one
 
 

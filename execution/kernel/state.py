@@ -12,7 +12,7 @@ from domain.market import BarFrame, Instrument
 from domain.times import timeframe_ms
 from execution.draws import key_of, mixed
 from execution.fills import CostModel
-from execution.funding import FundingRate, base_rate, stamps_between
+from execution.funding import INTERVAL_MS, FundingRate, base_rate, stamps_between
 from execution.paper import Venue
 
 Floats = NDArray[np.float64]
@@ -169,16 +169,20 @@ def tiers_of(instrument: Instrument) -> Floats:
     return np.ascontiguousarray(np.array(columns).reshape(len(tiers), 3).T)
 
 
-def bars_of(frame: BarFrame, rate: FundingRate = base_rate, *, funded: bool = True) -> Bars:
+def bars_of(
+    frame: BarFrame, rate: FundingRate = base_rate, *, funded: bool = True,
+    every_ms: int = INTERVAL_MS,
+) -> Bars:  # fmt: skip
     """Return a frame's columns with what its funding stamps cost.
 
     Parameters
     ----------
-    funded : whether the market pays funding (a perpetual).
+    funded : whether the market pays funding (a perpetual). ``every_ms`` : between its stamps.
     """
     funding = np.zeros(len(frame))
     if funded and len(frame):
-        stamps = np.fromiter(stamps_between(int(frame.ts[0]), int(frame.ts[-1])), dtype=np.int64)
+        between = stamps_between(int(frame.ts[0]), int(frame.ts[-1]), every_ms)
+        stamps = np.fromiter(between, dtype=np.int64)
         at = np.searchsorted(frame.ts, stamps)  # the first bar that opens at the stamp or later
         mark = np.where(frame.ts[at] == stamps, frame.open[at], frame.close[at - 1])
         rates = [rate(frame.symbol, stamp) for stamp in stamps.tolist()]

@@ -43,7 +43,7 @@ from serving.plan import RunPlan
 from serving.promotion import Refresher
 from serving.recovering import sound_storage
 from serving.reports import SignalReports
-from serving.rules import ACCOUNT, CURRENCY, levels, market_for, risk_limits, sizing, venue
+from serving.rules import ACCOUNT, CURRENCY, Market, levels, market_for, risk_limits, sizing, venue
 from serving.sessions import Rates, SessionLog, Terms, shaping
 from serving.settings import Settings
 from serving.sights import Sights
@@ -143,7 +143,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         upkeep=upkeep_of(settings, loop, fold, ledger, list(market.routes), clock, market_clock),
         counters=counters,
         gate=gate,
-        sights=_sights(loop, feed, market.routes, seen, funding),
+        sights=_sights(loop, feed, market, seen, funding),
         let_go=(execution.let_go, feed.let_go),
         feed_watch=feed_watch(settings, feed, loop, market_clock, clock),
         debating=debating(settings),
@@ -162,12 +162,13 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
 
 
 def _sights(
-    loop: TradingLoop, feed: Feed, routes: Mapping[str, str], books: SqlBooks | None,
+    loop: TradingLoop, feed: Feed, market: Market, books: SqlBooks | None,
     funding: SqlFunding | None,
 ) -> Sights | None:  # fmt: skip
     if books is None or not isinstance(feed.source, LiveSource):
         return None
-    return Sights(loop, feed.source, routes, books, funding)
+    every_ms = {symbol: each.funding_ms for symbol, each in market.instruments.items()}
+    return Sights(loop, feed.source, market.routes, every_ms, books, funding)
 
 
 def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Needs) -> Terms:

@@ -14,7 +14,7 @@ from domain.canonical import short_hash
 from domain.decision import Decision
 from domain.errors import ConclaveError
 from domain.ports import Clock
-from domain.times import DAY_MS, iso
+from domain.times import DAY_MS, HOUR_MS, iso
 from domain.trading import EquityMark, Event
 from notifications.figures import percent
 from notifications.progress import SNAPSHOT
@@ -27,7 +27,6 @@ from storage.views import cost_days
 
 log = structlog.get_logger("watching")
 
-HOUR_MS = 3_600_000
 _DAY = "day"
 _PATIENCE = 3  # looks in a row before trouble counts as trouble
 _PAGE = 500

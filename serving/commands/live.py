@@ -115,7 +115,8 @@ def enable(
 
     Example: conclave live enable --with-real-money
     """
-    from serving.going_live import HOUR_MS, account_of
+    from domain.times import HOUR_MS
+    from serving.going_live import account_of
     from serving.going_live_venue import gateway_of
     from serving.system import SystemClock
 

@@ -53,6 +53,11 @@ def venue(
         typer.Option(help="what goes wrong, and when; more can be asked for as with --admin",
                      metavar="FILE", dir_okay=False),
     ] = None,
+    funding_hours: Annotated[
+        int,
+        typer.Option(help="between two fundings of every perpetual; divides 24", min=1, max=24,
+                     metavar="HOURS"),
+    ] = 8,
     admin: Annotated[
         bool, typer.Option("--admin", help="let faults be asked for under /admin/faults")
     ] = False,
@@ -75,7 +80,7 @@ def venue(
     clock, amounts, ledger = SystemClock(), balances(balance or USUAL), kept(state)
     markets = _markets(
         data or [], symbol or list(settings.data.symbols), speed, seed, clock,
-        after=0 if ledger is None else ledger.at,
+        0 if ledger is None else ledger.at, funding_hours,
     )  # fmt: skip
     ledger = ledger or opened(markets, amounts)
     key = Key.made(seed, NAME)
@@ -112,8 +117,9 @@ def _trouble(path: Path | None, clock: SystemClock, markets: Markets) -> Faults:
 
 
 def _markets(
-    data: list[Path], symbols: list[str], speed: float, seed: int, clock: SystemClock, after: int
-) -> Markets:
+    data: list[Path], symbols: list[str], speed: float, seed: int, clock: SystemClock, after: int,
+    funding_hours: int,
+) -> Markets:  # fmt: skip
     from domain.errors import UsageError
     from domain.market import symbol_on
     from domain.times import DAY_MS
@@ -121,6 +127,8 @@ def _markets(
     from sim.venue.market import Markets, Stored, VenueClock
     from sim.worlds import DemoSource, World
 
+    if 24 % funding_hours:
+        raise UsageError("--funding-hours", "must divide 24", funding_hours)
     worlds: dict[str, World]
     if data:
         frames = [load_bars(path, clock).frame for path in data]
@@ -136,4 +144,5 @@ def _markets(
     else:
         demo = DemoSource(symbols, seed=seed)
         worlds, begins = dict(demo.worlds), demo.live_ms
-    return Markets(worlds, VenueClock(max(begins, after), clock.now, speed), seed=seed)
+    time = VenueClock(max(begins, after), clock.now, speed)
+    return Markets(worlds, time, seed=seed, funding_hours=funding_hours)

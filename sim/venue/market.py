@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from data.instruments import instrument_for
 from domain.errors import DataRefused, NotFound
 from domain.market import BarFrame, BookSnapshot, Instrument, Market, symbol_on
 from domain.times import DAY_MS, iso, timeframe_ms
-from execution.funding import BASE_RATE, INTERVAL_MS
+from execution.funding import BASE_RATE, INTERVAL_MS, stamps_between
 from sim.venue.books import LEVELS, Levels, Shape, changes, side
 from sim.venue.halts import Halts
 from sim.venue.moments import LAG_MS
@@ -119,11 +119,12 @@ class Markets:
     worlds : the bars of every pair.
     clock : the venue's time.
     spread_bps : of the books.
+    funding_hours : between two stamps of every perpetual.
     """
 
     def __init__(
         self, worlds: Mapping[str, World], clock: VenueClock, *, seed: int = 0,
-        spread_bps: float = 1.0,
+        spread_bps: float = 1.0, funding_hours: int = 8,
     ) -> None:  # fmt: skip
         self.clock, self._seed, self._spread = clock, seed, spread_bps
         self._tapes: dict[str, Tape] = {}
@@ -136,7 +137,7 @@ class Markets:
             price = float(world.bars(_opened(world, clock.now()), 1).open[0])
             markets: tuple[Market, Market] = ("spot", "perp")
             for market in markets:
-                listing = _listed(spot, market, price)
+                listing = _listed(spot, market, price, funding_hours)
                 self.listings[market, listing.name] = listing
                 self._shapes[listing.symbol] = self._shape(listing, price)
             tick = float(instrument_for(spot, price).tick)
@@ -231,12 +232,13 @@ class Markets:
         """Return what a stamp pays, fraction: the base rate, more where the day rose."""
         tape, day = self.tape(listing), stamp_ms - DAY_MS
         now, before = tape.last(stamp_ms)[1], tape.last(max(day, tape_start(tape)))[1]
-        return round(BASE_RATE + 0.002 * float(np.clip(now / before - 1.0, -0.1, 0.1)), 8)
+        usual = BASE_RATE * listing.instrument.funding_ms / INTERVAL_MS
+        return round(usual + 0.002 * float(np.clip(now / before - 1.0, -0.1, 0.1)), 8)
 
 
-def next_funding(now_ms: int) -> int:
-    """Return the next stamp after an instant, ms."""
-    return (now_ms // INTERVAL_MS + 1) * INTERVAL_MS
+def next_funding(listing: Listing, now_ms: int) -> int:
+    """Return the next stamp of a perpetual after an instant, ms."""
+    return next(stamps_between(now_ms, now_ms + DAY_MS, listing.instrument.funding_ms))
 
 
 def tape_start(tape: Tape) -> int:
@@ -249,10 +251,11 @@ def _opened(world: World, now_ms: int) -> int:
     return now_ms // step * step
 
 
-def _listed(spot: str, market: Market, price: float) -> Listing:
+def _listed(spot: str, market: Market, price: float, funding_hours: int) -> Listing:
     symbol = symbol_on(spot, market)
     base, quote = spot.split("/")
-    return Listing(_name(spot), symbol, market, base, quote, instrument_for(symbol, price))
+    instrument = replace(instrument_for(symbol, price), funding_hours=funding_hours)
+    return Listing(_name(spot), symbol, market, base, quote, instrument)
 
 
 def _name(spot: str) -> str:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from domain.errors import UsageError
+from domain.times import HOUR_MS
 from domain.trading import ZERO, Side
 from execution.fills import Execution
-from execution.funding import INTERVAL_MS
 from execution.money import dec
 from sim.venue import order_refusals as refuse
 from sim.venue.accounts import Account, Ledger
@@ -72,7 +72,7 @@ class Exchange:
         self.ledger.at = max(self.ledger.at, at)
 
     def _print(self, account: Account, at: int) -> None:
-        if at % INTERVAL_MS == 0:
+        if at % HOUR_MS == 0:
             self.settlement.fund(account, at)
         printed: dict[str, Decimal] = {}  # what is left of each print
         for order in account.open_orders():

@@ -175,7 +175,7 @@ def _mark_price(stream: Stream, markets: Markets, at: int) -> list[Body]:
     price = text(markets.tape(stream.listing).last(at)[1])
     rate = f"{markets.funding_rate(stream.listing, at):.8f}"
     return [{"e": "markPriceUpdate", "E": at, "s": stream.listing.name, "p": price, "i": price,
-             "P": price, "r": rate, "T": next_funding(at)}]  # fmt: skip
+             "P": price, "r": rate, "T": next_funding(stream.listing, at)}]  # fmt: skip
 
 
 _KINDS: Mapping[str, Callable[[Stream, Markets, int], list[Body]]] = {

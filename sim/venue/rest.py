@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from aiohttp import web
 from domain.errors import DataRefused
 from domain.market import BarFrame, Market
 from domain.times import timeframe_ms
-from execution.funding import INTERVAL_MS
+from execution.funding import INTERVAL_MS, stamps_between
 from sim.venue import refusals
 from sim.venue.asked import Asked, text
 from sim.venue.exchange_info import LIMITS, exchange_info
@@ -183,7 +184,7 @@ def _agg_trades(asked: Asked) -> Any:
 def _premium(asked: Asked) -> Any:
     now, rows = asked.markets.clock.now(), []
     for listing in asked.listings():
-        price, stamp = text(asked.markets.price(listing)), next_funding(now)
+        price, stamp = text(asked.markets.price(listing)), next_funding(listing, now)
         rate = asked.markets.funding_rate(listing, now)
         rows.append({
             "symbol": listing.name, "markPrice": price, "indexPrice": price,
@@ -198,17 +199,25 @@ def _funding(asked: Asked) -> Any:
     n = asked.limit(100, 1_000)
     start, end = asked.number("startTime"), asked.number("endTime")
     end = now if end is None else min(end, now)
-    newest = end // INTERVAL_MS * INTERVAL_MS
-    first = newest - (n - 1) * INTERVAL_MS
-    if start is not None:
-        first = -(-start // INTERVAL_MS) * INTERVAL_MS
-    first = max(first, -(-tape_start(asked.markets.tape(listing)) // INTERVAL_MS) * INTERVAL_MS)
-    stamps = range(first, newest + 1, INTERVAL_MS)[:n]
+    every = listing.instrument.funding_ms
+    first = end // every * every - (n - 1) * every if start is None else start
+    first = max(first, tape_start(asked.markets.tape(listing)))
+    stamps = islice(stamps_between(first - 1, end, every), n)
     return [
         {"symbol": listing.name, "fundingTime": stamp,
          "fundingRate": f"{asked.markets.funding_rate(listing, stamp):.8f}",
          "markPrice": text(asked.markets.tape(listing).last(stamp)[1])}
         for stamp in stamps
+    ]  # fmt: skip
+
+
+def _funding_info(asked: Asked) -> Any:
+    """List the perpetuals whose stamps are not eight hours apart, as Binance does."""
+    return [
+        {"symbol": listing.name, "adjustedFundingRateCap": "0.02000000",
+         "adjustedFundingRateFloor": "-0.02000000",
+         "fundingIntervalHours": listing.instrument.funding_hours, "disclaimer": False}
+        for listing in asked.listings() if listing.instrument.funding_ms != INTERVAL_MS
     ]  # fmt: skip
 
 
@@ -252,5 +261,6 @@ _OWN: Mapping[Market, Paths] = {
         "/ticker/24hr": (day, _flat(1)),
         "/premiumIndex": (_premium, _flat(1)),
         "/fundingRate": (_funding, _flat(1)),
+        "/fundingInfo": (_funding_info, _flat(0)),
     },
 }

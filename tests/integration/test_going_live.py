@@ -16,11 +16,12 @@ import pytest
 from data.sources.exchange import connect
 from domain.errors import CheckFailed
 from domain.operations import RiskEvent
+from domain.times import HOUR_MS
 from domain.trading import ModeChange, RiskMode
 from serving.bootstrap.storage import open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
-from serving.going_live import HOUR_MS, LiveRecord, account_of, execution_of
+from serving.going_live import LiveRecord, account_of, execution_of
 from serving.going_live_scene import Rehearsal
 from serving.going_live_testnet import rehearse_at_testnet
 from serving.killing import KillOrder, write_kill

@@ -10,9 +10,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from data.sources.live_funding import LiveFunding
 from domain.market import Bar, SettledFunding
+from domain.times import iso
 from domain.trading import Fill, Posting
 from execution.funding import BASE_RATE, INTERVAL_MS, settled
 from execution.money import money
@@ -42,7 +44,7 @@ def worlds(speed: float, start: int) -> Markets:
 def watched(market: Markets, url: str, speed: float) -> tuple[Place, LiveFunding]:
     place = Place("binance", "perp", url, market.clock)
     now = market.clock.now
-    return place, LiveFunding([PERP], place.settled, now, speed, INTERVAL_MS)
+    return place, LiveFunding({PERP: INTERVAL_MS}, place.settled, now, speed)
 
 
 def their_rate(market: Markets, stamp: int) -> float:
@@ -134,17 +136,50 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def test_desk_pays_what_the_venue_published_and_parity_pays_it_again(
     stage: Stage, capsys: pytest.CaptureFixture[str], forecast: str
 ) -> None:
-    lived(stage.desk("exercise", *HELD, f"SYMBOLS={forecast}"), 1_000, until_ms=STAMP + 2 * MINUTE)
-    rate = their_rate(stage.markets, STAMP)
+    pays(stage, STAMP, capsys, f"SYMBOLS={forecast}")
+
+
+@pytest.mark.long
+def test_desk_when_a_contract_is_settled_every_four_hours_then_it_pays_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamp = STAMP + INTERVAL_MS // 2
+    stage = Stage(tmp_path / "var", start=stamp - 50 * MINUTE, funding_hours=4)
+    stage.open()
+    try:
+        pays(stage, stamp, capsys)
+    finally:
+        stage.close()
+
+
+def pays(stage: Stage, stamp: int, capsys: pytest.CaptureFixture[str], *more: str) -> None:
+    """Live over a stamp: what the venue published is on the ledger, paid, and paid again."""
+    lived(stage.desk("exercise", *HELD, *more), 1_000, until_ms=stamp + 2 * MINUTE)
+    rate = their_rate(stage.markets, stamp)
     assert rate != BASE_RATE
-    assert stage.rows(SettledFunding) == [SettledFunding(PERP, STAMP, rate)]
+    assert stage.rows(SettledFunding) == [SettledFunding(PERP, stamp, rate)]
     bars = {one.open_ms: one for one in stage.rows(Bar, symbol=PERP)}
     paid = list(stage.rows(Posting, book="funding"))
-    assert {row.at for row in paid} == {STAMP}
-    before = sum(fill.qty * fill.side.sign for fill in stage.rows(Fill) if fill.at < STAMP)
-    mark = Decimal(str(bars[STAMP].open))
+    assert {row.at for row in paid} == {stamp}
+    before = sum(fill.qty * fill.side.sign for fill in stage.rows(Fill) if fill.at < stamp)
+    mark = Decimal(str(bars[stamp].open))
     assert sum(row.amount for row in paid) == money(mark * before * Decimal(str(rate)))
     capsys.readouterr()
     code = conclave(["parity", "--json", "--set", f"VAR_DIR={stage.var_dir}"])
     told = json.loads(capsys.readouterr().out)
     assert (code, told["same"], told["exact"]) == (0, True, True)
+
+
+def test_hours_that_change_meanwhile_are_told() -> None:
+    four = INTERVAL_MS // 2
+    stamp = DEMO_START_MS + 4 * DAY + four  # which nobody expects
+    begins = DEMO_START_MS + 4 * DAY + INTERVAL_MS + 1
+    clock = VenueClock(begins, wall, 0.0)
+    market = Markets({BTC: DemoMarket(7)}, clock, seed=7, funding_hours=4)
+    with venue(made=market) as url, capture_logs() as logs:
+        place, funding = watched(market, url, 1.0)
+        place.history.open()
+        asyncio.run(funding.catch_up({PERP: stamp - 1}))
+        place.let_go()
+    told = [one for one in logs if one["event"] == "funding_interval_changed"]
+    assert [(one["symbol"], one["stamp"]) for one in told] == [(PERP, iso(stamp))]

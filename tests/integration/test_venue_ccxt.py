@@ -14,6 +14,8 @@ import pytest
 
 from data.sources.exchange import connect
 from domain.errors import SettingError
+from serving.live_feed import Place
+from sim.venue.market import Markets, VenueClock
 from sim.worlds import DemoMarket
 from tests.venue_server import BTC, markets, venue
 
@@ -86,6 +88,21 @@ def test_funding_is_told_for_now_and_the_past(perp: Any) -> None:
     assert len(stamps) == 30
     assert set(np.diff(stamps)) == {8 * 3_600_000}
     assert all(abs(row["fundingRate"]) < 0.001 for row in past)
+
+
+def test_hours_of_funding_are_told_where_they_are_not_eight(perp: Any) -> None:
+    assert perp.fetch_funding_intervals() == {}
+    symbol, day = "BTC/USDT:USDT", 86_400_000
+    clock = VenueClock(DemoMarket().start_ms + 3 * day + 7, lambda: 0, 0.0)
+    with venue(made=Markets({BTC: DemoMarket(7)}, clock, funding_hours=4)) as url:
+        other = connect("binance", "perp", url)
+        assert other.fetch_funding_intervals()[symbol]["interval"] == "4h"
+        told = other.fetch_funding_rate_history(symbol, limit=4)
+        assert np.diff([row["timestamp"] for row in told]).tolist() == [4 * 3_600_000] * 3
+        place = Place("binance", "perp", url, clock)
+        place.history.open()
+        assert place.listed(symbol).funding_hours == 4
+        place.let_go()
 
 
 def test_what_is_not_there_is_refused_as_the_exchange_would(spot: Any, url: str) -> None:

@@ -55,3 +55,15 @@ def test_a_schedule_that_is_none_ends_the_command(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert 'Did you mean "drop"?' in done.stderr
+
+
+def test_hours_of_funding_are_as_wanted_or_refused() -> None:
+    with venue("--funding-hours", "4") as url:
+        with urllib.request.urlopen(f"{url}/fapi/v1/fundingInfo", timeout=10) as reply:
+            told = json.loads(reply.read())
+        assert {row["fundingIntervalHours"] for row in told} == {4}
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.cli", "venue", "--funding-hours", "5"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "must divide 24" in done.stderr) == (2, True)

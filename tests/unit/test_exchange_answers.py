@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.sources.answers import bars_of, settled_of, time_of
+from data.sources.answers import bars_of, hours_of, settled_of, time_of
 from data.sources.exchange import TRIES, Caller, connect
 from domain.errors import DataRefused, ServiceUnreachable
 
@@ -83,6 +83,20 @@ def test_settled_when_anything_comes_then_it_is_rates_or_refused(rows: Any) -> N
     except DataRefused:
         return
     assert all(abs(rate) < 1.0 for _, rate in found)
+
+
+def test_hours_when_told_then_those_that_make_a_day_are_taken() -> None:
+    told = {"A": {"interval": "4h"}, "B": {"interval": "1h"}, "C": {"interval": None},
+            "D": {"interval": "5h"}, "E": None, "F": {"interval": "48h"}}  # fmt: skip
+    assert hours_of(told) == {"A": 4, "B": 1}
+
+
+@given(anything)
+def test_hours_when_anything_comes_then_they_make_a_day_or_it_is_refused(value: Any) -> None:
+    try:
+        assert all(24 % hours == 0 for hours in hours_of(value).values())
+    except DataRefused:
+        assert not isinstance(value, dict)
 
 
 @given(anything)

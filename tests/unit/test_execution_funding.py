@@ -59,6 +59,10 @@ def test_settled_when_the_venue_has_not_said_then_the_usual_rate_is_taken_and_ma
         (2 * INTERVAL_MS, -0.002, True), (3 * INTERVAL_MS, BASE_RATE, False),
     ]  # fmt: skip
     assert settled(PERP.symbol, INTERVAL_MS, INTERVAL_MS + 1, lambda *_: 0.5) == []
+    four = settled(PERP.symbol, INTERVAL_MS, 2 * INTERVAL_MS, lambda *_: None, INTERVAL_MS // 2)
+    assert [(row.at, row.rate) for row in four] == [
+        (INTERVAL_MS * 3 // 2, BASE_RATE / 2), (2 * INTERVAL_MS, BASE_RATE / 2),
+    ]  # fmt: skip
     rate = else_usual(lambda *stamp: told.get(stamp))
     assert (rate(PERP.symbol, 2 * INTERVAL_MS), rate("x", 0)) == (-0.002, BASE_RATE)
 
@@ -95,10 +99,10 @@ def order(n, at, side, size, *, opens):
     )  # fmt: skip
 
 
-def traded(bars, told, parts, sign):
+def traded(bars, told, parts, sign, perp=PERP):
     """Hold all parts in one account; its funding lines, and what it counts itself."""
     broker = PaperBroker(
-        {PERP.symbol: PERP}, {PERP.symbol: COSTS}, funding=lambda _, stamp: told[stamp],
+        {PERP.symbol: perp}, {PERP.symbol: COSTS}, funding=lambda _, stamp: told[stamp],
         venue=Venue(latency=Latency("none")),
     )  # fmt: skip
     account, opening = Account("paper", "USDT"), books.opening("paper", "USDT", CASH, 0)
@@ -159,7 +163,24 @@ def test_funding_when_a_position_is_held_through_three_stamps_then_it_pays_all_t
     assert [line.amount for line in lines] == [5, 10, 15]  # of 50 000 USDT
 
 
-def compiled(bars, told, decided, size, sign, horizon):
+@settings(deadline=None)
+@given(st.sampled_from([1, 2, 4, 12]), lots, signs, st.integers(1, 20), st.integers(1, 30))
+def test_funding_when_a_contract_is_settled_at_other_hours_then_at_each_of_them(
+    hours, size, sign, entry, horizon
+):
+    perp = replace(PERP, funding_hours=hours)
+    bars = [Bar(PERP.symbol, "1h", START + n * HOUR, *(50_000.0,) * 4, 1.0) for n in range(55)]
+    stamps = [*stamps_between(START, bars[-1].open_ms, perp.funding_ms)]
+    told = {stamp: 0.0001 * (1 + k % 7) for k, stamp in enumerate(stamps)}
+    lines = traded(bars, told, [(size, entry, entry + horizon)], sign, perp)
+    passed = range(entry + 1, entry + horizon + 1)
+    assert [line.at for line in lines] == [
+        START + n * HOUR for n in passed if (START + n * HOUR) // HOUR % hours == 0
+    ]
+    assert close(float(total(lines)), compiled(bars, told, entry - 1, size, sign, horizon, perp))
+
+
+def compiled(bars, told, decided, size, sign, horizon, perp=PERP):
     """What the compiled engine pays for a side said at these bars, held for a horizon."""
     kernel = pytest.importorskip("execution.kernel", reason="needs numba")
     frame = BarFrame.of(bars)
@@ -167,7 +188,7 @@ def compiled(bars, told, decided, size, sign, horizon):
     side[decided] = sign
     rules = kernel.rules_of(PERP, COSTS, Venue(latency=Latency("none")), "1h", horizon)
     wishes = kernel.Wishes(side, np.full(len(frame), float(size)), none, none)
-    columns = kernel.bars_of(frame, lambda _, stamp: told[stamp])
+    columns = kernel.bars_of(frame, lambda _, stamp: told[stamp], every_ms=perp.funding_ms)
     played = kernel.play(columns, wishes, rules, kernel.tiers_of(PERP), float(CASH))
     return played.funding
 

@@ -18,10 +18,12 @@ from domain.trading import ZERO, Side
 from execution.funding import INTERVAL_MS
 from execution.money import dec, money, to_tick
 from sim.venue.accounts import Account, Ledger
+from sim.venue.market import Markets, VenueClock, next_funding
 from sim.venue.matching import Exchange
 from sim.venue.orders import CANCELED, EXPIRED, FILLED, FINISHED, REJECTED, Order
 from sim.venue.refusals import Refused
 from sim.venue.tape import STEP_MS
+from sim.worlds import DemoMarket
 from tests.venue_server import markets
 
 START = {"USDT": Decimal(100_000), "BTC": Decimal(1)}
@@ -46,8 +48,8 @@ _CONDITIONAL = {
 }  # fmt: skip
 
 
-def exchange(account: Account | None = None) -> Exchange:
-    return Exchange(MADE, Ledger({"main": account or Account.funded("main", START, ["USDT"])}))
+def exchange(account: Account | None = None, made: Markets = MADE) -> Exchange:
+    return Exchange(made, Ledger({"main": account or Account.funded("main", START, ["USDT"])}))
 
 
 def price_of(at: int) -> Decimal:
@@ -261,6 +263,19 @@ def test_funding_is_paid_at_its_stamps_by_what_is_then_held() -> None:
     for row, qty, at in zip(paid, ("0.1", "0.2"), (stamp, stamp + INTERVAL_MS), strict=True):
         rate = dec(MADE.funding_rate(listing, at))
         assert (row.at, row.amount) == (at, money(price_of(at) * Decimal(qty) * rate))
+
+
+def test_funding_of_a_contract_that_is_settled_every_four_hours_is_paid_then() -> None:
+    four = 4 * 3_600_000
+    made = Markets({"BTC/USDT": DemoMarket(7)}, VenueClock(BEGAN, lambda: 0, 0.0), funding_hours=4)
+    listing = made.listing("perp", "BTCUSDT")
+    venue = exchange(made=made)
+    first = (BEGAN // four + 1) * four
+    placed(venue, first - STEP_MS, "perp", Side.SELL, "MARKET", "0.1")
+    venue.advance(first + 2 * four)
+    paid = [row for row in venue.ledger.accounts["main"].income if row.kind == "FUNDING_FEE"]
+    assert [row.at for row in paid] == [first, first + four, first + 2 * four]
+    assert next_funding(listing, first) == first + four
 
 
 def test_an_account_whose_margin_is_used_up_is_closed_and_owes_nothing() -> None:

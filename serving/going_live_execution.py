@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from sqlalchemy import Engine
 
+from domain.market import Instrument
 from domain.ports import Broker, Clock
 from serving.broker_health import BrokerHealth
 from serving.going_live import LiveRecord, account_in_use
@@ -33,6 +34,29 @@ class Executing:
     cash: Decimal
     let_go: Callable[[], None] = lambda: None
     health: BrokerHealth | None = None
+
+
+def listed_to(
+    plan: RunPlan, settings: Settings, listed: Mapping[str, Instrument] | None
+) -> Mapping[str, Instrument] | None:
+    """Return what is listed, with the fees and the margin of the account that a plan trades with.
+
+    On paper nobody has signed in, so it is as everybody is told.
+
+    Raises
+    ------
+    SettingError, ServiceUnreachable : if the exchange's account cannot be traded as it is.
+    """
+    if plan.execution == "paper" or listed is None:
+        return listed
+    from serving.going_live_venue import gateway_of
+
+    gateway = gateway_of(settings)
+    gateway.open()
+    return {
+        symbol: gateway.terms(each) if symbol in gateway.symbols else each
+        for symbol, each in listed.items()
+    }
 
 
 def executing(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import structlog
 
 from data.sources.waiting import retry_after
 from domain.errors import ServiceUnreachable, SettingError
+from domain.market import Instrument, MarginTier
 from domain.trading import ZERO, Order, OrderType, Side
 from execution.adapters.answers import never_left, words_of
 from execution.adapters.breaker import Breaker
@@ -284,6 +285,18 @@ class Gateway:
 
     # What it must be like
 
+    def terms(self, instrument: Instrument) -> Instrument:
+        """Return an instrument with the fees of this account and the venue's tiers of margin.
+
+        Raises
+        ------
+        ServiceUnreachable : if the venue does not answer, or with what are none.
+        """
+        asked = {"symbol": self.name(instrument.symbol)}
+        maker, taker = self._ask(self._client.fapiPrivateGetCommissionRate, asked, read=_fees)
+        tiers = self._ask(self._client.fapiPrivateGetLeverageBracket, asked, read=_tiers)
+        return replace(instrument, maker_bps=maker, taker_bps=taker, tiers=tiers)
+
     def settle_on_one(self) -> None:
         """Demand one position a symbol, and set leverage 1.
 
@@ -410,6 +423,27 @@ def _read() -> Iterator[None]:
         yield
     except (TypeError, KeyError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         raise ccxt.BadResponse(f"unreadable: {type(error).__name__}") from error
+
+
+def _fees(told: Any) -> tuple[float, float]:
+    """Return a maker's and a taker's fee, basis points."""
+    rates = (Decimal(told[f"{who}CommissionRate"]) for who in ("maker", "taker"))
+    maker, taker = (float(rate * 10_000) for rate in rates)
+    return maker, taker
+
+
+def _tiers(told: Any) -> tuple[MarginTier, ...]:
+    [row] = told if isinstance(told, list) else [told]
+    tiers = tuple(
+        MarginTier(
+            Decimal(str(one["notionalCap"])), Decimal(str(one["maintMarginRatio"])),
+            int(one["initialLeverage"]), Decimal(str(one["cum"])),
+        )
+        for one in sorted(row["brackets"], key=lambda one: int(one["bracket"]))
+    )  # fmt: skip
+    if not tiers:
+        raise ValueError("no tiers")
+    return tiers
 
 
 def _is_lost(error: ccxt.BaseError) -> bool:

@@ -32,7 +32,7 @@ from serving.feed_watch import feed_watch
 from serving.feeds import Feed, feed_of
 from serving.folds import Fold
 from serving.gate_models import desk_gate
-from serving.going_live_execution import executing
+from serving.going_live_execution import executing, listed_to
 from serving.journal_desk import JournalRules
 from serving.killing import KILL_FILE
 from serving.market_clock import MarketClock
@@ -70,6 +70,7 @@ def build_desk(plan: RunPlan, settings: Settings) -> Desk:
 def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     """Wire a desk on a feed."""
     engine = sound_storage(settings, SystemClock())
+    feed = replace(feed, listed=listed_to(plan, settings, feed.listed))
     market = market_for(
         settings, feed.symbols, feed.price, keep_market=feed.keep_market, listed=feed.listed
     )

@@ -11,8 +11,10 @@ import ccxt
 import pytest
 from structlog.testing import capture_logs
 
+from data.instruments import instrument_for
 from domain.decision import Reason
 from domain.errors import AmbiguousOutcome, ServiceUnreachable, SettingError
+from domain.market import MarginTier
 from domain.trading import Fill, OrderStatus, OrderType, Posting, Refusal, Side
 from execution import books
 from execution.adapters.answers import verdict, words_of
@@ -406,6 +408,26 @@ def test_a_gateway_says_which_symbol_is_not_listed(here: Stage) -> None:
     gateway._client.fetch_time = lambda: (_ for _ in ()).throw(ccxt.NetworkError("down"))
     with pytest.raises(ServiceUnreachable):
         gateway.time()
+
+
+def test_terms_are_the_account_s_fees_and_the_venue_s_tiers(here: Stage) -> None:
+    listed = here.accounts.exchange.markets.listings
+    listing, usual = listed["perp", "BTCUSDT"], instrument_for(PERP)
+    tiers = (
+        MarginTier(Decimal(50_000), Decimal("0.0045"), 100, Decimal(0)),
+        MarginTier(Decimal(9_000_000), Decimal("0.02"), 25, Decimal("775.5")),
+    )
+    vip = replace(listing.instrument, maker_bps=1.2, taker_bps=3.2, tiers=tiers)
+    listed["perp", "BTCUSDT"] = replace(listing, instrument=vip)
+    try:
+        gateway = here.gateway()
+        assert gateway.terms(usual) == replace(usual, maker_bps=1.2, taker_bps=3.2, tiers=tiers)
+        for answer in ([], [{"brackets": []}], {"brackets": None}, [{"brackets": [{}]}]):
+            gateway._client.fapiPrivateGetLeverageBracket = lambda _, told=answer: told
+            with pytest.raises(ServiceUnreachable, match="unreadable"):
+                gateway.terms(usual)
+    finally:
+        listed["perp", "BTCUSDT"] = listing
 
 
 def test_bounds_when_nothing_is_set_then_they_are_small() -> None:

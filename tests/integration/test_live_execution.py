@@ -19,10 +19,12 @@ from serving.bootstrap.storage import open_storage
 from serving.commands.common import settings_from
 from serving.desk import Desk
 from serving.going_live import LiveRecord, account_of
+from serving.sessions import terms_of
 from sim.venue.refusals import Refused
 from sim.venue.trading import Trading
+from storage.events import EventLog
 from tests.integration.test_live_desk import EAGER, Stage, lived
-from tests.venue_server import key_for, trading, venue
+from tests.venue_server import BTC, key_for, trading, venue
 
 BOUNDS = (
     "live.live_order_notional=1000", "live.live_symbol_notional=1000",
@@ -136,6 +138,23 @@ def test_desk_when_it_leaves_with_an_exit_that_the_exchange_did_not_take_then_it
     told = [line for line in capsys.readouterr().out.splitlines() if "left_open" in line]
     assert len(told) == 1
     assert left.id in told[0]
+
+
+def test_desk_when_live_then_it_reckons_with_the_fees_of_its_account(here: LiveStage) -> None:
+    listed = here.markets.listings
+    for market in ("spot", "perp"):  # what nobody trades on is not asked for
+        listing = listed[market, "BTCUSDT"]
+        vip = replace(listing.instrument, maker_bps=1.2, taker_bps=3.2)
+        listed[market, "BTCUSDT"] = replace(listing, instrument=vip)
+    desk = here.desk_that_is_live()
+    desk.session.begin()
+    for end in desk.let_go:
+        end()
+    engine = open_storage(here.settings())
+    [(_, terms)] = terms_of(EventLog(engine, "demo-7"))
+    assert terms.listed is not None
+    fees = {symbol: each.taker_bps for symbol, each in terms.listed.items()}
+    assert fees == {BTC: 10.0, f"{BTC}:USDT": 3.2}
 
 
 def test_desk_when_live_and_the_key_may_withdraw_then_it_does_not_start(

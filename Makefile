@@ -1,6 +1,6 @@
 # Conclave. Needs Python 3.11–3.13 with venv, and make; nothing else.
 #   make run      set up and start the whole system on paper, http://127.0.0.1:8000
-#   make test     set up and pass the tests
+#   make test     set up and pass the tests that take minutes; make test-long passes more
 PY := .venv/bin/python
 ARGS ?=
 # tests run in so many processes (many of them wait), a file's in one, so that what they share is made

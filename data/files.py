@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from domain.errors import DataRefused, UsageError
 from domain.market import BarFrame, Floats, Market, market_of, parse_symbol, symbol_on
-from domain.times import timeframe_ms
+from domain.times import HOUR_MS, timeframe_ms
 
 ALIASES = {
     "ts": ("ts", "timestamp", "open_time", "opentime", "open time", "time", "datetime", "date"),
@@ -60,6 +60,16 @@ class Funding:
     symbol: str
     ts: NDArray[np.int64]
     rate: Floats
+
+    @property
+    def hours(self) -> int:
+        """Hours between two settlements, as most of them are; 8 where that does not make a day."""
+        apart = np.diff(self.ts // HOUR_MS)
+        if not len(apart):
+            return 8
+        found, many = np.unique(apart, return_counts=True)
+        hours = int(found[np.argmax(many)])
+        return hours if hours and 24 % hours == 0 else 8
 
 
 def read_bars(path: Path, symbol: str | None = None, timeframe: str | None = None) -> BarFrame:

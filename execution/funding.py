@@ -6,11 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
 from domain.market import SettledFunding
+from domain.times import HOUR_MS
 from domain.trading import Position
 from execution.money import dec, money
 
-INTERVAL_MS = 8 * 3_600_000  # unless the venue says otherwise of a contract
+INTERVAL_MS = 8 * HOUR_MS  # unless the venue says otherwise of a contract
 BASE_RATE = 0.0001  # fraction per 8 h, where the venue publishes nothing else
+
+
+def usual_rate(every_ms: int = INTERVAL_MS) -> float:
+    """Return what a stamp pays where nothing else is known, fraction: .01 % for eight hours."""
+    return BASE_RATE / (INTERVAL_MS / every_ms)  # exact for eight hours
+
 
 FundingRate = Callable[[str, int], float]
 """(symbol, stamp in ms) → fraction of notional; positive: longs pay."""
@@ -34,8 +41,7 @@ def rates_of(stamps: Iterable[int], rates: Iterable[float]) -> FundingRate:
     stamps : settlement times, ms; a few seconds late still belong to their hour.
     rates : fractions, one per stamp.
     """
-    hour = 3_600_000
-    table = {int(s) // hour * hour: float(r) for s, r in zip(stamps, rates, strict=True)}
+    table = {int(s) // HOUR_MS * HOUR_MS: float(r) for s, r in zip(stamps, rates, strict=True)}
     return lambda _, stamp: table.get(stamp, BASE_RATE)
 
 
@@ -60,7 +66,7 @@ def settled(
     every_ms: int = INTERVAL_MS,
 ) -> list[SettledFunding]:  # fmt: skip
     """Return what the stamps in (after, up to] pay; the usual rate where none is published."""
-    usual = BASE_RATE * every_ms / INTERVAL_MS
+    usual = usual_rate(every_ms)
     stamps = stamps_between(after_ms, up_to_ms, every_ms)
     found = ((stamp, published(symbol, stamp)) for stamp in stamps)
     return [

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application, metrics
@@ -23,9 +24,6 @@ from serving.plan import RunPlan, known
 from serving.planning import Wish, resolve
 from serving.promotion import Refresher
 from serving.replica import AgentReplica, AgentUserConfig
-
-if TYPE_CHECKING:  # whoever deploys does not wait for what only the council's process needs
-    from fastapi import FastAPI
 
 APP_NAME = "conclave"
 COUNCIL = "council"
@@ -65,7 +63,7 @@ class CouncilIngress:
     def __init__(
         self, plan: str | RunPlan, in_process: Sequence[str], **handles: DeploymentHandle
     ) -> None:
-        from serving.bootstrap.service import council_service
+        from serving.bootstrap.service import council_service  # who deploys does not wait for it
 
         plan = known(plan)
         settings = settings_of(plan)

@@ -93,7 +93,8 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
     executed = bars if request.exec_data is None else load_bars(request.exec_data, clock)
     market = _market(settings, bars, executed, float(traded.close[0]))
     symbol = executed.frame.symbol
-    rate, paid = funding_for(executed, symbol, request.funding, charged=settings.execution.funding)
+    paid = funding_for(executed, symbol, request.funding, charged=settings.execution.funding)
+    market = market.settled_every(symbol, paid.hours)
     costs = partial(
         market.round_trip, timeframe_ms(traded.timeframe), settings.data.pred_horizon_steps
     )
@@ -104,10 +105,10 @@ def set_up(settings: Settings, request: Request, clock: Clock) -> Setup:
     return Setup(
         bars, traded, executed, market.instruments[symbol], strategy,
         backtest_rules(settings, request.profile, request.commit), agents,
-        settings.data.pred_horizon_steps, tapes_of(settings), rate,
+        settings.data.pred_horizon_steps, tapes_of(settings), paid.rate,
         _look(settings, request, traded, strategy, agents, gate),
         {
-            **_conventions(settings, bars, executed, market, paid),
+            **_conventions(settings, bars, executed, market, paid.told),
             **_gated(gate, settings, traded), **_in_sample(agents, traded),
         },
         gate,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.files import read_funding
+from data.instruments import instrument_for
 from data.sources.live_ingest import LiveIngest
 from data.sources.replay import ReplaySource
 from domain.market import BarFrame, Instrument
@@ -31,7 +32,8 @@ class Feed:
     wall : the market's time where it runs by itself, so that old bars are stale; else None.
     books : what agents are shown; files of bars have none, and a live market's are on the ledger.
     span : first open, last close (ms) of a feed that ends.
-    listed : filters as the exchange tells them, by execution symbol; defaults for others.
+    listed : filters and hours of funding as the exchange, or a file, tells them, by execution
+        symbol; defaults for others.
     ingest : of a live market: all timeframes of it, and how the feed does.
     let_go : ends what the source holds on to.
     """
@@ -71,12 +73,18 @@ def feed_of(plan: RunPlan, settings: Settings) -> Feed:
         )  # fmt: skip
     frames = _replayed(plan)
     rate: FundingRate = base_rate
+    price = {frame.symbol: float(frame.close[-1]) for frame in frames}
+    symbols = [frame.symbol for frame in frames]
+    listed: dict[str, Instrument] | None = None
     if plan.funding is not None:
         found = read_funding(Path(plan.funding))
         rate = rates_of(found.ts.tolist(), found.rate.tolist())
-    price = {frame.symbol: float(frame.close[-1]) for frame in frames}
-    symbols = [frame.symbol for frame in frames]
-    return Feed(ReplaySource(frames), symbols, [], price, rate, True, span=_span(frames))
+        usual = instrument_for(found.symbol, price[found.symbol])
+        if found.hours != usual.funding_hours:
+            listed = {found.symbol: replace(usual, funding_hours=found.hours)}
+    return Feed(
+        ReplaySource(frames), symbols, [], price, rate, True, span=_span(frames), listed=listed
+    )
 
 
 def symbols_of(plan: RunPlan, settings: Settings) -> list[str]:

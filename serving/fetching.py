@@ -196,7 +196,7 @@ class Fetcher:
         if not len(found.ts):
             return {"symbol": symbol, "settlements": 0, "path": None}
         ends = (iso(int(found.ts[place]))[:10].replace("-", "") for place in (0, -1))
-        name = f"{_pair(symbol)}-{self.origin}-perp-funding-8h-{'-'.join(ends)}.parquet"
+        name = f"{_pair(symbol)}-{self.origin}-perp-funding-{found.hours}h-{'-'.join(ends)}.parquet"
         path = self.store.raw / name
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.table({"ts": found.ts, "rate": found.rate})

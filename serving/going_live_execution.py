@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
@@ -17,6 +18,9 @@ from serving.rules import CURRENCY, Market
 from serving.settings import Settings
 from storage.accounts import ensure_account
 from storage.queries import Reader
+
+if TYPE_CHECKING:  # paper does not wait for an exchange's client
+    from execution.adapters.gateway import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +40,47 @@ class Executing:
     health: BrokerHealth | None = None
 
 
-def listed_to(
-    plan: RunPlan, settings: Settings, listed: Mapping[str, Instrument] | None
-) -> Mapping[str, Instrument] | None:
-    """Return what is listed, with the fees and the margin of the account that a plan trades with.
-
-    On paper nobody has signed in, so it is as everybody is told.
+def account_of_plan(plan: RunPlan, settings: Settings, clock: Clock) -> Gateway | None:
+    """Return the connection to the account that a plan trades with; None on paper.
 
     Raises
     ------
     SettingError, ServiceUnreachable : if the exchange's account cannot be traded as it is.
     """
-    if plan.execution == "paper" or listed is None:
-        return listed
-    from serving.going_live_venue import gateway_of
+    if plan.execution == "paper":
+        return None
+    from serving.going_live_venue import signed_in
 
-    gateway = gateway_of(settings)
-    gateway.open()
-    return {
-        symbol: gateway.terms(each) if symbol in gateway.symbols else each
-        for symbol, each in listed.items()
-    }
+    return signed_in(settings, clock)
+
+
+def listed_to(
+    gateway: Gateway | None, listed: Mapping[str, Instrument] | None
+) -> Mapping[str, Instrument] | None:
+    """Return what is listed, with the fees and the tiers of margin of an account.
+
+    On paper nobody has signed in, so it is as everybody is told.
+
+    Raises
+    ------
+    ServiceUnreachable : if the exchange does not answer.
+    """
+    if gateway is None or listed is None:
+        return listed
+    mine = [each for symbol, each in listed.items() if symbol in gateway.symbols]
+    return {**listed, **{each.symbol: each for each in gateway.terms(mine)}}
 
 
 def executing(
     plan: RunPlan, settings: Settings, engine: Engine, market: Market, clock: Clock,
-    paper: Callable[[], Broker],
+    gateway: Gateway | None, paper: Callable[[], Broker],
 ) -> Executing:  # fmt: skip
     """Open a plan's account and return its broker.
 
     Parameters
     ----------
-    paper : makes the one that simulates.
+    gateway : to the exchange's account; None on paper.
+    paper : makes the broker that simulates.
 
     Raises
     ------
@@ -75,7 +88,7 @@ def executing(
     """
     account = account_in_use(plan)
     ensure_account(engine, plan.world, account, CURRENCY, plan.execution)
-    if plan.execution == "paper":
+    if gateway is None:
         return Executing(paper(), account, Decimal(str(settings.execution.initial_cash)))
     from serving.going_live_venue import live_broker
 
@@ -85,7 +98,7 @@ def executing(
         standing = record.standing(settings, clock.now())
         return "" if standing.state == "on" else standing.why
 
-    live = live_broker(settings, market.instruments, clock, allowed)
+    live = live_broker(gateway, settings, market.instruments, allowed)
     capital = Reader(engine, plan.world).postings(limit=1, account=account, book="capital").items
     cash = -capital[0][1].amount if capital else live.cash
     return Executing(live.broker, account, cash, live.stream.stop, live.health)

@@ -146,26 +146,39 @@ class LiveBroker:
     health: BrokerHealth
 
 
-def live_broker(
-    settings: Settings, instruments: Mapping[str, Instrument], clock: Clock,
-    allowed: Callable[[], str], **more: Any,
-) -> LiveBroker:  # fmt: skip
-    """Connect to the account and return its broker, listening to its stream.
-
-    Parameters
-    ----------
-    allowed : why nothing may be opened now, empty if it may.
+def signed_in(settings: Settings, clock: Clock) -> Gateway:
+    """Connect to the account that settings name, and return the connection.
 
     Raises
     ------
     SettingError : if the key may withdraw, may not trade, or this machine's clock is off.
     ServiceUnreachable : if the exchange does not answer.
     """
-    gateway, listening, live = gateway_of(settings), gateway_of(settings), settings.live
+    gateway = gateway_of(settings)
     gateway.open()
     for one in account_conditions(gateway, settings, clock):
         if not one.ok and one.name != "flat account":  # a restart finds its own positions
             raise SettingError(f"live: {one.name}", f"must be: {one.limit}", one.value, one.hint)
+    return gateway
+
+
+def live_broker(
+    gateway: Gateway, settings: Settings, instruments: Mapping[str, Instrument],
+    allowed: Callable[[], str], **more: Any,
+) -> LiveBroker:  # fmt: skip
+    """Return the broker of an account, listening to its stream.
+
+    Parameters
+    ----------
+    gateway : of :func:`signed_in`.
+    allowed : why nothing may be opened now, empty if it may.
+
+    Raises
+    ------
+    SettingError : if the account hedges.
+    ServiceUnreachable : if the exchange does not answer.
+    """
+    listening, live = gateway_of(settings), settings.live
     gateway.settle_on_one()
     bounds = Bounds(
         Decimal(str(live.live_order_notional)), Decimal(str(live.live_symbol_notional)),

@@ -73,7 +73,6 @@ class Place:
         self._exchange = connect(exchange, market, url)
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
-        self._hours: dict[str, int] | None = None
         self._asked = 0  # questions of those who do not wait for others
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"rest-{market}")
         self._left = Event()
@@ -87,15 +86,9 @@ class Place:
         """Return the filters and fees of a symbol."""
         self.history.require(symbol, "1m")
         try:
-            instrument = instrument_of(self._exchange.markets[symbol])
+            return instrument_of(self._exchange.markets[symbol])
         except DataRefused as error:  # a halt ends, and a desk that waits for it must not end first
             raise ServiceUnreachable(symbol, "is not traded now", error.message) from error
-        if self.market == "spot":
-            return instrument
-        if self._hours is None:
-            self._hours = self.history.funding_hours()
-        hours = self._hours.get(symbol, instrument.funding_hours)
-        return replace(instrument, funding_hours=hours)
 
     def last_close(self, symbol: str, timeframe: str, first_ms: int) -> float:
         """Return the close of the newest bar since an open (ms), quote units."""
@@ -194,6 +187,8 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     for place in places.values():
         place.history.open()
     listed = {name: places[market_of(name)].listed(name) for name in wanted}
+    if settings.execution.funding and "perp" in places:
+        listed |= _settled(listed, places["perp"].history)
     step = timeframe_ms(data.timeframe)
     first = clock.now() - 3 * step
     price = {
@@ -230,6 +225,19 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed,
         ingest=ingest, let_go=lambda: _let_go(places.values()),
     )  # fmt: skip
+
+
+def _settled(listed: Mapping[str, Instrument], history: History) -> dict[str, Instrument]:
+    """Return perpetuals with the hours at which the exchange settles them."""
+    told, found = history.funding_hours(), {}
+    for symbol, each in listed.items():
+        if each.market != "perp" or symbol not in told:
+            continue  # what it does not name is settled every eight hours
+        hours = told[symbol]
+        if hours is None:
+            log.warning("funding_hours_unknown", symbol=symbol, assumed=each.funding_hours)
+        found[symbol] = replace(each, funding_hours=hours or each.funding_hours)
+    return found
 
 
 def _funding(

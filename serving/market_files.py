@@ -68,9 +68,22 @@ def require_bars(bars: BarsFile, start_ms: int | None, end_ms: int | None) -> Ba
     return part
 
 
-def funding_for(
-    bars: BarsFile, symbol: str, given: Path | None, *, charged: bool
-) -> tuple[FundingRate, str]:
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What a market's funding stamps cost.
+
+    Attributes
+    ----------
+    told : where the rates are from.
+    hours : between two stamps.
+    """
+
+    rate: FundingRate
+    told: str
+    hours: int = 8
+
+
+def funding_for(bars: BarsFile, symbol: str, given: Path | None, *, charged: bool) -> Charged:
     """Choose the funding rates of an execution market, and say where they are from.
 
     Parameters
@@ -87,13 +100,14 @@ def funding_for(
     if market_of(symbol) == "spot":
         if given is not None:
             raise UsageError("--funding", "goes with a perpetual; spot pays none", symbol)
-        return base_rate, "none (spot)"
+        return Charged(base_rate, "none (spot)")
     if not charged:
-        return no_funding, "off (execution.funding)"
+        return Charged(no_funding, "off (execution.funding)")
     path = given or matching_funding(bars.path)
     if path is None:
-        return base_rate, f"{BASE_RATE:.2%} per 8 h (no funding file)"
+        return Charged(base_rate, f"{BASE_RATE:.2%} per 8 h (no funding file)")
     found = read_funding(path)
     if found.symbol != symbol:
         raise DataRefused(path.name, f"must hold funding of {symbol}", found.symbol)
-    return rates_of(found.ts.tolist(), found.rate.tolist()), path.name
+    rate = rates_of(found.ts.tolist(), found.rate.tolist())
+    return Charged(rate, path.name, found.hours)

@@ -14,6 +14,7 @@ from domain.market import Instrument, MarketState, symbol_on
 from domain.times import MINUTE_MS
 from execution.draws import Latency
 from execution.fills import CostModel, Frictions
+from execution.funding import usual_rate
 from execution.kelly import KellySettings
 from execution.levels import LevelSettings
 from execution.limits import RiskLimits
@@ -36,14 +37,20 @@ class Market:
     costs: Mapping[str, CostModel]
     charges_funding: bool = True
 
+    def settled_every(self, symbol: str, hours: int) -> Market:
+        """Return the same with so many hours between two fundings of an execution symbol."""
+        one = replace(self.instruments[symbol], funding_hours=hours)
+        return replace(self, instruments={**self.instruments, symbol: one})
+
     def round_trip(self, bar_ms: int, horizon_bars: int, state: MarketState) -> Costs:
         """Return what a round trip would cost in a market state."""
         symbol = self.routes[state.symbol]
         funding = 0.0
         instrument = self.instruments[symbol]
         if self.charges_funding and instrument.market == "perp":
-            rate = 1e-4 if state.funding_rate is None else abs(state.funding_rate)
-            funding = rate * 1e4 * horizon_bars * bar_ms / instrument.funding_ms
+            told, every_ms = state.funding_rate, instrument.funding_ms
+            rate = usual_rate(every_ms) if told is None else abs(told)
+            funding = rate * 1e4 * horizon_bars * bar_ms / every_ms
         costs = self.costs[symbol].round_trip(funding)
         if state.book is None or not state.book.two_sided:
             return costs

@@ -30,22 +30,26 @@ _MACHINE = {"data": ("var_dir", "raw_dir", "processed_dir", "logs_dir"), "models
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Published funding rates, fraction per 8 h: one for every stamp from ``first`` (ms) on."""
+    """Published funding rates, fractions: one for every stamp from ``first`` (ms) on."""
 
     first: int
     rates: tuple[float, ...]
+    every_ms: int = INTERVAL_MS
 
     @classmethod
-    def sampled(cls, funding: FundingRate, symbol: str, span: tuple[int, int]) -> Rates | None:
+    def sampled(
+        cls, funding: FundingRate, symbol: str, span: tuple[int, int], every_ms: int
+    ) -> Rates | None:
         """Return the rates within a span of bars, UTC ms; None where all are the usual one."""
-        stamps = list(stamps_between(span[0] - 1, span[1]))
+        stamps = list(stamps_between(span[0] - 1, span[1], every_ms))
         rates = tuple(funding(symbol, stamp) for stamp in stamps)
         usual = all(rate == BASE_RATE for rate in rates)
-        return None if usual else cls(stamps[0], rates)
+        return None if usual else cls(stamps[0], rates, every_ms)
 
     def lookup(self) -> FundingRate:
         """Return them as the broker asks for them."""
-        stamps = range(self.first, self.first + INTERVAL_MS * len(self.rates), INTERVAL_MS)
+        end = self.first + self.every_ms * len(self.rates)
+        stamps = range(self.first, end, self.every_ms)
         return rates_of(stamps, self.rates)
 
 
@@ -61,7 +65,8 @@ class Terms:
     keep_market : whether orders went to the market of the bars.
     bars, feature_rows : how much of a state strategy and agents were shown.
     funding : None = 0.01 % at every stamp, or what is on the ledger of a live market.
-    listed : filters as the exchange told them, by execution symbol.
+    listed : filters as the exchange told them, by execution symbol, and what is its own to each:
+        hours of funding, on a live account fees and tiers of margin.
     seen_books : whether agents and fills were shown books that are on the ledger, and positions
         paid the funding that is.
     settings : by group, those that shape decisions and fills; none of them is secret.

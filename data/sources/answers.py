@@ -82,10 +82,10 @@ def time_of(value: object) -> int:
     return int(found)
 
 
-def hours_of(told: object) -> dict[str, int]:
+def hours_of(told: object) -> dict[str, int | None]:
     """Return the hours between two funding stamps by perpetual, from ccxt's funding intervals.
 
-    One that tells no hours, or such as no day is made of, is left out.
+    None: it tells none, or such as no day is made of.
 
     Raises
     ------
@@ -93,10 +93,10 @@ def hours_of(told: object) -> dict[str, int]:
     """
     if not isinstance(told, Mapping):
         raise DataRefused("funding intervals", "must be a table by symbol", type(told).__name__)
-    found = {}
+    found: dict[str, int | None] = {}
     for symbol, row in told.items():
         text = row.get("interval") if isinstance(row, Mapping) else None
         hours = _HOURS.fullmatch(text) if isinstance(text, str) else None
-        if hours and 24 % int(hours[1]) == 0:
-            found[str(symbol)] = int(hours[1])
+        known = hours is not None and 24 % int(hours[1]) == 0
+        found[str(symbol)] = int(hours[1]) if hours is not None and known else None
     return found

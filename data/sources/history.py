@@ -110,10 +110,17 @@ class History:
             start_ms = ts[-1] + 1
         return Funding(symbol, np.array(ts, dtype=np.int64), np.array(rates, dtype=np.float64))
 
-    def funding_hours(self) -> dict[str, int]:
-        """Return the hours between two stamps, by perpetual that the exchange tells them of."""
+    def funding_hours(self) -> dict[str, int | None]:
+        """Return the hours between two stamps, by perpetual that the exchange says anything of.
+
+        Raises
+        ------
+        UsageError : if the exchange does not tell them.
+        ServiceUnreachable : if it does not answer.
+        """
         if not self._exchange.has.get("fetchFundingIntervals"):
-            return {}
+            rule = f"are not told by {self._exchange.id}"
+            raise UsageError("hours of funding", rule, None, "Off: EXECUTION__FUNDING=false")
         return self._call(lambda: hours_of(self._exchange.fetch_funding_intervals()))
 
     def book(self, symbol: str) -> Snapshot:

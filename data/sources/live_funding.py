@@ -39,7 +39,7 @@ class LiveFunding:
         self._ask, self._now, self._speed, self._every = ask, now, speed, dict(every_ms)
         self._rates: dict[tuple[str, int], float] = {}
         self._known = dict.fromkeys(self._every, 0)  # stamps up to here are known, or nobody's
-        self._changed: set[str] = set()
+        self._begun, self._changed = 0, set[str]()
         self._rng = random.Random(seed)  # noqa: S311 - spreads questions only
 
     def published(self, symbol: str, stamp: int) -> float | None:
@@ -52,7 +52,8 @@ class LiveFunding:
         The bars since then come at once, and what is not known by then is charged by guess: so it
         is waited for, but not for ever.
         """
-        self._known = {symbol: after_ms.get(symbol, self._now()) for symbol in self._known}
+        self._begun = self._now()
+        self._known = {symbol: after_ms.get(symbol, self._begun) for symbol in self._known}
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s):
                 await self._ask_until_known()
@@ -83,16 +84,19 @@ class LiveFunding:
                 stamp = iso(over[symbol])
                 log.warning("funding_unknown", symbol=symbol, stamp=stamp, why=error.message)
                 continue
-            for at, rate in zip(found.ts.tolist(), found.rate.tolist(), strict=True):
-                stamp = at // HOUR_MS * HOUR_MS  # some are stamped a little late
-                self._rates[symbol, stamp] = rate
-                self._known[symbol] = max(self._known[symbol], stamp)
-                self._expect(symbol, stamp)
+            hours = found.ts // HOUR_MS * HOUR_MS  # some are stamped a little late
+            told = dict(zip(hours.tolist(), found.rate.tolist(), strict=True))
+            self._rates |= {(symbol, stamp): rate for stamp, rate in told.items()}
+            self._compare(symbol, told)
+            self._known[symbol] = max(self._known[symbol], *told, 0)
         return all(known >= over[symbol] for symbol, known in self._known.items())
 
-    def _expect(self, symbol: str, stamp: int) -> None:
+    def _compare(self, symbol: str, told: Mapping[int, float]) -> None:
         """Say once that a contract is settled at other hours than when it was listed."""
-        if stamp % self._every[symbol] and symbol not in self._changed:
+        every, after = self._every[symbol], max(self._known[symbol], self._begun)
+        expected = range((after // every + 1) * every, max(told, default=0) + 1, every)
+        others = {stamp for stamp in told if stamp > after}.symmetric_difference(expected)
+        if others and symbol not in self._changed:
             self._changed.add(symbol)
-            log.warning("funding_interval_changed", symbol=symbol, stamp=iso(stamp),
+            log.warning("funding_interval_changed", symbol=symbol, stamp=iso(min(others)),
                         what="charged at the old hours until the next start")  # fmt: skip

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import ccxt
@@ -26,6 +28,7 @@ log = structlog.get_logger("live")
 
 T = TypeVar("T")
 PAGE = 1_000  # trades, or settlements, in one answer
+_DEAREST = Decimal("0.01")  # a fee, or what a maker is paid, is less
 TRIES = 2  # of a question whose line broke; an order is sent once
 _LOST = (ccxt.NetworkError, ccxt.BadResponse)  # but these are answers:
 _TOO_MUCH = (ccxt.DDoSProtection, ccxt.RateLimitExceeded)
@@ -285,17 +288,27 @@ class Gateway:
 
     # What it must be like
 
-    def terms(self, instrument: Instrument) -> Instrument:
-        """Return an instrument with the fees of this account and the venue's tiers of margin.
+    def terms(self, instruments: Iterable[Instrument]) -> Iterator[Instrument]:
+        """Iterate over instruments with the fees of this account and the venue's tiers of margin.
+
+        Fees are asked for one by one, about a second each: the venue counts that question dear.
 
         Raises
         ------
         ServiceUnreachable : if the venue does not answer, or with what are none.
         """
-        asked = {"symbol": self.name(instrument.symbol)}
-        maker, taker = self._ask(self._client.fapiPrivateGetCommissionRate, asked, read=_fees)
-        tiers = self._ask(self._client.fapiPrivateGetLeverageBracket, asked, read=_tiers)
-        return replace(instrument, maker_bps=maker, taker_bps=taker, tiers=tiers)
+        wanted = list(instruments)
+        if not wanted:
+            return
+        names = [self.name(each.symbol) for each in wanted]
+        tiers = self._ask(
+            self._client.fapiPrivateGetLeverageBracket,
+            read=lambda told: [_tiers(told, name) for name in names],
+        )
+        for each, name, held in zip(wanted, names, tiers, strict=True):
+            ask = self._client.fapiPrivateGetCommissionRate
+            maker, taker = self._ask(ask, {"symbol": name}, read=partial(_fees, name=name))
+            yield replace(each, maker_bps=maker, taker_bps=taker, tiers=held)
 
     def settle_on_one(self) -> None:
         """Demand one position a symbol, and set leverage 1.
@@ -425,15 +438,17 @@ def _read() -> Iterator[None]:
         raise ccxt.BadResponse(f"unreadable: {type(error).__name__}") from error
 
 
-def _fees(told: Any) -> tuple[float, float]:
+def _fees(told: Any, name: str) -> tuple[float, float]:
     """Return a maker's and a taker's fee, basis points."""
-    rates = (Decimal(told[f"{who}CommissionRate"]) for who in ("maker", "taker"))
+    rates = [Decimal(told[f"{who}CommissionRate"]) for who in ("maker", "taker")]
+    if told["symbol"] != name or not all(abs(rate) < _DEAREST for rate in rates):
+        raise ValueError("no fees")
     maker, taker = (float(rate * 10_000) for rate in rates)
     return maker, taker
 
 
-def _tiers(told: Any) -> tuple[MarginTier, ...]:
-    [row] = told if isinstance(told, list) else [told]
+def _tiers(told: Any, name: str) -> tuple[MarginTier, ...]:
+    [row] = [row for row in told if row["symbol"] == name]
     tiers = tuple(
         MarginTier(
             Decimal(str(one["notionalCap"])), Decimal(str(one["maintMarginRatio"])),
@@ -441,8 +456,12 @@ def _tiers(told: Any) -> tuple[MarginTier, ...]:
         )
         for one in sorted(row["brackets"], key=lambda one: int(one["bracket"]))
     )  # fmt: skip
-    if not tiers:
+    caps = [ZERO, *(tier.up_to for tier in tiers)]
+    if not tiers or not all(low < high for low, high in pairwise(caps)):
         raise ValueError("no tiers")
+    for tier in tiers:
+        if not (0 < tier.rate < 1 and tier.max_leverage >= 1 and 0 <= tier.deducted < tier.up_to):
+            raise ValueError("no tiers")
     return tiers
 
 

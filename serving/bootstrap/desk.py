@@ -32,7 +32,7 @@ from serving.feed_watch import feed_watch
 from serving.feeds import Feed, feed_of
 from serving.folds import Fold
 from serving.gate_models import desk_gate
-from serving.going_live_execution import executing, listed_to
+from serving.going_live_execution import account_of_plan, executing, listed_to
 from serving.journal_desk import JournalRules
 from serving.killing import KILL_FILE
 from serving.market_clock import MarketClock
@@ -70,7 +70,9 @@ def build_desk(plan: RunPlan, settings: Settings) -> Desk:
 def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
     """Wire a desk on a feed."""
     engine = sound_storage(settings, SystemClock())
-    feed = replace(feed, listed=listed_to(plan, settings, feed.listed))
+    wall = feed.wall or SystemClock()
+    gateway = account_of_plan(plan, settings, wall)
+    feed = replace(feed, listed=listed_to(gateway, feed.listed))
     market = market_for(
         settings, feed.symbols, feed.price, keep_market=feed.keep_market, listed=feed.listed
     )
@@ -93,7 +95,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         funding=rate if settings.execution.funding else no_funding,
         venue=replace(venue(settings), books=seen),
     )  # fmt: skip
-    execution = executing(plan, settings, engine, market, feed.wall or SystemClock(), paper)
+    execution = executing(plan, settings, engine, market, wall, gateway, paper)
     loop = TradingLoop(
         strategy,
         execution.broker,
@@ -153,7 +155,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         session=SessionLog(
             EventLog(engine, plan.world),
             ledger,
-            _terms(plan, settings, feed, commit, _with_strategy(widest(agents), strategy)),
+            _terms(plan, settings, feed, market, commit, _with_strategy(widest(agents), strategy)),
         ),
         asserting=asserting_on(plan.world, settings, feed.symbols, engine, loop.note),
         journal=journal_rules(settings),
@@ -172,10 +174,14 @@ def _sights(
     return Sights(loop, feed.source, market.routes, every_ms, books, funding)
 
 
-def _terms(plan: RunPlan, settings: Settings, feed: Feed, commit: str, needs: Needs) -> Terms:
+def _terms(
+    plan: RunPlan, settings: Settings, feed: Feed, market: Market, commit: str, needs: Needs
+) -> Terms:
     rates = None
     if feed.span is not None:
-        rates = Rates.sampled(feed.funding, feed.symbols[0], feed.span)
+        first = feed.symbols[0]
+        every_ms = market.instruments[market.routes[first]].funding_ms
+        rates = Rates.sampled(feed.funding, first, feed.span, every_ms)
     return Terms(
         profile=plan.profile,
         source=feed.source.label,

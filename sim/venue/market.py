@@ -12,7 +12,7 @@ from data.instruments import instrument_for
 from domain.errors import DataRefused, NotFound
 from domain.market import BarFrame, BookSnapshot, Instrument, Market, symbol_on
 from domain.times import DAY_MS, iso, timeframe_ms
-from execution.funding import BASE_RATE, INTERVAL_MS, stamps_between
+from execution.funding import stamps_between, usual_rate
 from sim.venue.books import LEVELS, Levels, Shape, changes, side
 from sim.venue.halts import Halts
 from sim.venue.moments import LAG_MS
@@ -232,7 +232,7 @@ class Markets:
         """Return what a stamp pays, fraction: the base rate, more where the day rose."""
         tape, day = self.tape(listing), stamp_ms - DAY_MS
         now, before = tape.last(stamp_ms)[1], tape.last(max(day, tape_start(tape)))[1]
-        usual = BASE_RATE * listing.instrument.funding_ms / INTERVAL_MS
+        usual = usual_rate(listing.instrument.funding_ms)
         return round(usual + 0.002 * float(np.clip(now / before - 1.0, -0.1, 0.1)), 8)
 
 

@@ -143,8 +143,10 @@ class Settlement:
         """Pay the funding of an hour for every open position whose stamp it is."""
         margins = Margins(self._markets, account, at)
         for name, held in sorted(account.perp.held.items()):
+            if not held.qty:
+                continue
             listing = self._markets.listings["perp", name]
-            if not held.qty or at % listing.instrument.funding_ms:
+            if at % listing.instrument.funding_ms:
                 continue
             position = Position(account.name, listing.symbol, held.qty, held.entry, at, "", at)
             rate = self._markets.funding_rate(listing, at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.times import DAY_MS
+from domain.times import DAY_MS, HOUR_MS
 from sim.venue.asked import Asked, text
 from sim.venue.market import Listing, Markets, tape_start
 from sim.venue.tape import STEP_MS
@@ -53,7 +53,7 @@ def day(asked: Asked) -> Any:
 def day_of(markets: Markets, listing: Listing, now: int) -> dict[str, Any]:
     """Return the statistics of the last day, in whole hours, as of ``now`` (ms)."""
     tape, now = markets.tape(listing), markets.moment(listing, now)
-    first = max((now - DAY_MS) // 3_600_000 * 3_600_000, tape_start(tape))
+    first = max((now - DAY_MS) // HOUR_MS * HOUR_MS, tape_start(tape))
     bars = markets.bars(listing, "1h", first, 26, now)
     opened, last, volume = float(bars.open[0]), float(bars.close[-1]), float(bars.volume.sum())
     book = markets.book(listing, 1, now)

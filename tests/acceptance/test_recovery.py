@@ -64,7 +64,7 @@ def _sums(reader: Reader) -> dict[str, object]:
     return sums
 
 
-@pytest.mark.slow  # two minutes; test_crashes.py kills the same loop in the ordinary suite
+@pytest.mark.slow  # two minutes; test_crashes.py kills the same loop with make test-long
 @pytest.mark.timeout(280)
 def test_replay_when_killed_again_and_again_then_the_ledger_equals_the_uninterrupted_one(
     tmp_path: Path, bars_file: Path

@@ -410,6 +410,18 @@ def test_a_gateway_says_which_symbol_is_not_listed(here: Stage) -> None:
         gateway.time()
 
 
+FEES = {"symbol": "BTCUSDT", "makerCommissionRate": "0.0002", "takerCommissionRate": "0.0005"}
+TIER = {
+    "bracket": 1, "initialLeverage": 100, "notionalCap": 50_000, "notionalFloor": 0,
+    "maintMarginRatio": 0.0045, "cum": 0,
+}  # fmt: skip
+TIERS = [{"symbol": "BTCUSDT", "brackets": [TIER]}]
+
+
+def bracket(**other: object) -> list[dict[str, object]]:
+    return [{"symbol": "BTCUSDT", "brackets": [TIER | other]}]
+
+
 def test_terms_are_the_account_s_fees_and_the_venue_s_tiers(here: Stage) -> None:
     listed = here.accounts.exchange.markets.listings
     listing, usual = listed["perp", "BTCUSDT"], instrument_for(PERP)
@@ -417,17 +429,35 @@ def test_terms_are_the_account_s_fees_and_the_venue_s_tiers(here: Stage) -> None
         MarginTier(Decimal(50_000), Decimal("0.0045"), 100, Decimal(0)),
         MarginTier(Decimal(9_000_000), Decimal("0.02"), 25, Decimal("775.5")),
     )
-    vip = replace(listing.instrument, maker_bps=1.2, taker_bps=3.2, tiers=tiers)
+    vip = replace(listing.instrument, maker_bps=-0.5, taker_bps=3.2, tiers=tiers)
     listed["perp", "BTCUSDT"] = replace(listing, instrument=vip)
     try:
-        gateway = here.gateway()
-        assert gateway.terms(usual) == replace(usual, maker_bps=1.2, taker_bps=3.2, tiers=tiers)
-        for answer in ([], [{"brackets": []}], {"brackets": None}, [{"brackets": [{}]}]):
-            gateway._client.fapiPrivateGetLeverageBracket = lambda _, told=answer: told
-            with pytest.raises(ServiceUnreachable, match="unreadable"):
-                gateway.terms(usual)
+        told = list(here.gateway().terms([usual]))
     finally:
         listed["perp", "BTCUSDT"] = listing
+    assert told == [replace(usual, maker_bps=-0.5, taker_bps=3.2, tiers=tiers)]
+    assert list(here.gateway().terms([])) == []
+
+
+@pytest.mark.parametrize(
+    ("fees", "tiers"),
+    [
+        (FEES | {"symbol": "ETHUSDT"}, TIERS), (FEES | {"takerCommissionRate": "NaN"}, TIERS),
+        (FEES | {"takerCommissionRate": "-1"}, TIERS), ({}, TIERS), (None, TIERS),
+        (FEES, []), (FEES, None), (FEES, [{"symbol": "BTCUSDT", "brackets": []}]),
+        (FEES, [{"symbol": "ETHUSDT", "brackets": [TIER]}]), (FEES, TIERS * 2),
+        (FEES, bracket(notionalCap=-5)), (FEES, bracket(notionalCap="NaN")),
+        (FEES, bracket(maintMarginRatio=0)), (FEES, bracket(maintMarginRatio=1.5)),
+        (FEES, bracket(initialLeverage=0)), (FEES, bracket(cum=-1)), (FEES, bracket(cum=50_000)),
+        (FEES, [{"symbol": "BTCUSDT", "brackets": [TIER, TIER | {"bracket": 2}]}]),
+    ],
+)  # fmt: skip
+def test_terms_that_cannot_be_are_none(here: Stage, fees: Any, tiers: Any) -> None:
+    gateway = here.gateway()
+    gateway._client.fapiPrivateGetCommissionRate = lambda *_: fees
+    gateway._client.fapiPrivateGetLeverageBracket = lambda *_: tiers
+    with pytest.raises(ServiceUnreachable, match="unreadable"):
+        list(gateway.terms([instrument_for(PERP)]))
 
 
 def test_bounds_when_nothing_is_set_then_they_are_small() -> None:

@@ -9,9 +9,11 @@ from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from data.files import Funding
 from data.sources.live_funding import LiveFunding
 from domain.market import Bar, SettledFunding
 from domain.times import iso
@@ -30,8 +32,8 @@ DAY, MINUTE = 86_400_000, 60_000
 STAMP = DEMO_START_MS + DAY + INTERVAL_MS
 HELD = (
     "EXECUTION_MARKET=perp", "models.agents=climatology,microstructure",
-    "feed.start_criteria=false", "PRED_HORIZON_STEPS=12",
-    "execution.stop_atr=50", "execution.target_atr=50",  # held until the horizon, mostly
+    "feed.start_criteria=false", "PRED_HORIZON_STEPS=48",
+    "execution.stop_atr=50", "execution.target_atr=50",  # held until the horizon, or turned
 )  # fmt: skip
 
 
@@ -170,16 +172,31 @@ def pays(stage: Stage, stamp: int, capsys: pytest.CaptureFixture[str], *more: st
     assert (code, told["same"], told["exact"]) == (0, True, True)
 
 
-def test_hours_that_change_meanwhile_are_told() -> None:
-    four = INTERVAL_MS // 2
-    stamp = DEMO_START_MS + 4 * DAY + four  # which nobody expects
-    begins = DEMO_START_MS + 4 * DAY + INTERVAL_MS + 1
-    clock = VenueClock(begins, wall, 0.0)
-    market = Markets({BTC: DemoMarket(7)}, clock, seed=7, funding_hours=4)
-    with venue(made=market) as url, capture_logs() as logs:
-        place, funding = watched(market, url, 1.0)
-        place.history.open()
-        asyncio.run(funding.catch_up({PERP: stamp - 1}))
-        place.let_go()
-    told = [one for one in logs if one["event"] == "funding_interval_changed"]
-    assert [(one["symbol"], one["stamp"]) for one in told] == [(PERP, iso(stamp))]
+@pytest.mark.parametrize(
+    ("listed", "settles", "told_of"), [(4, 4, None), (8, 8, None), (4, 8, 12), (8, 4, 12)]
+)
+def test_hours_that_change_meanwhile_are_told(
+    listed: int, settles: int, told_of: int | None
+) -> None:
+    hour, day = 3_600_000, DEMO_START_MS + 4 * DAY
+    now = [day + 11 * hour]
+
+    async def settled_since(symbol: str, first: int) -> Funding:
+        every = settles * hour if now[0] > day + 11 * hour else 8 * hour  # as it was before
+        stamps = np.array([at for at in range(0, now[0] + 1, every) if at >= first], np.int64)
+        return Funding(symbol, stamps, np.full(len(stamps), 1e-4))
+
+    async def live() -> None:
+        funding = LiveFunding({PERP: listed * hour}, settled_since, lambda: now[0], 1e7)
+        await funding.catch_up({PERP: day - 1})
+        running = asyncio.create_task(funding.run())
+        now[0] = day + 16 * hour + 1
+        async with asyncio.timeout(20):
+            while funding.published(PERP, day + 16 * hour) is None:
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+    with capture_logs() as logs:
+        asyncio.run(live())
+    told = [one["stamp"] for one in logs if one["event"] == "funding_interval_changed"]
+    assert told == ([] if told_of is None else [iso(day + told_of * hour)])

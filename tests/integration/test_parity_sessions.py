@@ -10,13 +10,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.files import read_bars
 from data.sources.replay import ReplaySource
 from domain.market import Bar, BarFrame
 from domain.ports import MarketSource
-from domain.trading import EquityMark
+from domain.trading import EquityMark, Posting
 from execution.funding import rates_of
 from execution.loop import TradingLoop
 from serving.asserting_setup import session_backtest
@@ -130,6 +133,30 @@ def test_parity_when_rates_differ_by_stamp_then_funding_is_equal_too(tmp_path, c
     assert body["compared"]["trades"]["session"] > 5
     assert body["trades_sha256"]["session"] == body["trades_sha256"]["replayed"]
     assert body["slippage"]["apart_bps"] == 0.0
+
+
+@pytest.mark.long
+def test_parity_when_a_file_has_rates_of_four_hours_then_each_is_paid_and_paid_again(
+    tmp_path, capsys
+):
+    frame, four = BarFrame.of(exercised_bars(BARS)), 4 * 3_600_000
+    bars = write_parquet(tmp_path / "BTCUSDT-binance-perp-5m-made.parquet", frame)
+    stamps = frame.ts[frame.ts % four == 0]
+    rates = tmp_path / "BTCUSDT-binance-perp-funding-4h-made.parquet"
+    pq.write_table(pa.table({"ts": stamps, "rate": 1e-4 * (1 + np.arange(len(stamps)))}), rates)
+    var_dir = tmp_path / "var"
+    plan = RunPlan(
+        "replay", "replay-made", "exercise", None, local=True, data=(str(bars),), funding=str(rates)
+    )
+    sets = [f"VAR_DIR={var_dir}", "models.agents=climatology", "serving.monitor=false"]
+    settings = settings_from(plan.profile, None, sets)
+    run(plan, feed_of(plan, settings), sets, BARS)
+    session = Session(open_storage(settings), "replay-made")
+    paid = {line.at for _, line in session.records(Posting) if line.book == "funding"}
+    assert {at % (2 * four) for at in paid} == {0, four}
+    code, body, err = asked(var_dir, capsys, "replay-made")
+    assert code == 0, err
+    assert body["compared"]["funding"]["session"] == len(paid)
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ import ccxt
 import numpy as np
 import pytest
 
-from data.sources.exchange import connect
+from data.sources.exchange import Caller, connect
+from data.sources.history import History
 from domain.errors import SettingError
-from serving.live_feed import Place
 from sim.venue.market import Markets, VenueClock
 from sim.worlds import DemoMarket
 from tests.venue_server import BTC, markets, venue
@@ -99,10 +100,7 @@ def test_hours_of_funding_are_told_where_they_are_not_eight(perp: Any) -> None:
         assert other.fetch_funding_intervals()[symbol]["interval"] == "4h"
         told = other.fetch_funding_rate_history(symbol, limit=4)
         assert np.diff([row["timestamp"] for row in told]).tolist() == [4 * 3_600_000] * 3
-        place = Place("binance", "perp", url, clock)
-        place.history.open()
-        assert place.listed(symbol).funding_hours == 4
-        place.let_go()
+        assert History(Caller(other, time.sleep, print)).funding_hours()[symbol] == 4
 
 
 def test_what_is_not_there_is_refused_as_the_exchange_would(spot: Any, url: str) -> None:

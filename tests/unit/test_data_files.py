@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.files import file_sha256, identify, matching_funding, read_bars, read_funding
+from data.files import Funding, file_sha256, identify, matching_funding, read_bars, read_funding
 from data.validation import validate
 from domain.errors import ConclaveError, DataRefused
 from domain.times import iso
@@ -227,6 +227,15 @@ def test_read_funding_when_rates_are_sane_then_they_come_with_the_perpetual(tmp_
     assert funding.symbol == "BTC/USDT:USDT"
     assert funding.rate.tolist() == [0.0001, -0.0002, 0.0003]
     assert np.diff(funding.ts).tolist() == [28_800_000] * 2
+
+
+@pytest.mark.parametrize(
+    ("hours", "apart"),
+    [(8, [8, 8]), (4, [4, 4, 8]), (1, [1, 1]), (8, []), (8, [5, 5]), (8, [72, 72]), (4, [4, 8, 4])],
+)
+def test_funding_hours_when_most_are_so_far_apart_then_that(hours, apart):
+    ts = START + 3_600_000 * np.cumsum([0, *apart]) + 7  # a little late
+    assert Funding("BTC/USDT:USDT", ts, np.zeros(len(ts))).hours == hours
 
 
 @pytest.mark.parametrize(

@@ -88,13 +88,13 @@ def test_settled_when_anything_comes_then_it_is_rates_or_refused(rows: Any) -> N
 def test_hours_when_told_then_those_that_make_a_day_are_taken() -> None:
     told = {"A": {"interval": "4h"}, "B": {"interval": "1h"}, "C": {"interval": None},
             "D": {"interval": "5h"}, "E": None, "F": {"interval": "48h"}}  # fmt: skip
-    assert hours_of(told) == {"A": 4, "B": 1}
+    assert hours_of(told) == {"A": 4, "B": 1, "C": None, "D": None, "E": None, "F": None}
 
 
 @given(anything)
 def test_hours_when_anything_comes_then_they_make_a_day_or_it_is_refused(value: Any) -> None:
     try:
-        assert all(24 % hours == 0 for hours in hours_of(value).values())
+        assert all(hours is None or 24 % hours == 0 for hours in hours_of(value).values())
     except DataRefused:
         assert not isinstance(value, dict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -106,6 +107,21 @@ def test_costs_when_funding_is_switched_off_then_a_round_trip_pays_none(
     (state,) = states_of([flat(0, symbol="BTC/USDT")])
 
     assert market.round_trip(300_000, 5, state).funding_bps == pytest.approx(bps)
+
+
+@pytest.mark.parametrize("hours", [1, 4, 8])
+def test_costs_when_a_contract_is_settled_at_other_hours_then_the_usual_funding_is_the_same(
+    hours: int,
+) -> None:
+    usual = market_for(
+        load_settings(env={}, profile=None), ["BTC/USDT"], {"BTC/USDT": 50_000.0}, keep_market=False
+    )
+    market = usual.settled_every(PERP.symbol, hours)
+    (state,) = states_of([flat(0, symbol="BTC/USDT")])
+    assert market.round_trip(300_000, 5, state) == usual.round_trip(300_000, 5, state)
+    told = replace(state, funding_rate=-0.0004)
+    expected = 4 * 25 / 60 / hours
+    assert market.round_trip(300_000, 5, told).funding_bps == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("bps", "fee"), [(None, "12"), ("30", "3")])

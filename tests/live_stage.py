@@ -25,7 +25,7 @@ from tests.relay import free_port
 from tests.venue_server import BTC, venue, wall
 
 DAY = 86_400_000
-SPEED = 300.0  # a bar of a minute each fifth of a second
+SPEED = 150.0  # a bar of a minute each four tenths of a second
 
 
 @dataclass

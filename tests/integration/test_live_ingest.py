@@ -30,7 +30,7 @@ from sim.venue.market import Markets
 from tests.live_stage import Stage, holes, lived
 from tests.venue_server import BTC, ETH, Faults, markets, venue
 
-SPEED = 600.0  # a minute each tenth of a second
+SPEED = 240.0  # a minute each quarter of a second
 SYMBOLS = (BTC, ETH)
 QUICK = ("feed.silence_s=1.5", "feed.reconnect_s=0.3", "feed.books=true")
 Spoil = Callable[[str, int], str | None]
@@ -201,6 +201,7 @@ def test_a_bar_that_is_not_what_its_minutes_make_is_counted_and_told(
     assert {name for name in TIMEFRAMES if kept[name].different} == {"3m"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_messages_that_are_lost_are_counted_and_keep_the_criteria_from_being_met(
     tmp_path: Path,
@@ -306,6 +307,7 @@ def test_desk_when_the_feed_is_not_sure_then_it_decides_and_enters_nothing_until
     assert (code, told["same"], told["inputs"]["mode_changes"]) == (0, True, 2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_desk_when_that_takes_too_long_then_it_says_so_and_goes_on_without_entries(
     tmp_path: Path,

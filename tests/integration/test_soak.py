@@ -27,7 +27,7 @@ COUNCIL = (
 def test_desk_when_something_goes_wrong_all_the_time_then_no_bar_is_lost_and_all_can_be_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = Stage(tmp_path / "var", schedule=schedule_of(TROUBLE, "trouble"))
+    stage = Stage(tmp_path / "var", schedule=schedule_of(TROUBLE, "trouble"), speed=300.0)
     stage.open()
     try:
         lived(stage.desk("exercise", *COUNCIL), 120)

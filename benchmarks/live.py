@@ -19,6 +19,7 @@ import httpx
 import psutil
 
 PATIENCE_SECONDS = 300.0
+NOBODY = "EXCHANGE_URL=http://127.0.0.1:9"  # a setting: the local exchange is the market then
 
 
 class System(Protocol):
@@ -68,6 +69,16 @@ class Live:
             except psutil.Error:
                 continue
         return found
+
+    def memory(self) -> int:
+        """Return the proportional set size (PSS) of all processes, bytes."""
+        total = 0
+        for process in self.processes():
+            try:
+                total += process.memory_full_info().pss
+            except psutil.Error:
+                continue
+        return total
 
     def cpu_since(self, before: Mapping[int, float]) -> float:
         """Return the CPU seconds that all processes used since :meth:`cpu`."""

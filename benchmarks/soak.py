@@ -25,12 +25,11 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.live import Live, live_system
+from benchmarks.live import NOBODY, Live, live_system
 from benchmarks.scores import show
 
 HEADING, TOOL, OUT = "Soak", "benchmarks.soak", Path("docs/venue.md")
 STEP_MS, DAY_MS = 300_000, 86_400_000
-NOBODY = "EXCHANGE_URL=http://127.0.0.1:9"  # so that the local exchange is the market
 FAULTS = {"longest_s": 20, "seed": 7, "classes": ["stream", "rest"]}
 
 

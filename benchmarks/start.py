@@ -15,13 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
-from benchmarks.live import Live, live_system
+from benchmarks.live import NOBODY, live_system
 from benchmarks.scores import show
 
 HEADING, TOOL, OUT = "Start", "benchmarks.start", Path("docs/venue.md")
-NOBODY = "EXCHANGE_URL=http://127.0.0.1:9"  # so that the local exchange is the market
 KINDS = {"local exchange": ("--source", "auto"), "demo": ("--source", "demo")}
 HEAD = ("market", "code", "ready, s", "of", "live, s", "CPU, s", "memory, MB")
 
@@ -59,18 +56,7 @@ def main() -> None:
 def start(flags: tuple[str, ...], tree: Path) -> Begun:
     """Start the code of a checkout once, and take it down."""
     with live_system(*flags, settings=[NOBODY], tree=tree) as system:
-        return Begun(system.api_s, system.live_s, sum(system.cpu().values()), memory_of(system))
-
-
-def memory_of(system: Live) -> float:
-    """Return the PSS of all processes, MB."""
-    total = 0
-    for process in system.processes():
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total / 1e6
+        return Begun(system.api_s, system.live_s, sum(system.cpu().values()), system.memory() / 1e6)
 
 
 def rows(seen: dict[tuple[str, str], list[Begun]]) -> Iterator[str]:

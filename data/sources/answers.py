@@ -96,7 +96,7 @@ def hours_of(told: object) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for symbol, row in told.items():
         text = row.get("interval") if isinstance(row, Mapping) else None
-        hours = _HOURS.fullmatch(text) if isinstance(text, str) else None
-        known = hours is not None and 24 % int(hours[1]) == 0
-        found[str(symbol)] = int(hours[1]) if hours is not None and known else None
+        match = _HOURS.fullmatch(text) if isinstance(text, str) else None
+        hours = int(match[1]) if match else 0
+        found[str(symbol)] = hours if hours and 24 % hours == 0 else None
     return found

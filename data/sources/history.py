@@ -120,7 +120,9 @@ class History:
         """
         if not self._exchange.has.get("fetchFundingIntervals"):
             rule = f"are not told by {self._exchange.id}"
-            raise UsageError("hours of funding", rule, None, "Off: EXECUTION__FUNDING=false")
+            raise UsageError(
+                "hours of funding", rule, None, "Without funding: --set execution.funding=false"
+            )
         return self._call(lambda: hours_of(self._exchange.fetch_funding_intervals()))
 
     def book(self, symbol: str) -> Snapshot:

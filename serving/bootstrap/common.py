@@ -34,9 +34,11 @@ def deadline(plan: RunPlan, settings: Settings) -> float:
 def memories_of(
     symbols: Iterable[str], timeframe: str, books: BookSource | None
 ) -> dict[str, MarketMemory]:
+    """Return an empty memory for every symbol; ``books`` is what agents are shown."""
     return {symbol: MarketMemory(symbol, timeframe, books=books) for symbol in symbols}
 
 
 def owner() -> str:
+    """Return a name for whoever takes a lease, another at each start."""
     # Two containers may both be pid 1: host and chance tell them apart.
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -18,7 +18,7 @@ from typing import Protocol
 import httpx
 import psutil
 
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 900.0  # a start beside other work
 NOBODY = "EXCHANGE_URL=http://127.0.0.1:9"  # a setting: the local exchange is the market then
 
 

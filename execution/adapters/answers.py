@@ -47,9 +47,9 @@ class Verdict:
         return self.kind not in ("invalid", "unsent")
 
     @property
-    def passes(self) -> bool:
-        """Whether the same order may be taken later: nothing is wrong with the order itself."""
-        return self.code is Reason.NOT_PLACED
+    def nothing_to_close(self) -> bool:
+        """Whether the venue holds nothing that the order would reduce."""
+        return self.code is Reason.UNFILLED
 
 
 def verdict(error: ccxt.BaseError) -> Verdict:
@@ -63,7 +63,7 @@ def verdict(error: ccxt.BaseError) -> Verdict:
     too little money or margin              refused     ``insufficient_margin``
     worth too little (−4164, NOTIONAL)      refused     ``below_min_notional``
     nothing to reduce (−2022)               refused     ``unfilled``
-    rate limits, clock, key                 refused     ``not_placed``
+    rate limits, clock, key, market closed  refused     ``not_placed``
     everything else with a code             refused     ``risk_veto``
     refused by ccxt itself                  invalid     ``risk_veto``
     ======================================  ==========  ====================
@@ -127,6 +127,7 @@ _REFUSALS: tuple[tuple[tuple[type[ccxt.BaseError], ...], Reason, str], ...] = (
     ((ccxt.DDoSProtection, ccxt.RateLimitExceeded), Reason.NOT_PLACED, "within the rate limits"),
     ((ccxt.InvalidNonce,), Reason.NOT_PLACED, "this machine's clock agrees with the venue's"),
     ((ccxt.AuthenticationError,), Reason.NOT_PLACED, "the venue takes the key"),
+    ((ccxt.MarketClosed,), Reason.NOT_PLACED, "the market trades"),
     ((ccxt.InsufficientFunds,), Reason.INSUFFICIENT_MARGIN, "the account can pay"),
     ((ccxt.OrderImmediatelyFillable,), Reason.RISK_VETO, "a stop waits for its price"),
 )

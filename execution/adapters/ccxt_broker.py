@@ -117,11 +117,11 @@ class CcxtBroker:
                 self._guard.sent()
         if refused is None:
             return None
-        if refused.passes and not tracked.entry:  # what closes leaves as soon as it can
-            log.warning("not_sent", order=tracked.client_id, why=refused.why)
-            return None
-        self._tracking.forget(tracked)  # never placed: the same id may try again
-        return _refusal(order, _as_broken(refused))
+        if tracked.entry or refused.nothing_to_close:
+            self._tracking.forget(tracked)  # never placed: the same id may try again
+            return _refusal(order, _as_broken(refused))
+        self._tell_kept(tracked, refused)
+        return None
 
     def status(self, order_id: str) -> OrderStatus:
         """Return what became of an order.
@@ -349,9 +349,14 @@ class CcxtBroker:
         except AmbiguousOutcome as error:
             log.warning("in_flight", order=tracked.client_id, why=error.message)
             return
-        if refused is not None and refused.kind == "unsent":
+        if refused is not None:
+            self._tell_kept(tracked, refused)
+
+    def _tell_kept(self, tracked: Tracked, refused: Verdict) -> None:
+        """Tell why what closes is not at the venue; whatever the reason, it is sent again."""
+        if refused.kind == "unsent":
             log.warning("not_sent", order=tracked.client_id, why=refused.why)
-        elif refused is not None:
+        else:
             log.error("refused", order=tracked.client_id, why=refused.why)
             self._untold.setdefault(tracked.order.id, _refusal(tracked.order, _as_broken(refused)))
 

@@ -270,6 +270,7 @@ def replace_trade(trade: Trade, **changes: Any) -> Trade:
         (ccxt.InvalidOrder('{"code":-2022}'), "refused", "unfilled"),
         (ccxt.RateLimitExceeded('429 {"code":-1003}'), "refused", "not_placed"),
         (ccxt.DDoSProtection('418 {"code":-1003}'), "refused", "not_placed"),
+        (ccxt.MarketClosed("binance Market is closed."), "refused", "not_placed"),
         (ccxt.InvalidNonce('{"code":-1021}'), "refused", "not_placed"),
         (ccxt.AuthenticationError('{"code":-2015}'), "refused", "not_placed"),
         (ccxt.BadRequest('{"code":-1102}'), "refused", "risk_veto"),

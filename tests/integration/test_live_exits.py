@@ -163,6 +163,18 @@ async def too_late(request: Any, call: Any, take: Any) -> Any:
     return take()
 
 
+async def halted(request: Any, call: Any, take: Any) -> Any:
+    if request.method == "POST":
+        raise Refused(400, -1013, "Market is closed.")
+    return take()
+
+
+async def too_far(request: Any, call: Any, take: Any) -> Any:
+    if request.method == "POST":
+        raise Refused(400, -4131, "The counterparty's best price does not meet the PERCENT_PRICE.")
+    return take()
+
+
 def test_exit_that_is_kept_when_the_exchange_is_silent_then_it_is_told_until_it_has_left() -> None:
     with held_long() as made:
         state = made.absorb()
@@ -184,18 +196,23 @@ def test_exit_that_is_kept_when_the_exchange_is_silent_then_it_is_told_until_it_
         assert [event.level for event in made.events("in_flight")] == ["warning", "info"]
 
 
-@pytest.mark.parametrize("refusal", [too_many, too_late])
-def test_kill_when_it_is_refused_for_what_passes_then_it_closes_all_the_same(refusal: Any) -> None:
+@pytest.mark.parametrize("refusal", [too_many, too_late, halted, too_far])
+@pytest.mark.parametrize("bars", [0, 2])
+def test_kill_when_it_is_refused_then_it_is_told_and_closes_all_the_same(
+    refusal: Any, bars: int
+) -> None:
     with held_long() as made:
         straight = made.here.accounts.passage
         made.here.accounts.passage = refusal
         made.loop.kill("me", "enough", made.here.at)
-        made.here.accounts.passage = straight
-        assert made.exits(Refusal) == []
         assert [order.intent for order in made.loop.unsent()] == ["kill"]
+        made.play(bars)
+        assert made.held
+        made.here.accounts.passage = straight
         made.play(3)
         made.closed()
         assert made.exits() == ["kill"]
+        assert made.exits(Refusal) == ["kill"]  # however often it was
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -116,7 +116,7 @@ class Margins:
         return size <= tiers[-1].up_to and leverage <= tier_of(tiers, size).max_leverage
 
     def _listings(self, asset: str) -> list[Listing]:
-        names = {*self._account.perp.held}
+        names = {name for name, held in self._account.perp.held.items() if held.qty}
         names |= {order.name for order in self._account.open_orders("perp")}
         found = (self._markets.listings["perp", name] for name in sorted(names))
         return [listing for listing in found if listing.quote == asset]

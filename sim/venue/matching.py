@@ -305,4 +305,7 @@ def _check_listed(markets: Markets, ledger: Ledger) -> None:
         named = {(order.market, order.name) for order in account.open_orders()}
         named |= {("perp", name) for name, held in account.perp.held.items() if held.qty}
         if unknown := sorted(name for market, name in named - set(markets.listings)):
-            raise UsageError("venue state", "must be of symbols that the venue lists", unknown)
+            raise UsageError(
+                "venue state", "must be of symbols that the venue lists", unknown,
+                "List them as well, or begin with another state.",
+            )  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 
 from domain.errors import UsageError
 from serving.venue_account import balances, keep, kept, opened
+from sim.venue.margins import Margins
 from tests.venue_server import markets
 
 
@@ -35,3 +36,10 @@ def test_a_file_keeps_the_account(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UsageError, match=r"--state|venue state"):
             kept(path)
+
+
+def test_leverage_of_what_is_not_listed_any_more_ties_up_nothing() -> None:
+    market = markets()
+    account = opened(market, balances(["USDT=1000"])).accounts["main"]
+    account.perp.of("XRPUSDT").leverage = 5
+    assert Margins(market, account, market.clock.now()).available("USDT") == 1_000

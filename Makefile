@@ -17,9 +17,10 @@ export RAY_USAGE_STATS_ENABLED := 0
 # threads that wait must not burn a shared core
 export OMP_WAIT_POLICY ?= passive
 
-# with ARGS in one process, as they stand; else in two parts, of which both are run
+# with ARGS in one process, as they stand; else in two parts, of which both are run; whatever the
+# environment says, tests are compiled once, not by each process anew
 define tested
-	@export TRIALS_LOG= OMP_NUM_THREADS=1; \
+	@export TRIALS_LOG= OMP_NUM_THREADS=1; unset PYTHONDONTWRITEBYTECODE; \
 	$(if $(strip $(ARGS)),$(PYTEST) $(1) $(ARGS),\
 	$(PYTEST) $(1) $(SPREAD); first=$$?; \
 	$(PYTEST) $(1) tests/acceptance && exit $$first)

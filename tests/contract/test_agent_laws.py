@@ -19,6 +19,7 @@ def bars():
     return with_gap(market(3600, seed=11, drift=3e-4), 700, 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("agent", AGENTS.values(), ids=AGENTS)
 def test_agent_when_checked_on_an_ordinary_stretch_then_it_obeys(agent, bars):
     check_agent(agent, states_of(agent, bars)[3520 - STATES.get(agent.name, 520) : 3520])

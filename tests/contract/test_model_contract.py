@@ -90,6 +90,7 @@ def test_model_when_asked_then_what_its_target_says_is_well_formed(kind, target,
         assert ((both >= 0) & (both <= 1)).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "target"), CASES, ids=NAMES)
 def test_model_when_trained_then_its_card_tells_what_it_beat(kind, target, trained):
     card = trained(kind, target)._trained().card
@@ -114,6 +115,7 @@ def test_model_when_a_file_is_missing_then_refused(kind, target, trained):
         type(trained(kind, target)).load(Artifact(whole.folder, whole.card, rest))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_model_when_not_trained_then_it_says_so(kind, bars, tmp_path):
     model = model_of(kind, "trend")

@@ -98,6 +98,7 @@ def test_access_when_no_good_token_is_shown_then_only_what_is_free_passes(
     run(scene)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*SCOPES, "two", "owner"])
 def test_access_when_a_token_has_a_scope_then_exactly_its_routes_pass(
     tokens: tuple[Path, dict[str, str]], name: str

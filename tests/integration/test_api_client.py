@@ -28,6 +28,7 @@ TOLD = TradeRequest(
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_client_when_a_desk_works_then_every_call_gets_its_typed_answer(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, "exercise")
 

@@ -8,6 +8,7 @@ import io
 import re
 from pathlib import Path
 
+import pytest
 from fastapi.routing import APIRoute
 
 from serving.http_server import MOST_CONNECTIONS, MOST_HEAD_BYTES
@@ -22,6 +23,7 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encod
 ROW = re.compile(r"^\| (.+?) \| .+? \| `(\w+)` \|$", re.MULTILINE)
 
 
+@pytest.mark.long
 def test_examples_when_run_against_a_desk_at_work_then_they_print_what_they_should(
     tmp_path: Path,
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 
@@ -87,6 +88,7 @@ def told_exactly(reply: httpx.Response, method: str, path: str) -> Any:
     return body
 
 
+@pytest.mark.long
 def test_routes_when_compared_with_the_design_then_none_is_missing_and_none_is_unknown(
     tmp_path: Path,
 ) -> None:
@@ -136,6 +138,7 @@ def test_client_when_compared_with_the_routes_then_it_can_call_each() -> None:
     assert {(call.method, route_of(call.method, call.path).path) for call in calls} == documented
 
 
+@pytest.mark.long
 def test_routes_when_each_is_asked_of_a_desk_at_work_then_it_answers_as_documented(
     tmp_path: Path,
 ) -> None:

@@ -45,6 +45,7 @@ def by_hand(rows: list[tuple[Opinion | Decision, Outcome]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_scores_when_asked_then_they_are_those_of_the_stored_forecasts_and_outcomes(
     tmp_path: Path,
 ) -> None:
@@ -97,6 +98,7 @@ def _ms(text: str) -> int:
     return parse_iso(text)
 
 
+@pytest.mark.long
 def test_calibration_when_outcomes_are_few_then_it_says_so_and_shows_no_bins(
     tmp_path: Path,
 ) -> None:

@@ -127,6 +127,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 # Commands and flags
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -181,6 +182,7 @@ def test_command_when_nothing_was_started_then_exit_4_says_how(
 # Settings
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -239,6 +241,7 @@ ENTITIES = "".join(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -315,6 +318,7 @@ def test_file_when_it_must_not_be_used_then_exit_3_names_it_and_nothing_starts(
     assert not list(var.rglob("*.parquet"))
 
 
+@pytest.mark.long
 def test_import_when_a_file_is_refused_then_what_was_stored_stays_as_it_was(
     cli: Cli, var: Path, files: dict[str, Path]
 ) -> None:
@@ -367,6 +371,7 @@ def test_up_when_a_flag_does_not_fit_the_bars_then_it_is_refused_before_anything
     assert not (var / "run.json").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bad", ["missing.parquet", "cut.parquet", "folder.parquet", "nan.csv"])
 def test_up_when_the_funding_file_is_bad_then_exit_3_names_it(
     cli: Cli, var: Path, files: dict[str, Path], bad: str
@@ -381,6 +386,7 @@ def test_up_when_the_funding_file_is_bad_then_exit_3_names_it(
 # VAR_DIR
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("below", ["", "sub"])
 def test_var_dir_when_it_cannot_be_a_folder_then_every_command_says_so_or_needs_none(
     cli: Cli, tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, below: str
@@ -588,6 +594,7 @@ def test_up_when_the_disk_takes_no_more_then_one_line_and_the_next_run_ends_as_i
     assert resumed == head(cli)
 
 
+@pytest.mark.long
 def test_output_when_the_terminal_is_plain_or_full_then_no_traceback(tmp_path: Path) -> None:
     def verify(encoding: str, sink: Path) -> subprocess.CompletedProcess[str]:
         with sink.open("w") as out:

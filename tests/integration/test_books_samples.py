@@ -74,6 +74,7 @@ def evidence(states: Sequence[MarketState]) -> list[dict[str, Any]]:
     return [dict(opinion.evidence) for opinion in AGENT.opine(states)]
 
 
+@pytest.mark.long
 def test_states_when_made_at_bar_closes_then_they_carry_bars_of_the_trades_and_the_book() -> None:
     for path in DEPTHS:
         memory, raw = recorded_market(path, trades_of(path)), columns(trades_of(path))
@@ -187,6 +188,7 @@ def test_imbalance_when_the_mid_moves_on_then_what_it_foretells_is_gone_within_a
     assert abs(np.mean(sixty)) < 0.1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", TICKERS, ids=lambda path: path.name[:40])
 def test_best_quotes_when_read_then_every_row_is_a_book_in_order(path: Path) -> None:
     symbol, _ = recording_of(path)

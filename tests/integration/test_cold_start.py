@@ -73,6 +73,7 @@ def fresh(script: str, *words: object) -> list[object]:
     return told
 
 
+@pytest.mark.long
 def test_backtest_when_a_process_is_fresh_then_it_imports_what_ema_cross_needs(
     tmp_path: Path,
 ) -> None:
@@ -88,6 +89,7 @@ def test_backtest_when_a_process_is_fresh_then_it_imports_what_ema_cross_needs(
     assert NOT_FOR_EMA_CROSS.isdisjoint(modules)
 
 
+@pytest.mark.long
 def test_engine_when_a_process_is_fresh_then_it_imports_numbers_and_files_only(
     tmp_path: Path,
 ) -> None:
@@ -101,11 +103,13 @@ def test_engine_when_a_process_is_fresh_then_it_imports_numbers_and_files_only(
     assert NOT_FOR_THE_ENGINE.isdisjoint(modules)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("room", NOT_FOR)
 def test_process_when_fresh_then_it_imports_what_its_kind_needs(room: str) -> None:
     assert NOT_FOR[room].intersection(fresh(IMPORTS, room)) == set()
 
 
+@pytest.mark.long
 def test_deploying_when_fresh_then_what_answers_http_is_not_imported() -> None:
     pytest.importorskip("ray", reason="only what Ray runs is deployed")
     needless = {"ccxt", "alembic", "serving.api", "serving.service", "serving.desk", "torch"}

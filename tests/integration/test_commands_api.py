@@ -47,6 +47,7 @@ def test_audit_when_shown_then_the_newest_act_is_first(cli: Cli, tmp_path: Path)
     assert "POST /v1/risk/kill" in cli("token", "audit")[1]
 
 
+@pytest.mark.long
 def test_jobs_when_added_run_and_listed_then_the_result_is_there(cli: Cli, tmp_path: Path) -> None:
     made = perp(tmp_path)
     raw = tmp_path / "var" / "data" / "01_raw"

@@ -91,6 +91,7 @@ def test_backtest_when_done_then_a_tear_sheet_lies_beside_its_json_and_where_ask
     assert 0.0 <= body["benchmarks"]["random_turnover"]["percentile"] <= 1.0
 
 
+@pytest.mark.long
 def test_backtest_when_the_council_trades_then_its_probabilities_are_held_against_outcomes(
     cli: Cli, tmp_path: Path
 ) -> None:

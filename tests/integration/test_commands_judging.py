@@ -32,6 +32,7 @@ S_KEYS = {
 # evaluate
 
 
+@pytest.mark.long
 def test_evaluate_when_asked_for_json_then_it_is_the_documented_shape(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_evaluate_when_asked_for_json_then_it_is_the_documented_shape(
     assert "nan" not in out.lower()
 
 
+@pytest.mark.long
 def test_evaluate_when_done_then_the_report_lies_in_var_dir_twice(cli: Cli, tmp_path: Path) -> None:
     _, out, err = cli("evaluate", "--data", spot(tmp_path), "--agents", LIGHT, "--json")
     folder = tmp_path / "var" / "reports" / "evaluate"
@@ -178,6 +180,7 @@ class Guest:
 """
 
 
+@pytest.mark.long
 def test_evaluate_when_the_code_of_an_agent_changes_then_its_tape_is_not_played_again(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +233,7 @@ def bars(n: int, close: np.ndarray | None = None, keep: np.ndarray | None = None
     return BarFrame("BTC/USDT", "5m", *(column[rows] for column in columns))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("frame", "code", "words"),
     [

@@ -79,6 +79,7 @@ def test_models_list_when_a_file_was_changed_then_it_says_which(cli: Cli, tmp_pa
     assert cli("models", "promote", "risk")[0] == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

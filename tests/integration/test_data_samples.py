@@ -70,6 +70,7 @@ def test_validate_when_btc_spot_then_known_crashes_are_among_the_largest_jumps(b
     assert {"2023-08-17T21:40:00Z", "2025-10-10T21:15:00Z"} <= set(where)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BARS)
 def test_validate_when_any_sample_then_nothing_is_refused_repaired_or_dropped(name):
     report = validate(read_bars(FOLDER / name), now_ms=NOW)

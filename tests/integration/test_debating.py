@@ -104,6 +104,7 @@ def test_desk_when_a_model_is_too_slow_then_decisions_do_not_wait_for_it(
     assert took < 30.0
 
 
+@pytest.mark.long
 def test_desk_when_the_stub_debates_then_two_runs_are_the_same(tmp_path: Path) -> None:
     one, other = (lived(settings_in(tmp_path / str(k), providers="stub")) for k in range(2))
     assert [told(d) for d in one[0]] == [told(d) for d in other[0]]

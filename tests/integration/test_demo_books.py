@@ -140,6 +140,7 @@ def test_desk_when_it_dies_between_bar_and_decision_then_it_decides_as_if_it_had
     assert decisions(reader_of(broken)) == decisions(lived)
 
 
+@pytest.mark.long
 def test_signal_when_asked_for_over_the_api_then_its_state_carries_the_same_book(
     tmp_path: Path,
 ) -> None:

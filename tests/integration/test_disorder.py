@@ -178,6 +178,7 @@ def test_desk_when_bars_come_twice_late_and_changed_then_the_ledger_is_the_same(
     assert disorderly.head() == orderly.head()
 
 
+@pytest.mark.long
 def test_desk_when_the_wall_clock_jumps_then_orders_and_fills_are_the_same(tmp_path, orderly):
     start = exercised_bars(1)[0].close_ms
     jumped = lived(tmp_path, clock=Jumping(random.Random(6), start))

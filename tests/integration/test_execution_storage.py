@@ -20,6 +20,7 @@ def ledger(tmp_path):
     engine.dispose()
 
 
+@pytest.mark.long
 def test_resume_when_from_a_database_at_every_append_then_it_is_as_if_never_stopped(ledger):
     states = states_of(list(walk(60).bars()))
     for state in states:

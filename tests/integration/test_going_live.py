@@ -337,6 +337,7 @@ def test_a_rehearsal_at_a_testnet_without_a_key_or_with_nobody_there_says_what_t
     assert TESTER.secret not in told
 
 
+@pytest.mark.long
 def test_keys_when_everything_is_said_then_they_are_in_none_of_it(ready: Candidate) -> None:
     key, told = key_for(), ""
     ready.set(CONCLAVE_LIVE__COOL_DOWN_HOURS="0")

@@ -54,6 +54,7 @@ def ended(jobs: Jobs, job: Job, seconds: float = 30.0) -> Job:
     return now
 
 
+@pytest.mark.long
 def test_job_when_worked_on_then_its_row_has_exit_code_result_and_log(
     jobs: Jobs, settings: Settings
 ) -> None:

@@ -40,6 +40,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
+@pytest.mark.long
 def test_desk_when_an_exchange_trades_then_it_decides_every_bar_on_its_book_and_fills_from_it(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:

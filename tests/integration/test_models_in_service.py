@@ -61,6 +61,7 @@ def until(seen: Callable[[], Any]) -> Any:
     raise AssertionError("not seen within 20 s")
 
 
+@pytest.mark.long
 def test_agents_when_a_version_is_promoted_then_the_api_shows_it_within_seconds(
     tmp_path: Path,
 ) -> None:

@@ -202,6 +202,7 @@ def test_parity_when_a_file_has_another_bar_then_1_and_the_bar_is_named(tmp_path
     assert "first of bars" in told
 
 
+@pytest.mark.long
 def test_parity_when_the_session_lies_elsewhere_then_its_path_names_it(tmp_path, capsys):
     exercised(tmp_path / "var", bars=60)
     here = tmp_path / "here"

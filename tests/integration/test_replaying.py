@@ -25,6 +25,7 @@ def test_replay_when_made_on_another_machine_then_within_a_tolerance_and_it_says
     assert "an abacus" in told
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "field"),
     [

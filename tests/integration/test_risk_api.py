@@ -142,6 +142,7 @@ def _rows(settings: Settings) -> list[tuple[int, Any]]:
     return list(SqlLedger(open_storage(settings), PLAN.world).records_since(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -79,6 +79,7 @@ def test_run_tells_what_held_and_leaves_page_and_json(tmp_path: Path, small: Pat
     assert "<svg" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_run_says_with_its_exit_code_that_something_was_not_seen(
     tmp_path: Path, small: Path
 ) -> None:

@@ -33,6 +33,7 @@ def _migrate(url: str) -> None:
     upgrade(open_database(url))
 
 
+@pytest.mark.long
 def test_ledger_when_two_processes_append_at_once_then_the_chain_is_unbroken(
     tmp_path: Path,
 ) -> None:
@@ -154,6 +155,7 @@ def _acquire(url: str, owner: str, won: multiprocessing.Queue[str]) -> None:
         won.put(owner)
 
 
+@pytest.mark.long
 def test_lease_when_processes_race_for_it_then_one_gets_it(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "ledger.db")
     upgrade(open_database(url))

@@ -110,6 +110,7 @@ def test_tg_send_photo_when_given_a_png_then_it_arrives_with_its_caption(api: Bo
     assert (done.outcome, api.texts(), api.photos) == ("sent", ["equity"], [png])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "times", "outcome", "tries"),
     [

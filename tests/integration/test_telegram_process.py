@@ -174,6 +174,7 @@ def test_notifier_when_killed_in_an_outage_of_30_market_minutes_then_500_events_
         assert iso(events[479].at)[11:16] == "00:31"
 
 
+@pytest.mark.long
 def test_notifier_when_told_to_leave_then_it_says_goodbye_and_delivers_what_waits(
     scene: Scene, api: BotApi
 ) -> None:
@@ -231,6 +232,7 @@ def _version_update() -> dict[str, object]:
             "private"}, "from": sender, "text": "/version"}}  # fmt: skip
 
 
+@pytest.mark.long
 def test_notifier_when_the_settings_are_refused_then_it_ends_as_a_usage_error(
     tmp_path: Path, api: BotApi
 ) -> None:
@@ -268,6 +270,7 @@ def test_supervisor_when_the_notifier_dies_then_it_is_restarted_and_the_desk_goe
     assert "has stopped" in api.texts()[-1]
 
 
+@pytest.mark.long
 def test_supervisor_when_the_notifier_is_refused_then_it_says_so_once_and_the_desk_goes_on(
     scene: Scene, api: BotApi
 ) -> None:

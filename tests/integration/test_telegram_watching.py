@@ -232,6 +232,7 @@ def test_noted_when_the_work_fails_then_the_reason_is_told_and_the_error_goes_on
     assert api.messages[0]["silent"]
 
 
+@pytest.mark.long
 def test_noted_when_telegram_is_away_then_the_work_is_done_and_told_at_the_next_chance(
     tmp_path: Path, api: BotApi
 ) -> None:

@@ -73,6 +73,7 @@ def test_train_when_stopped_and_started_again_then_resumes_and_ends_in_the_same_
     assert figures(json.loads(out)["card"]) == figures(resumed)
 
 
+@pytest.mark.long
 def test_train_when_the_checkpoint_is_damaged_then_it_says_what_to_do_and_fresh_begins_anew(
     cli: Cli, tmp_path: Path, bars: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_train_when_the_checkpoint_is_damaged_then_it_says_what_to_do_and_fresh_
     assert checkpoints(root) == []
 
 
+@pytest.mark.long
 def test_train_when_a_setting_differs_then_another_checkpoint_is_left_alone(
     cli: Cli, tmp_path: Path, bars: Path
 ) -> None:

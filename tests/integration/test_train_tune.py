@@ -54,6 +54,7 @@ def lines_until(process: subprocess.Popen[str], told: str) -> list[str]:
     raise AssertionError("".join(seen))
 
 
+@pytest.mark.long
 def test_tune_when_ray_does_not_answer_at_its_address_then_service_unreachable(
     tmp_path: Path, bars: Path
 ) -> None:

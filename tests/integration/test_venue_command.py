@@ -57,6 +57,7 @@ def test_a_schedule_that_is_none_ends_the_command(tmp_path: Path) -> None:
     assert 'Did you mean "drop"?' in done.stderr
 
 
+@pytest.mark.long
 def test_hours_of_funding_are_as_wanted_or_refused() -> None:
     with venue("--funding-hours", "4") as url:
         with urllib.request.urlopen(f"{url}/fapi/v1/fundingInfo", timeout=10) as reply:

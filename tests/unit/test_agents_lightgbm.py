@@ -152,6 +152,7 @@ def test_learner_when_sklearn_or_lightgbm_then_they_agree_on_the_same_task(table
     assert np.corrcoef(by_library)[0, 1] > 0.95
 
 
+@pytest.mark.long
 def test_baseline_when_lightgbm_trained_it_then_the_same_bytes_again_and_an_agent_that_knows(
     tmp_path,
 ):

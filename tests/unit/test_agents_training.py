@@ -41,6 +41,7 @@ def trained(bars, tmp_path_factory):
     return root, cards
 
 
+@pytest.mark.long
 def test_train_when_all_targets_are_done_then_three_versions_that_load_and_speak(bars, trained):
     root, cards = trained
     assert set(cards) == set(TARGETS)

@@ -231,6 +231,7 @@ def test_assertions_when_restarted_then_the_ledger_is_as_without_a_restart(
     assert rows["whole"] == rows["parts"]
 
 
+@pytest.mark.long
 def test_sharpe_gap_when_a_monday_comes_after_30_days_then_the_session_is_traded_again(
     engine: Engine,
 ) -> None:
@@ -257,6 +258,7 @@ def test_sharpe_gap_when_stops_follow_atr_and_regime_then_the_backtest_has_them_
     assert found["value"] == 0.0
 
 
+@pytest.mark.long
 def test_sharpe_gap_when_the_session_pays_more_than_the_backtest_then_it_fails(
     engine: Engine,
 ) -> None:
@@ -268,6 +270,7 @@ def test_sharpe_gap_when_the_session_pays_more_than_the_backtest_then_it_fails(
     assert found["evidence"]["paper"] < found["evidence"]["backtest"] - 0.5
 
 
+@pytest.mark.long
 def test_sharpe_gap_when_it_is_asked_for_within_a_day_then_30_whole_days_are_compared(
     engine: Engine,
 ) -> None:
@@ -278,6 +281,7 @@ def test_sharpe_gap_when_it_is_asked_for_within_a_day_then_30_whole_days_are_com
     assert (found["n"], found["passed"], found["value"]) == (30, True, 0.0)
 
 
+@pytest.mark.long
 def test_sharpe_gap_when_nobody_knows_the_sessions_terms_then_it_is_not_measured_and_says_why(
     engine: Engine,
 ) -> None:

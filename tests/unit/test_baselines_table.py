@@ -78,6 +78,7 @@ def scrambled(frame: BarFrame, since: int) -> BarFrame:
     return replace(frame, **columns)
 
 
+@pytest.mark.long
 def test_fits_when_bars_after_the_fit_change_then_not_a_byte_of_the_parameters_does(
     frame: BarFrame, fitted: tuple[base.Known, dict[str, object]]
 ) -> None:

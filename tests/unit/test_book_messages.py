@@ -132,6 +132,7 @@ known = st.sampled_from([DEPTH, {**DEPTH, "pu": 4}, TRADE, {**TRADE, "a": 8}, TI
 near = st.builds(lambda body, other: {**body, **other}, known, changed)
 
 
+@pytest.mark.long
 @given(
     st.one_of(
         bodies.map(json.dumps),

@@ -58,6 +58,7 @@ def test_exam_when_bars_suffice_then_the_last_fifth_is_forecast_and_coverage_tol
         assert f"ready: coverage {one.coverage_80:.2f} of 200 windows" in one.sentence
 
 
+@pytest.mark.long
 def test_exam_when_the_coverage_is_counted_by_hand_then_the_same(shipped, bars):
     network = ChronosNetwork(shipped)
     (found,) = examine(network, bars, ["5m"])

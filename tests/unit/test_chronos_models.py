@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chronos import BaseChronosPipeline
 from safetensors.numpy import load_file, save_file
 
 from agents.artifacts import FolderStore
@@ -402,6 +401,8 @@ def test_official_when_asked_then_the_log_of_the_library_s_levels(official, chro
 
 
 def pipeline_of(folder):
+    from chronos import BaseChronosPipeline  # imports for seconds
+
     return BaseChronosPipeline.from_pretrained(folder)
 
 

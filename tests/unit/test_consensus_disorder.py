@@ -54,6 +54,7 @@ def test_fold_when_outcomes_are_late_rows_repeated_and_processes_killed_then_the
     assert learnt(folded(numbered(disorder), cuts)) == learnt(orderly)
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1_000), st.integers(0, ROUNDS - 6), st.floats(0.02, 0.98))
 def test_fold_when_an_opinion_comes_after_its_outcome_then_nothing_moves(seed, k, p):

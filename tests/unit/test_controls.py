@@ -214,6 +214,7 @@ def test_controls_when_the_learner_knows_nothing_then_only_what_needs_skill_fail
     assert "no skill" in made["delay"].note
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("agents", "ok"), [([Climatology()], True), ([Climatology(), Tosser()], False)]
 )

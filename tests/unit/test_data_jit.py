@@ -16,6 +16,7 @@ CALLER = (
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_jit_when_a_function_that_is_called_changes_then_its_callers_are_compiled_anew(tmp_path):
     for package in ("consensus", "data", "domain", "execution"):
         (tmp_path / package).mkdir()

@@ -115,6 +115,7 @@ class Dice(Script):
         return super().generate_signal(prepared, now)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_loop_when_the_stream_is_random_then_no_order_ever_breaks_a_recorded_limit(seed):
     rng = np.random.default_rng(seed)

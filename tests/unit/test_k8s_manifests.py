@@ -59,6 +59,7 @@ def test_overlay_when_it_is_rendered_then_nothing_breaks_the_rules(overlay: str)
     assert problems(rendered(overlay)) == []
 
 
+@pytest.mark.long
 @both
 def test_overlay_when_there_is_no_schema_then_builtin_kinds_and_the_operators_rules_are_checked(
     overlay: str,
@@ -72,6 +73,7 @@ def test_overlay_when_there_is_no_schema_then_builtin_kinds_and_the_operators_ru
     assert len(rays) == 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", [OLDEST, KUBERNETES, kubernetes_validate.latest_version()])
 def test_overlay_when_kubernetes_is_older_or_newer_then_builtin_kinds_fit_too(
     version: str,

@@ -165,6 +165,7 @@ def random_after(bars, n):
     return more
 
 
+@pytest.mark.long
 def test_memory_when_it_trims_then_it_keeps_the_newest_and_the_features_do_not_notice():
     more = random_after(BARS, 700)
     memory = remembered(keep=128)

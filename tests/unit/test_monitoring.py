@@ -173,6 +173,7 @@ def test_monitor_when_features_are_scaled_then_one_proposal_names_the_columns(
     assert "retrain" in bodies[0]["action"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("planted", "alarm"), [({"skill": -1.0}, "brier"), ({"width": 0.5}, "coverage")]
 )

@@ -325,6 +325,7 @@ def test_curves_when_kept_then_they_are_small_plain_json(report: dict[str, Any])
     assert first["equity"][-1] == pytest.approx(report["metrics"]["equity_final"], abs=0.01)
 
 
+@pytest.mark.long
 def test_rolling_sharpe_when_there_are_fewer_days_than_its_window_then_there_is_none(
     result: BacktestResult,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,10 @@ def project(tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # of which some import for seconds
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=env
+    ).stdout
 
 
 def test_report_when_a_suite_ran_then_totals_failures_and_skips_are_written(

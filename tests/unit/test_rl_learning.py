@@ -40,6 +40,7 @@ def parted():
     return on.between(0, cut), on.between(cut, 2**62)
 
 
+@pytest.mark.long
 def test_learning_when_it_is_killed_and_resumed_then_it_ends_in_the_same_weights(tmp_path):
     fit, valid = parted()
     whole = learn(fit, SHORT, 5, valid=valid)

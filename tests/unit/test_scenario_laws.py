@@ -259,6 +259,7 @@ def test_a_bar_that_was_not_decided_on_is_found_out() -> None:
     assert broken(auditor) == {"decided"}
 
 
+@pytest.mark.long
 def test_a_desk_that_restarts_after_every_bar_writes_the_same_ledger() -> None:
     def rows(acts: list[dict[str, Any]]) -> list[Any]:
         scenario = a_scenario("restarts", {

@@ -194,6 +194,7 @@ def test_build_when_flags_make_no_sense_then_it_says_which(
 # k8s_apply_all.sh
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_apply_when_it_is_dry_then_it_prints_what_would_be_applied(overlay: str) -> None:
     if kubectl() is None:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scoringrules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -89,6 +88,8 @@ def case(n: int, seed: int) -> tuple[Forecasts, Truth]:
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(50, 400), seed=st.integers(0, 2**31))
 def test_scores_when_compared_with_other_libraries_then_they_agree(n: int, seed: int) -> None:
+    import scoringrules  # compiles for seconds, which whoever only collects tests need not wait for
+
     columns, truth = case(n, seed)
     found = scores(columns, truth)
     p, y, r = columns.p_up, truth.up.astype(float), truth.log_return
@@ -414,6 +415,7 @@ def test_evaluate_when_bars_follow_the_range_then_they_change_nothing() -> None:
     assert evaluate(frame, agents(), council, start_ms=start, end_ms=end) == cut
 
 
+@pytest.mark.long
 def test_forecast_when_the_market_has_an_edge_then_the_council_finds_it_and_weighs_it() -> None:
     frame = DemoMarket().bars(DEMO_START_MS, 2_600)
     board = scoreboard(forecast(Range.of(frame, None, None, 5), agents(), council))

@@ -180,6 +180,7 @@ def test_e_process_when_the_overlap_is_ignored_then_false_alarms_are_many() -> N
     assert (alarms >= [20, 40]).all(), alarms
 
 
+@pytest.mark.long
 def test_confidence_sequence_when_nobody_has_skill_then_it_covers_at_all_times() -> None:
     for horizon in (1, 5, 12):
         rng = np.random.default_rng(horizon)

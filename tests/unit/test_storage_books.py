@@ -138,6 +138,7 @@ def test_verify_when_a_fill_has_no_postings_at_all_then_it_is_named(engine: Engi
     assert "position book" in report.problem
 
 
+@pytest.mark.long
 def test_verify_when_an_account_books_elsewhere_then_its_fills_and_marks_are_its_own_affair(
     engine: Engine,
 ) -> None:

@@ -91,6 +91,7 @@ def columns_of(opinions: Sequence[Opinion]) -> Forecasts:
 ABOUT = {"agent": "a", "version": "v", "symbol": "BTC/USDT", "timeframe": "5m", "horizon": 5}
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ANY_OPINION, max_size=8))
 def test_block_when_written_and_read_then_any_opinion_is_the_same_to_the_last_bit(

@@ -31,6 +31,7 @@ def test_chart_when_drawn_then_it_is_a_png_of_a_phones_width(chart: str, theme: 
     assert len(png) < 1_000_000
 
 
+@pytest.mark.long
 def test_charts_when_drawn_twice_or_by_threads_then_they_are_the_same() -> None:
     alone = {name: draw(name, data) for name, data in DATA.items()}
     with ThreadPoolExecutor(3) as pool:
@@ -51,6 +52,7 @@ EDGES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("chart", "more"), EDGES)
 def test_chart_when_there_is_little_or_odd_data_then_it_is_drawn_all_the_same(
     chart: str, more: dict[str, Any]

@@ -268,6 +268,7 @@ print(opinion.p_up, sorted(heavy & set(sys.modules)))
 """
 
 
+@pytest.mark.long
 def test_tft_when_it_only_serves_then_no_library_for_training_is_imported(tft_root):
     done = subprocess.run(
         [sys.executable, "-c", SERVE, tft_root], cwd=Path(__file__).parents[2],

@@ -44,6 +44,7 @@ def same(left: BarFrame, right: BarFrame) -> bool:
     return all(np.array_equal(getattr(left, one), getattr(right, one)) for one in names)
 
 
+@pytest.mark.long
 @given(st.data())
 def test_bars_however_they_are_cut_and_mixed_are_all_kept_and_all_compared(
     data: st.DataObject,

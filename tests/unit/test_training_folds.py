@@ -39,6 +39,7 @@ def train(bars: BarFrame, watch: Watch) -> Card:
     return BaselineModel("trend", config=CONFIG).train([bars], SOURCE, watch)
 
 
+@pytest.mark.long
 def test_baseline_when_stopped_after_a_fold_then_goes_on_and_ends_in_the_same(
     bars: BarFrame, tmp_path: Path
 ) -> None:

@@ -28,7 +28,8 @@ Event = BookSnapshot | Trade
 Ask = Callable[[str], Awaitable[Snapshot]]
 """unified symbol → its book now, a thousand levels a side or all there are."""
 
-_WAITING = 4_096  # diffs that are kept until a book is there
+_WAITING = 4_096  # diffs that are kept until the answer to a question for a book is there
+_BEFORE = 64  # of those from before it was asked: an answer may be a little older than its question
 _STEADY = 100  # diffs in a row after which a loss is the first again
 _FAR = 10_000  # trades: numbers that fall by more are those of an exchange that began anew
 
@@ -75,6 +76,7 @@ class _Kept:
     book: OrderBook
     waiting: deque[Diff] = field(default_factory=lambda: deque(maxlen=_WAITING))
     asking: asyncio.Task[Snapshot] | None = None
+    asked: bool = False  # whether the question has left; until then it waits for its time
     steady: int = 0
     problem: str = "no book yet"
 
@@ -189,6 +191,8 @@ class LiveBooks:
             kept.asking = asyncio.create_task(self._asked(diff.symbol, kept, failures, rng))
         if kept.asking is not None:
             kept.waiting.append(diff)
+            while not kept.asked and len(kept.waiting) > _BEFORE:
+                kept.waiting.popleft()
             if kept.asking.done():
                 view = self._started(kept) or view
         return view
@@ -215,7 +219,7 @@ class LiveBooks:
     def _started(self, kept: _Kept) -> BookSnapshot | None:
         """Begin anew from the snapshot that has come, and with what waited for it."""
         assert kept.asking is not None
-        snapshot, kept.asking = kept.asking.result(), None
+        snapshot, kept.asking, kept.asked = kept.asking.result(), None, False
         book, moved = OrderBook(snapshot.symbol, self.levels), False
         book.start(snapshot)
         for diff in kept.waiting:
@@ -244,12 +248,14 @@ class LiveBooks:
             try:
                 async with self._turn, asyncio.timeout(patience.silence):
                     self.health.asked += 1
+                    kept.asked = True
                     snapshot = await self.ask(symbol)
                 if snapshot.symbol != symbol:
                     raise DataRefused("snapshot", f"must be of {symbol}", snapshot.symbol)
                 return snapshot
             except (OSError, ConclaveError) as error:  # a TimeoutError is an OSError
                 failures += 1
+                kept.asked = False
                 self.health.refused += 1
                 why = str(error) or type(error).__name__
                 log.warning("book_refused", symbol=symbol, why=why)

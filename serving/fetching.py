@@ -245,7 +245,10 @@ def _whole(symbol: str, timeframe: str, parts: Sequence[Path]) -> BarFrame:
 
 def _write(path: Path, frame: BarFrame) -> None:
     part = path.with_name(f"{path.name}.new")
-    pq.write_table(pa.table({name: getattr(frame, name) for name in _COLUMNS}), part)
+    table = pa.table({name: getattr(frame, name) for name in _COLUMNS})
+    # where two markets' bars are the same, as at the local exchange, their files are not
+    about = {"symbol": frame.symbol, "timeframe": frame.timeframe}
+    pq.write_table(table.replace_schema_metadata(about), part)
     part.replace(path)
 
 
@@ -254,14 +257,26 @@ def _read(path: Path, symbol: str, timeframe: str) -> BarFrame:
     return BarFrame(symbol, timeframe, *(table[name].to_numpy() for name in _COLUMNS))
 
 
-def markets_of(market: str, symbols: Sequence[str]) -> tuple[Market, tuple[str, ...]]:
+def markets_of(market: str | None, symbols: Sequence[str]) -> tuple[Market, tuple[str, ...]]:
     """Return a market and the symbols as they are called there.
+
+    Parameters
+    ----------
+    market : None = the perpetuals' if every symbol is one, else spot.
 
     Raises
     ------
     UsageError : for another market, or a symbol that names no pair.
     """
+    named = [parse_symbol(one) for one in symbols]
+    if market is None:
+        perps = [one for one in named if market_of(one) == "perp"]
+        if perps and len(perps) < len(named):
+            raise UsageError(
+                "--symbol", "must be of one market", ", ".join(named), "Fetch them one by one."
+            )
+        market = "perp" if perps else "spot"
     if market not in ("spot", "perp"):
         raise UsageError("--market", "must be spot or perp", market)
     place: Market = "perp" if market == "perp" else "spot"
-    return place, tuple(dict.fromkeys(symbol_on(parse_symbol(one), place) for one in symbols))
+    return place, tuple(dict.fromkeys(symbol_on(one, place) for one in named))

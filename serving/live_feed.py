@@ -36,7 +36,7 @@ from domain.market import (
     symbol_on,
 )
 from domain.ports import Clock
-from domain.times import DAY_MS, timeframe_ms
+from domain.times import DAY_MS, iso, timeframe_ms
 from execution.funding import base_rate
 from serving.feeds import Feed
 from serving.plan import RunPlan
@@ -52,6 +52,7 @@ _STREAMS: Mapping[Market, str] = {
     "spot": "wss://stream.binance.com:9443", "perp": "wss://fstream.binance.com",
 }  # fmt: skip
 _BESIDE_S = 0.01  # between two looks whether somebody else asks
+_APART_MS = 300_000  # of an exchange's clock from ours, at most
 FINAL_MS = 1_000  # after its close a bar may still lack its last trades where it is asked for
 _AHEAD_MS = 300_000  # a stamp so far in the future is none
 _FSTREAM = "/fstream"  # where another server has the streams of perpetuals
@@ -186,6 +187,8 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     }
     for place in places.values():
         place.history.open()
+        if plan.venue is None:
+            _require_time(place.history.now(), clock.now(), data.exchange_url)
     listed = {name: places[market_of(name)].listed(name) for name in wanted}
     if settings.execution.funding and "perp" in places:
         listed |= _settled(listed, places["perp"].history)
@@ -225,6 +228,16 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         source, symbols, [], price, base_rate, keep_market=False, wall=clock, listed=listed,
         ingest=ingest, let_go=lambda: _let_go(places.values()),
     )  # fmt: skip
+
+
+def _require_time(there: int, here: int, url: str | None) -> None:
+    # bars that are to come, or long over, would be taken for those of now
+    if abs(there - here) > _APART_MS:
+        raise ServiceUnreachable(
+            url or "the exchange", f"must keep this machine's time, {iso(here)}", iso(there),
+            "Set the clock. A market of another time is traded where conclave up starts it itself: "
+            "conclave up without --source and EXCHANGE_URL.",
+        )  # fmt: skip
 
 
 def _settled(listed: Mapping[str, Instrument], history: History) -> dict[str, Instrument]:

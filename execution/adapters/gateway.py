@@ -395,9 +395,9 @@ class Gateway:
                 # who was waited for in vain is not waited for again at once
                 again = _is_lost(error) and not isinstance(error, ccxt.RequestTimeout)
                 if attempt == TRIES or not again:
-                    told, hint = words_of(error), "It is asked again later."
+                    what = "did not answer" if _is_lost(error) else "refused"
                     raise ServiceUnreachable(
-                        str(self._client.id), "did not answer", told, hint
+                        str(self._client.id), what, words_of(error), _hint(error)
                     ) from error
         raise AssertionError  # the last try returns or raises
 
@@ -463,6 +463,12 @@ def _tiers(told: Any, name: str) -> tuple[MarginTier, ...]:
         if not (0 < tier.rate < 1 and tier.max_leverage >= 1 and 0 <= tier.deducted < tier.up_to):
             raise ValueError("no tiers")
     return tiers
+
+
+def _hint(error: ccxt.BaseError) -> str:
+    if isinstance(error, ccxt.AuthenticationError):
+        return "EXCHANGE_API_KEY and EXCHANGE_API_SECRET must be this exchange's, allowed to trade."
+    return "Try again later." if _is_lost(error) else ""
 
 
 def _is_lost(error: ccxt.BaseError) -> bool:

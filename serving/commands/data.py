@@ -79,7 +79,9 @@ def fetch(
         list[str] | None,
         typer.Option(help="repeatable; else 1m, 3m, 5m, 15m, 30m and 1h", show_default=False),
     ] = None,
-    market: Annotated[str, typer.Option(help="spot or perp")] = "spot",
+    market: Annotated[
+        str | None, typer.Option(help="spot or perp; else as the symbols say", show_default=False)
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="first day, e.g. 2024-01-01; else --bars of each timeframe")
     ] = None,
@@ -141,7 +143,7 @@ def fetch(
 
 
 def _fetched(report: dict[str, Any]) -> Table:
-    table = Table("symbol", "timeframe", "new", "stored", "first open", "to", "gaps", box=None)
+    table = Table("symbol", "timeframe", "fetched", "stored", "first open", "to", "gaps", box=None)
     for row in report["items"]:
         table.add_row(
             row["symbol"], row["timeframe"], f"{row['fetched']:,}", f"{row['stored']:,}",

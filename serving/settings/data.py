@@ -29,7 +29,7 @@ class DataSettings(Group):
     )
     exchange_url: str | None = Field(
         None,
-        pattern=r"^https?://[^\s/]+$",
+        pattern=r"^https?://[^\s/]+/?$",
         description="another server of the exchange's protocol, e.g. http://127.0.0.1:8089 of "
         "conclave venue",
     )
@@ -90,6 +90,11 @@ class DataSettings(Group):
         if len(set(unified)) != len(unified):
             raise ValueError("must name each symbol once")
         return unified
+
+    @field_validator("exchange_url")
+    @classmethod
+    def _without_slash(cls, value: str | None) -> str | None:
+        return None if value is None else value.rstrip("/")
 
     @field_validator("timeframe")
     @classmethod

@@ -62,6 +62,27 @@ def test_six_timeframes_arrive_whole_and_agree_with_the_minutes(tmp_path: Path) 
     assert not any((tmp_path / "fetching").iterdir())
 
 
+def test_bars_of_both_markets_are_kept_though_they_are_the_same(tmp_path: Path) -> None:
+    perp = f"{BTC}:USDT"
+    with venue(made=markets(10)) as url:
+        for market, symbol in (("spot", BTC), ("perp", perp)):
+            wanted = Wanted([symbol], ["1h"], DEMO_START_MS, 1, False)
+            fetcher(tmp_path, url, market).fetch(wanted, quiet)
+    store = BarStore(tmp_path / "data")
+    spot, own = store.load(BTC, "1h"), store.load(perp, "1h")
+    assert len(spot) == 240
+    np.testing.assert_array_equal(spot.close, own.close)
+
+
+def test_markets_are_those_that_symbols_say() -> None:
+    assert markets_of(None, [BTC, "ETHUSDT"]) == ("spot", (BTC, "ETH/USDT"))
+    assert markets_of(None, [f"{BTC}:USDT"]) == ("perp", (f"{BTC}:USDT",))
+    assert markets_of("perp", [BTC]) == ("perp", (f"{BTC}:USDT",))
+    assert markets_of("spot", [f"{BTC}:USDT"]) == ("spot", (BTC,))
+    with pytest.raises(UsageError, match="must be of one market"):
+        markets_of(None, [BTC, f"{BTC}:USDT"])
+
+
 def test_a_second_fetch_asks_for_what_is_new_only(tmp_path: Path) -> None:
     wanted = Wanted([BTC], ["5m"], DEMO_START_MS, 1, False)
     with venue(made=markets(10)) as url:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -378,3 +380,16 @@ def test_listen_when_the_exchange_lacks_the_symbol_then_that_is_said(tmp_path: P
     words = ["data", "listen", "--set", f"VAR_DIR={tmp_path}", "--symbol", "NO/SUCH"]
     with venue() as url:
         assert conclave([*words, "--set", f"EXCHANGE_URL={url}"]) == 2
+
+
+def test_up_when_the_exchange_keeps_another_time_then_that_is_said(tmp_path: Path) -> None:
+    sets = (f"VAR_DIR={tmp_path}", "API_PORT=0")
+    with venue() as url:
+        words = ["up", "--source", "live", "--local", "--set", f"EXCHANGE_URL={url}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "serving.cli", *words,
+             *(word for one in sets for word in ("--set", one))],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 4
+    assert "must keep this machine's time" in done.stderr + done.stdout

@@ -340,6 +340,10 @@ def test_settings_when_a_secret_is_refused_then_its_value_is_not_repeated(
     assert "s3cr3t" not in str(caught.value) + repr(caught.value.value)
 
 
+def test_exchange_url_when_it_ends_with_a_slash_then_it_is_the_same_address() -> None:
+    assert load(EXCHANGE_URL="http://127.0.0.1:8089/").data.exchange_url == "http://127.0.0.1:8089"
+
+
 # Refusals are in test_settings_refusals.py
 
 

@@ -146,7 +146,10 @@ class Caller:
             self._not_before = time.monotonic() + told
         if attempt + 1 == self._tries:
             rule = f"did not answer in {self._tries} attempt{'s' * (self._tries > 1)}"
-            hint = "Try again later; what was fetched is kept."
+            hint = (
+                "Try again later: what was fetched is kept. conclave venue is an exchange on this "
+                "machine; EXCHANGE_URL names it."
+            )
             raise ServiceUnreachable(self._name, rule, _short(error), hint) from error
         own = backoff(attempt + 1, FIRST_WAIT_S, LONGEST_WAIT_S, self._rng)
         seconds = own if told is None else told

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from data.store import BarStore
-from domain.errors import DataRefused
+from domain.errors import DataRefused, UsageError
 from domain.times import parse_iso
 from serving.commands.common import (
     Config,
@@ -103,9 +103,13 @@ def fetch(
     from data.sources.exchange import Caller, connect
     from data.sources.history import History
     from serving.fetching import ALL, Fetcher, Wanted, markets_of
+    from serving.settings.data import TIMEFRAMES
 
     settings = settings_from(None, config, sets)
     place, symbols = markets_of(market, symbol or settings.data.symbols)
+    for one in timeframe or ():
+        if one not in TIMEFRAMES:  # before an exchange is waited for
+            raise UsageError("--timeframe", f"must be one of {' '.join(TIMEFRAMES)}", one)
     start = None if since is None else parse_iso(since)
     url = settings.data.exchange_url
     caller = Caller(

@@ -149,6 +149,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (["scenario", "what-if", "no-such-id"], "signal: is not in this ledger"),
         (["scenario", "what-fi", "x"], "Did you mean 'what-if'?"),
         (["signal", "zzz", "--local"], "symbol: must name base and quote (got 'zzz')"),
+        (["data", "fetch", "--timeframe", "7m"], "--timeframe: must be one of 1m 3m 5m"),
         (["data", "features", "BTC/USDT", "--timeframe", "7x"], "timeframe: must be a number"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",

@@ -7,7 +7,6 @@ import re
 from typing import NamedTuple
 
 import httpx
-import psutil
 
 from benchmarks.live import Live
 
@@ -66,10 +65,4 @@ def told_by(system: Live) -> Told:
 
 def memory_of(system: Live) -> float:
     """Return the MiB of a run, what processes share counted once."""
-    found = 0
-    for process in system.processes():
-        try:
-            found += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return found / 2**20
+    return system.memory() / 2**20

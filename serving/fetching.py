@@ -273,8 +273,9 @@ def markets_of(market: str | None, symbols: Sequence[str]) -> tuple[Market, tupl
         perps = [one for one in named if market_of(one) == "perp"]
         if perps and len(perps) < len(named):
             raise UsageError(
-                "--symbol", "must be of one market", ", ".join(named), "Fetch them one by one."
-            )
+                "symbols", "must be of one market", ", ".join(named),
+                "Say which: --market spot or --market perp.",
+            )  # fmt: skip
         market = "perp" if perps else "spot"
     if market not in ("spot", "perp"):
         raise UsageError("--market", "must be spot or perp", market)

@@ -10,6 +10,7 @@ from typing import Literal
 import ccxt
 
 from domain.decision import Reason
+from domain.errors import ServiceUnreachable
 from execution.adapters.breaker import NotSent
 
 # An order may have taken effect although the venue answers with one of these.
@@ -99,6 +100,15 @@ def unsent(error: NotSent) -> Verdict:
     """Return what is said of an order that did not leave."""
     rule = "the venue must answer before anything is sent"
     return Verdict("unsent", Reason.NOT_PLACED, rule, error.code, error.message)
+
+
+def unreachable(name: str, error: ccxt.BaseError, *, lost: bool) -> ServiceUnreachable:
+    """Return what is said of a question in vain; ``lost``: nothing was answered."""
+    hint = "Try again later." if lost else ""
+    if isinstance(error, ccxt.AuthenticationError):
+        hint = "EXCHANGE_API_KEY and EXCHANGE_API_SECRET must be this exchange's, allowed to trade."
+    what = "did not answer" if lost else "refused"
+    return ServiceUnreachable(name, what, words_of(error), hint)
 
 
 def words_of(error: ccxt.BaseError) -> str:

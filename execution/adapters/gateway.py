@@ -18,10 +18,10 @@ import ccxt
 import structlog
 
 from data.sources.waiting import retry_after
-from domain.errors import ServiceUnreachable, SettingError
+from domain.errors import SettingError
 from domain.market import Instrument, MarginTier
 from domain.trading import ZERO, Order, OrderType, Side
-from execution.adapters.answers import never_left, words_of
+from execution.adapters.answers import never_left, unreachable, words_of
 from execution.adapters.breaker import Breaker
 
 log = structlog.get_logger("live")
@@ -395,10 +395,7 @@ class Gateway:
                 # who was waited for in vain is not waited for again at once
                 again = _is_lost(error) and not isinstance(error, ccxt.RequestTimeout)
                 if attempt == TRIES or not again:
-                    what = "did not answer" if _is_lost(error) else "refused"
-                    raise ServiceUnreachable(
-                        str(self._client.id), what, words_of(error), _hint(error)
-                    ) from error
+                    raise unreachable(str(self._client.id), error, lost=_is_lost(error)) from error
         raise AssertionError  # the last try returns or raises
 
     @contextmanager
@@ -463,12 +460,6 @@ def _tiers(told: Any, name: str) -> tuple[MarginTier, ...]:
         if not (0 < tier.rate < 1 and tier.max_leverage >= 1 and 0 <= tier.deducted < tier.up_to):
             raise ValueError("no tiers")
     return tiers
-
-
-def _hint(error: ccxt.BaseError) -> str:
-    if isinstance(error, ccxt.AuthenticationError):
-        return "EXCHANGE_API_KEY and EXCHANGE_API_SECRET must be this exchange's, allowed to trade."
-    return "Try again later." if _is_lost(error) else ""
 
 
 def _is_lost(error: ccxt.BaseError) -> bool:

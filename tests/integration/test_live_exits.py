@@ -151,28 +151,19 @@ def test_exit_that_was_kept_when_the_process_begins_again_then_it_is_sent(kill: 
         assert made.exits() == ["kill" if kill else "horizon"]
 
 
-async def too_many(request: Any, call: Any, take: Any) -> Any:
-    if request.method == "POST":
-        raise Refused(429, -1015, "Too many new orders.")
-    return take()
+def refusing(status: int, code: int, text: str) -> Any:
+    async def passage(request: Any, call: Any, take: Any) -> Any:
+        if request.method == "POST":
+            raise Refused(status, code, text)
+        return take()
+
+    return passage
 
 
-async def too_late(request: Any, call: Any, take: Any) -> Any:
-    if request.method == "POST":
-        raise Refused(400, -1021, "Timestamp for this request is outside of the recvWindow.")
-    return take()
-
-
-async def halted(request: Any, call: Any, take: Any) -> Any:
-    if request.method == "POST":
-        raise Refused(400, -1013, "Market is closed.")
-    return take()
-
-
-async def too_far(request: Any, call: Any, take: Any) -> Any:
-    if request.method == "POST":
-        raise Refused(400, -4131, "The counterparty's best price does not meet the PERCENT_PRICE.")
-    return take()
+TOO_MANY = refusing(429, -1015, "Too many new orders.")
+TOO_LATE = refusing(400, -1021, "Timestamp for this request is outside of the recvWindow.")
+HALTED = refusing(400, -1013, "Market is closed.")
+TOO_FAR = refusing(400, -4131, "The counterparty's best price does not meet the PERCENT_PRICE.")
 
 
 def test_exit_that_is_kept_when_the_exchange_is_silent_then_it_is_told_until_it_has_left() -> None:
@@ -196,7 +187,7 @@ def test_exit_that_is_kept_when_the_exchange_is_silent_then_it_is_told_until_it_
         assert [event.level for event in made.events("in_flight")] == ["warning", "info"]
 
 
-@pytest.mark.parametrize("refusal", [too_many, too_late, halted, too_far])
+@pytest.mark.parametrize("refusal", [TOO_MANY, TOO_LATE, HALTED, TOO_FAR])
 @pytest.mark.parametrize("bars", [0, 2])
 def test_kill_when_it_is_refused_then_it_is_told_and_closes_all_the_same(
     refusal: Any, bars: int
@@ -226,10 +217,10 @@ def test_exit_that_was_refused_and_sent_again_when_the_process_begins_again_then
             made.fall_silent(left_alone=True)
             made.decide(state)
             made.answer_again()
-            made.here.accounts.passage = too_many
+            made.here.accounts.passage = TOO_MANY
             made.play(1)
         else:
-            made.here.accounts.passage = too_many
+            made.here.accounts.passage = TOO_MANY
             made.decide(state)
         made.play(1)  # what is refused now is told with the next bar
         assert made.exits(Refusal)

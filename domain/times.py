@@ -41,8 +41,12 @@ def iso(at_ms: int) -> str:
     return text.replace("+00:00", "Z")
 
 
-def parse_iso(text: str) -> int:
+def parse_iso(text: str, name: str = "date") -> int:
     """Read ISO-8601 or ``YYYYMMDD`` as UTC milliseconds; a text without zone is UTC.
+
+    Parameters
+    ----------
+    name : of what is read, for the error.
 
     Raises
     ------
@@ -52,13 +56,13 @@ def parse_iso(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
-            "date", "must be ISO-8601", text, "Try 2025-01-31 or 2025-01-31T12:00:00Z."
+            name, "must be ISO-8601", text, "Try 2025-01-31 or 2025-01-31T12:00:00Z."
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     at = round((moment - _EPOCH) / timedelta(milliseconds=1))
     if not 0 <= at <= LAST_MS:
-        raise UsageError("date", "must lie between the years 1970 and 9999", text)
+        raise UsageError(name, "must lie between the years 1970 and 9999", text)
     return at
 
 

@@ -137,6 +137,7 @@ def _dispatch(argv: list[str] | None) -> int:
         NoArgsIsHelpError,
     )
 
+    _log_to_stderr()
     try:
         code = application()(args=argv, standalone_mode=False, prog_name="conclave")
     except typer.Exit as error:
@@ -150,6 +151,14 @@ def _dispatch(argv: list[str] | None) -> int:
         _complain(error.format_message().replace("Value error, ", ""), "See conclave --help.")
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _log_to_stderr() -> None:
+    """Keep standard output for results; what a command starts may configure more."""
+    import structlog
+
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def _complain(message: str, hint: str) -> None:

@@ -95,13 +95,13 @@ def _models(settings: Settings) -> str:
 
 def _exchange(settings: Settings, clock: Clock) -> str:
     asked = clock.now()
-    told = exchange_time(settings)
-    took = clock.now() - asked
+    told = exchange_time(settings, clock)
+    took = clock.now() - asked if told is None else told.took
     name, live = settings.data.exchange, "; real orders: conclave live status"
     more = live if settings.execution.live_mode else ""
     if told is None:
         return f"{name} answers in {took} ms; it tells no time{more}"
-    offset = told - (asked + took // 2)
+    offset = told.at - told.wall
     simulated = settings.data.exchange_url is not None  # another server may have a time of its own
     if abs(offset) > LARGEST_OFFSET_MS + took and not simulated:
         raise DataRefused(

@@ -15,23 +15,21 @@ from domain.market import Market, market_of
 from domain.ports import Clock
 from domain.times import iso, timeframe_ms
 from serving.live_feed import Place, live_ingest, watcher
+from serving.local_exchange import exchange_time
 from serving.settings import Settings
-from sim.venue.market import VenueClock
+from serving.venue_time import told_clock
 
 _LOOK_S = 0.1  # between two looks at the criteria
 Say = Callable[[str], object]
 
 
-def listen(
-    settings: Settings, symbols: Sequence[str], wall: Clock, say: Say, speed: float = 1.0
-) -> dict[str, Any]:
+def listen(settings: Settings, symbols: Sequence[str], wall: Clock, say: Say) -> dict[str, Any]:
     """Listen until every start criterion is met, or for as long as they may take.
 
     Parameters
     ----------
     settings : ``feed.start_listen_s`` says how long messages are counted.
     say : told of what is waited for.
-    speed : market seconds a second; only of another server than the exchange's own.
 
     Returns
     -------
@@ -52,9 +50,8 @@ def listen(
     for symbol in symbols:
         places[market_of(symbol)].listed(symbol)
     simulated = data.exchange_url is not None
-    clock = wall
-    if simulated:
-        clock = VenueClock(places[markets[0]].history.now(), wall.now, speed)
+    told = exchange_time(settings, wall) if simulated else None
+    clock, speed = (wall, 1.0) if told is None else (told_clock(told), told.speed or 1.0)
     step = timeframe_ms(data.timeframe)
     books = {symbol: BookHistory(symbol, step) for symbol in symbols if settings.feed.books}
     ingest = live_ingest(

@@ -39,10 +39,11 @@ from domain.ports import Clock
 from domain.times import DAY_MS, iso, timeframe_ms
 from execution.funding import base_rate
 from serving.feeds import Feed
+from serving.local_exchange import exchange_time
 from serving.plan import RunPlan
 from serving.settings import Settings
 from serving.system import SystemClock
-from serving.venue_time import venue_clock
+from serving.venue_time import told_clock, venue_clock
 from sim.worlds import DemoSource
 
 log = structlog.get_logger("feed")
@@ -180,14 +181,14 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     symbols = list(data.symbols)
     routes = {symbol: symbol_on(symbol, settings.execution.market) for symbol in symbols}
     wanted = sorted({*routes, *routes.values()})
-    clock = clock_of(plan)
+    clock = clock_of(plan, settings)
     places = {
         market: Place(data.exchange, market, plan.exchange_url, clock)
         for market in sorted({market_of(symbol) for symbol in wanted})
     }
     for place in places.values():
         place.history.open()
-        if plan.venue is None:
+        if plan.at_wall_time:
             _require_time(place.history.now(), clock.now(), data.exchange_url)
     listed = {name: places[market_of(name)].listed(name) for name in wanted}
     if settings.execution.funding and "perp" in places:
@@ -235,8 +236,8 @@ def _require_time(there: int, here: int, url: str | None) -> None:
     if abs(there - here) > _APART_MS:
         raise ServiceUnreachable(
             url or "the exchange", f"must keep this machine's time, {iso(here)}", iso(there),
-            "Set the clock. A market of another time is traded where conclave up starts it itself: "
-            "conclave up without --source and EXCHANGE_URL.",
+            "Set the clock. A market of another time is traded where it tells how fast it goes, as "
+            "that of conclave venue does.",
         )  # fmt: skip
 
 
@@ -305,9 +306,26 @@ def live_ingest(
     )  # fmt: skip
 
 
-def clock_of(plan: RunPlan) -> Clock:
-    """Return the market's time: the wall's, or that of the run's own exchange."""
-    return SystemClock() if plan.venue is None else venue_clock(plan.venue, plan.speed)
+def clock_of(plan: RunPlan, settings: Settings) -> Clock:
+    """Return the market's time: the wall's, that of the run's own exchange, or as it is told.
+
+    Raises
+    ------
+    ServiceUnreachable : if it has to be asked for and is not told, or goes at another speed.
+    """
+    if plan.venue is not None:
+        return venue_clock(plan.venue, plan.speed)
+    if not plan.own_time:
+        return SystemClock()
+    told = exchange_time(settings, SystemClock())
+    speed = None if told is None else told.speed
+    if told is None or speed != plan.speed:
+        raise ServiceUnreachable(
+            plan.exchange_url or settings.data.exchange,
+            f"must go on at ×{plan.speed:g}, as it did when this run began",
+            None if speed is None else f"×{speed:g}", "Start this run anew.",
+        )  # fmt: skip
+    return told_clock(told)
 
 
 def patience(settings: Settings) -> Patience:

@@ -44,7 +44,7 @@ class Place:
 
     def now(self) -> int:
         """Return the market's time (ms): the end of the newest bar, unless the market is live."""
-        if self.plan.source == "live":
+        if self.plan.at_wall_time:
             return SystemClock().now()
         last = max(self.reader.last_bars().values(), default=0)
         return last + timeframe_ms(self.settings.data.timeframe)
@@ -108,4 +108,4 @@ def assertions(plan: RunPlan) -> dict[str, Any]:
         asserting = asserting_on(plan.world, here.settings, symbols, here.engine, here.append)
         asserting.resume()
         now = here.now()
-        return asyncio.run(asserting.now(now, now if plan.source == "live" else None))
+        return asyncio.run(asserting.now(now, now if plan.at_wall_time else None))

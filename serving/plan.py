@@ -43,6 +43,7 @@ class RunPlan:
     speed : market seconds per wall second; None = as fast as possible.
     start_ms, end_ms : half-open range of bar opens to replay, or None.
     exchange_url : of a live market that is not at the exchange's own address.
+    own_time : whether that market says itself how fast it goes, and keeps another time.
     venue : the local exchange where the simulated market is traded; None = without one.
     execution : whether orders are simulated, or go to the exchange.
     serve_url : where API and agents answer if not on ``host`` and ``port`` of this machine.
@@ -67,6 +68,7 @@ class RunPlan:
     local: bool = False
     pid: int = 0
     exchange_url: str | None = None
+    own_time: bool = False
     venue: VenueRun | None = None
     execution: Literal["paper", "live"] = "paper"
 
@@ -82,6 +84,11 @@ class RunPlan:
     def live(self) -> bool:
         """Whether an exchange is listened to, be it the local one."""
         return self.source == "live" or self.venue is not None
+
+    @property
+    def at_wall_time(self) -> bool:
+        """Whether the market is as far as this machine's clock."""
+        return self.source == "live" and not self.own_time
 
     @property
     def simulated(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from data.files import matching_funding
 from domain.canonical import plain, short_hash
@@ -96,7 +97,11 @@ def resolve(
     kind, why = source_of(wished, reached)
     profile = wished.profile or default_profile(kind)
     traded = kind == "demo" and reached is not None and wished.speed != "max"
-    return Resolved(replace(wished, profile=profile), kind, why, load(profile), traded)
+    settings = load(profile)
+    if kind == "live" and settings.data.exchange_url is not None:
+        _, _, where = urlsplit(settings.data.exchange_url).netloc.rpartition("@")
+        why = f"live: the server at {where}"
+    return Resolved(replace(wished, profile=profile), kind, why, settings, traded)
 
 
 def source_of(wish: Wish, reached: str | None = None) -> tuple[SourceKind, str]:

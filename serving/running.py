@@ -12,6 +12,7 @@ from functools import partial
 import httpx
 import structlog
 from rich.markup import escape
+from sqlalchemy import Engine
 
 from domain.errors import ServiceUnreachable
 from domain.trading import Event
@@ -23,7 +24,7 @@ from serving.commands.common import err, out
 from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.feed_words import feed_line
 from serving.going_live import LiveRecord, account_in_use, configured, execution_of
-from serving.local_exchange import answers, at_local_exchange
+from serving.local_exchange import answers, at_local_exchange, at_told_exchange
 from serving.logs import start_logging
 from serving.plan import RunPlan
 from serving.planning import Resolved, Wish, resolve
@@ -66,8 +67,7 @@ def start(wish: Wish) -> int:
     resolved = _following(resolved, watched(Symbols(engine), settings))
     settings = resolved.settings
     plan = resolved.plan(_ports(settings, local=resolved.wish.local))
-    if resolved.traded:
-        plan = at_local_exchange(plan, settings, Reader(engine, plan.world), SystemClock())
+    plan = _at_exchange(plan, resolved, engine)
     record = LiveRecord(engine, plan.world)
     execution, because = execution_of(plan.source, settings, record, SystemClock().now())
     plan = replace(plan, execution=execution)
@@ -130,6 +130,16 @@ def _beside_ray(settings: Settings) -> dict[str, str]:
     if settings.serving.ha_proxy:
         env["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
     return env
+
+
+def _at_exchange(plan: RunPlan, resolved: Resolved, engine: Engine) -> RunPlan:
+    """Add what an exchange of this machine, or another server, decides of a run."""
+    settings, clock = resolved.settings, SystemClock()
+    if resolved.traded:
+        return at_local_exchange(plan, settings, Reader(engine, plan.world), clock)
+    if plan.exchange_url is not None:
+        return at_told_exchange(plan, settings, engine, clock)
+    return plan
 
 
 def _following(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
@@ -197,10 +207,11 @@ class Screen:
         out.print(f"[bold]Conclave[/] · {mode} · {plan.source} · profile {plan.profile} · {speed}")
         out.print(f"market: {self.why}", markup=False)
         if plan.simulated:
+            planted = " with a documented planted edge" if plan.source == "demo" else ""
             out.print(
-                "SIMULATED MARKET with a documented planted edge: no figure here says anything "
-                "about a real market.", style="bold yellow",
-            )  # fmt: skip
+                f"SIMULATED MARKET{planted}: no figure here says anything about a real market.",
+                style="bold yellow",
+            )
         out.print(f"world {plan.world}, files under {self.settings.data.var_dir}", style="dim")
         if not plan.local:
             out.print("starting Ray, the agents and the desk …", style="dim")

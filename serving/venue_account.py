@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+import structlog
 
 from domain.canonical import canonical_json
 from domain.errors import UsageError
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
 
 NAME = "main"
 USUAL = ("USDT=10000",)
+_MARKET = "market"  # key of its name in the file
+_EVERY_S = 30.0  # between two writings
+
+log = structlog.get_logger("venue")
 
 
 def balances(texts: Iterable[str]) -> dict[str, Decimal]:
@@ -41,26 +49,72 @@ def balances(texts: Iterable[str]) -> dict[str, Decimal]:
     return found
 
 
-def kept(path: Path | None) -> Ledger | None:
-    """Return the accounts that a file keeps; None if there is none yet.
+@dataclass(frozen=True, slots=True)
+class AccountFile:
+    """The file that keeps the account, of one market.
 
-    Raises
-    ------
-    UsageError : if it keeps something else.
+    Parameters
+    ----------
+    market : its name; what was bought in one is worth something else in another.
     """
-    from sim.venue.accounts import Ledger
 
-    if path is None or not path.exists():
-        return None
-    try:
-        state = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UsageError(
-            "--state", "must be a file that conclave venue wrote", path.name
-        ) from error
-    if not isinstance(state, dict):
-        raise UsageError("--state", "must be a file that conclave venue wrote", path.name)
-    return Ledger.restored(state)
+    path: Path
+    market: str
+
+    def read(self) -> Ledger | None:
+        """Return the accounts that it keeps; None if there is none yet.
+
+        Raises
+        ------
+        UsageError : if it keeps something else, or the accounts of another market.
+        """
+        from sim.venue.accounts import Ledger
+
+        if not self.path.exists():
+            return None
+        try:
+            state = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise _strange(self.path) from error
+        if not isinstance(state, dict):
+            raise _strange(self.path)
+        market = state.pop(_MARKET, self.market)
+        if market != self.market:
+            raise UsageError(
+                "--state", f"must keep an account of this market, {self.market}", str(market),
+                "Give the --data, --symbol and --seed that it was made with, or another file.",
+            )  # fmt: skip
+        return Ledger.restored(state)
+
+    def write(self, ledger: Ledger) -> None:
+        """Write the accounts, whole or not at all.
+
+        Raises
+        ------
+        UsageError : if that cannot be done.
+        """
+        part = self.path.with_name(f".{self.path.name}.part")
+        body = canonical_json({_MARKET: self.market, **ledger.state()})
+        try:
+            part.write_text(body, "utf-8")
+            part.replace(self.path)
+        except OSError as error:
+            raise UsageError(
+                "--state", f"must be a file that can be written ({error.strerror})", str(self.path)
+            ) from error
+
+    async def keep(self, ledger: Ledger) -> NoReturn:
+        """Write them every half minute, until the task is cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            try:
+                self.write(ledger)
+            except UsageError as error:
+                log.warning("account_not_kept", why=str(error))
+
+
+def _strange(path: Path) -> UsageError:
+    return UsageError("--state", "must be a file that conclave venue wrote", path.name)
 
 
 def opened(markets: Markets, amounts: dict[str, Decimal]) -> Ledger:
@@ -69,10 +123,3 @@ def opened(markets: Markets, amounts: dict[str, Decimal]) -> Ledger:
 
     settled = {listing.quote for listing in markets.listings.values()}
     return Ledger({NAME: Account.funded(NAME, amounts, settled)})
-
-
-def keep(path: Path, ledger: Ledger) -> None:
-    """Write the accounts into a file, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(canonical_json(ledger.state()), "utf-8")
-    part.replace(path)

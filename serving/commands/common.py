@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from domain.canonical import canonical_json
-from domain.errors import NotFound, UsageError
+from domain.errors import NotFound, SettingError, UsageError
 from serving.auth import token_of
 from serving.plan import RUN_FILE, RunPlan, load_plan
 from serving.settings import Settings, load_settings
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serving.client import Client
 
 T = TypeVar("T")
+_WHERE = ("data.var_dir", "serving.database_url", "serving.api_token")  # a run is, and who may ask
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -89,6 +90,28 @@ def settings_from(
         under=under or {},
         dotenv=Path(".env"),
     )
+
+
+def settings_regardless(
+    config: Sequence[Path] | None = None, sets: Sequence[str] | None = None
+) -> Settings:
+    """Load what says where a run is, if need be without all the rest: for what stops a desk.
+
+    What is wrong with the settings is shown and holds nothing up.
+
+    Raises
+    ------
+    SettingError : if that, too, makes no sense.
+    """
+    try:
+        return settings_from(None, config, sets)
+    except SettingError as error:
+        err.print(f"going on without the settings: {error.message}", style="yellow", markup=False,
+                  soft_wrap=True)  # fmt: skip
+    return load_settings(
+        env=environment(), profile=None, config_files=config or (), overrides=pairs(sets),
+        dotenv=Path(".env"), only=_WHERE,
+    )  # fmt: skip
 
 
 def print_json(body: Any) -> None:

@@ -110,7 +110,7 @@ def fetch(
     for one in timeframe or ():
         if one not in TIMEFRAMES:  # before an exchange is waited for
             raise UsageError("--timeframe", f"must be one of {' '.join(TIMEFRAMES)}", one)
-    start = None if since is None else parse_iso(since)
+    start = None if since is None else parse_iso(since, "--since")
     url = settings.data.exchange_url
     caller = Caller(
         connect(settings.data.exchange, place, url), time.sleep,
@@ -186,9 +186,6 @@ def listen(
         typer.Option(min=1.0, max=3_600.0, help="messages are counted over, market time",
                      show_default="feed.start_listen_s"),
     ] = None,
-    speed: Annotated[
-        float, typer.Option(min=0.001, max=10_000, help="of conclave venue, as it was told")
-    ] = 1.0,
     json: Json = False, config: Config = None, sets: Set = None,
 ) -> int:  # fmt: skip
     """Listen to the exchange and say whether its feed is fit to be traded on; exits 1 if not.
@@ -206,11 +203,11 @@ def listen(
     settings = settings_from(None, config, [*(sets or ()), *more])
     symbols = [parse_symbol(one) for one in symbol or settings.data.symbols]
     if json:
-        body = heard(settings, symbols, SystemClock(), str, speed)
+        body = heard(settings, symbols, SystemClock(), str)
         print_json(body)
     else:
         with err.status("asking the exchange …") as status:
-            body = heard(settings, symbols, SystemClock(), status.update, speed)
+            body = heard(settings, symbols, SystemClock(), status.update)
         for part in told(body):
             out.print(part)
     return 0 if body["met"] else 1

@@ -23,6 +23,7 @@ from serving.commands.common import (
     print_json,
     progress_bar,
     settings_from,
+    settings_regardless,
 )
 from serving.killing import KillOrder, write_kill
 from serving.settings import Settings
@@ -177,7 +178,7 @@ def disable(
     """
     from serving.system import SystemClock
 
-    settings = settings_from(None, config, sets)
+    settings = settings_regardless(config, sets)
     reason = why or "live disabled"
     _record(settings).note("disabled", SystemClock().now(), _who(), {"why": reason, "keep": keep})
     body: dict[str, Any] = {"state": "off", "positions": _stop(settings, reason, keep=keep)}

@@ -20,6 +20,7 @@ from serving.commands.common import (
     out,
     print_json,
     settings_from,
+    settings_regardless,
 )
 from serving.feed_words import feed_line
 from serving.killing import REASON_CHARACTERS, KillOrder, clean_text, write_kill
@@ -73,7 +74,7 @@ def kill(
 
     Example: conclave kill --why "news" · conclave kill --freeze
     """
-    settings = settings_from(None, config, sets)
+    settings = settings_regardless(config, sets)
     order = KillOrder(_reason(why), flatten=not freeze)
     try:
         with api(current_plan(settings), settings, writes=True, timeout=5.0) as client:

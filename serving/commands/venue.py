@@ -32,6 +32,11 @@ def venue(
     symbol: Annotated[
         list[str] | None, typer.Option(help="of the simulated market; else SYMBOLS")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="market time at the start; else behind the simulated market's warm-up, "
+                     "or the middle of the files", metavar="TIME"),
+    ] = None,
     speed: Annotated[float, typer.Option(min=0.001, max=10_000, help="market seconds a second")]
     = 1.0,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 = a free one")] = PORT,
@@ -45,7 +50,8 @@ def venue(
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="keeps the account: read at the start, written at the end",
+        typer.Option(help="keeps the account: read at the start, written every half minute "
+                     "and at the end",
                      metavar="FILE", dir_okay=False),
     ] = None,
     faults: Annotated[
@@ -68,21 +74,34 @@ def venue(
     Spot under /api/v3, perpetuals under /fapi/v1; ccxt talks to it unmodified. Its one account has
     a key and a secret that follow from the seed. Ctrl-C ends it.
 
-    Example: conclave venue, and elsewhere conclave data fetch --set
-    EXCHANGE_URL=http://127.0.0.1:8089
+    Example: conclave venue --speed 60, and elsewhere conclave data fetch --set
+    EXCHANGE_URL=http://127.0.0.1:8089, or conclave up --source live with the same
     """
-    from serving.venue_account import NAME, USUAL, balances, keep, kept, opened
+    from domain.errors import UsageError
+    from domain.times import iso, parse_iso
+    from serving.venue_account import NAME, USUAL, AccountFile, balances, opened
+    from serving.venue_market import of_files, simulated
     from sim.venue.server import for_ever, serving
     from sim.venue.signing import Key
     from sim.venue.trading import Trading
 
     settings = settings_from(None, config, sets)
-    clock, amounts, ledger = SystemClock(), balances(balance or USUAL), kept(state)
-    markets = _markets(
-        data or [], symbol or list(settings.data.symbols), speed, seed, clock,
-        0 if ledger is None else ledger.at, funding_hours,
-    )  # fmt: skip
+    if 24 % funding_hours:
+        raise UsageError("--funding-hours", "must divide 24", funding_hours)
+    if data and symbol:
+        raise UsageError("--symbol", "is of the simulated market, which --data replaces", symbol)
+    clock, amounts = SystemClock(), balances(balance or USUAL)
+    wanted = None if start is None else parse_iso(start, "--start")
+    wares = of_files(data, seed) if data else simulated(symbol or settings.data.symbols, seed)
+    account = None if state is None else AccountFile(state, wares.name)
+    ledger = None if account is None else account.read()
+    begins = wares.begin(wanted, 0 if ledger is None else ledger.at)
+    markets = wares.markets(begins, speed, funding_hours)
+    if ledger is not None and balance:
+        err.print(f"--balance is not used: {state} has the account", style="yellow", markup=False)
     ledger = ledger or opened(markets, amounts)
+    if account is not None:
+        account.write(ledger)  # a file that cannot be written is said now
     key = Key.made(seed, NAME)
     trading = Trading(markets, ledger, (key,), clock.now)
     trouble = _trouble(faults, clock, markets) if faults is not None or admin else None
@@ -94,18 +113,20 @@ def venue(
             what = "bars of files" if data else "simulated market"
             err.print(f"{names}; {what}, speed {speed:g}; Ctrl-C ends it", style="dim",
                       markup=False)  # fmt: skip
+            until = "" if wares.ends_ms is None else f"; no trading after {iso(wares.ends_ms)}"
+            err.print(f"market time {iso(begins)}{until}", style="dim", markup=False)
             for what, value in (("key", key.key), ("secret", key.secret)):
                 err.print(f"{what} {value}", markup=False)
             err.print("paper money of this venue only", style="dim")
             if trouble is not None:
                 err.print(f"faults: http://127.0.0.1:{found}/admin/faults", style="dim")
-            await for_ever()
+            await (for_ever() if account is None else account.keep(ledger))
 
     try:
         asyncio.run(serve())
     finally:
-        if state is not None:
-            keep(state, ledger)
+        if account is not None:
+            account.write(ledger)
 
 
 def _trouble(path: Path | None, clock: SystemClock, markets: Markets) -> Faults:
@@ -114,35 +135,3 @@ def _trouble(path: Path | None, clock: SystemClock, markets: Markets) -> Faults:
 
     schedule = None if path is None else read_schedule(path)
     return Faults(clock.now, markets.clock.now, schedule)
-
-
-def _markets(
-    data: list[Path], symbols: list[str], speed: float, seed: int, clock: SystemClock, after: int,
-    funding_hours: int,
-) -> Markets:  # fmt: skip
-    from domain.errors import UsageError
-    from domain.market import symbol_on
-    from domain.times import DAY_MS
-    from serving.market_files import load_bars
-    from sim.venue.market import Markets, Stored, VenueClock
-    from sim.worlds import DemoSource, World
-
-    if 24 % funding_hours:
-        raise UsageError("--funding-hours", "must divide 24", funding_hours)
-    worlds: dict[str, World]
-    if data:
-        frames = [load_bars(path, clock).frame for path in data]
-        worlds = {symbol_on(frame.symbol, "spot"): Stored(frame) for frame in frames}
-        start = max(int(frame.ts[0]) for frame in frames)
-        end = min(int(frame.ts[-1]) for frame in frames)
-        if len(worlds) < len(frames) or start >= end:
-            raise UsageError(
-                "--data", "needs one file a pair, and a time that all of them have",
-                [path.name for path in data],
-            )  # fmt: skip
-        begins = max((start + end) // 2 // DAY_MS * DAY_MS, start)
-    else:
-        demo = DemoSource(symbols, seed=seed)
-        worlds, begins = dict(demo.worlds), demo.live_ms
-    time = VenueClock(max(begins, after), clock.now, speed)
-    return Markets(worlds, time, seed=seed, funding_hours=funding_hours)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -40,6 +40,7 @@ def load_settings(
     under: Mapping[str, object] = _NO_OVERRIDES,
     dotenv: Path | None = None,
     configs_dir: Path = CONFIGS_DIR,
+    only: Collection[str] | None = None,
 ) -> Settings:
     """Read settings; later layers win.
 
@@ -54,6 +55,7 @@ def load_settings(
     overrides : flags, as ``PROB_MIN``, ``prob-min`` or ``decision.prob_min``; None = not given.
     under : what something that is to be run brings along, named as flags are.
     dotenv : a ``.env`` file; it need not exist.
+    only : ``data.var_dir`` …: nothing else is looked at, and no name is a mistake.
 
     Raises
     ------
@@ -75,6 +77,8 @@ def load_settings(
     merged: Layer = {}
     for layer in layers:
         merged |= layer
+    if only is not None:
+        merged, problems = {key: merged[key] for key in merged if str(key) in only}, []
     problems += misplaced({str(key): given.source for key, given in merged.items()})
     settings = _validated(merged, problems)
     raise_for(problems)

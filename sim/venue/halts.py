@@ -17,10 +17,16 @@ _NEVER = 1 << 62
 
 
 class Halts:
-    """Stretches of market time, ms, [from, until)."""
+    """Stretches of market time, ms, [from, until).
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    ends_ms : when all symbols are traded no more, ms; None = never.
+    """
+
+    def __init__(self, ends_ms: int | None = None) -> None:
         self._of: dict[Key, list[tuple[int, int]]] = {}
+        self._last = [] if ends_ms is None else [(ends_ms, _NEVER)]
 
     def begin(self, key: Key, at: int, until: int | None = None) -> None:
         """Stop trading from an instant on, also one to come; None = until it is ended."""
@@ -34,24 +40,24 @@ class Halts:
 
     def closed(self, key: Key, at: int) -> bool:
         """Return whether there is no trading at an instant."""
-        return any(start <= at < end for start, end in self._of.get(key, ()))
+        return any(start <= at < end for start, end in self._stretches(key))
 
     def newest(self, key: Key, at: int) -> int:
         """Return the instant of the newest print at or before ``at``."""
         at = at // STEP_MS * STEP_MS
-        for start, end in reversed(self._of.get(key, ())):
+        for start, end in reversed(self._stretches(key)):
             if start <= at < end:
                 at = (start - 1) // STEP_MS * STEP_MS
         return at
 
     def touch(self, key: Key, start_ms: int, end_ms: int) -> bool:
         """Return whether any lies in [start, end)."""
-        return any(start < end_ms and start_ms < end for start, end in self._of.get(key, ()))
+        return any(start < end_ms and start_ms < end for start, end in self._stretches(key))
 
     def without(self, key: Key, found: Prints) -> Prints:
         """Return the prints outside of them."""
         use = np.ones(len(found), bool)
-        for start, end in self._of.get(key, ()):
+        for start, end in self._stretches(key):
             use &= (found.at < start) | (found.at >= end)
         return found if use.all() else found.where(use)
 
@@ -68,3 +74,6 @@ class Halts:
             found = self.without(key, tape.prints(opened, min(opened + step, now_ms + 1)))
             parts.append(tape.bars_of(bars.timeframe, opened, found))
         return BarFrame.join(bars.symbol, bars.timeframe, parts)
+
+    def _stretches(self, key: Key) -> list[tuple[int, int]]:
+        return [*self._of.get(key, ()), *self._last]

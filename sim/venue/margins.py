@@ -32,7 +32,7 @@ class Margins:
     def mark(self, listing: Listing) -> Decimal:
         """Return the mark price, quote units."""
         if listing.name not in self._marks:
-            self._marks[listing.name] = dec(self._markets.tape(listing).last(self._at)[1])
+            self._marks[listing.name] = dec(self._markets.mark(listing, self._at))
         return self._marks[listing.name]
 
     def unrealised(self, asset: str) -> Decimal:

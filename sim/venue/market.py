@@ -120,21 +120,29 @@ class Markets:
     clock : the venue's time.
     spread_bps : of the books.
     funding_hours : between two stamps of every perpetual.
+    name : of the whole market, which it tells its clients.
+
+    Attributes
+    ----------
+    ends_ms : when the first of the worlds is over and all trading with it, ms; None = never.
     """
 
     def __init__(
         self, worlds: Mapping[str, World], clock: VenueClock, *, seed: int = 0,
-        spread_bps: float = 1.0, funding_hours: int = 8,
+        spread_bps: float = 1.0, funding_hours: int = 8, name: str = "simulated",
     ) -> None:  # fmt: skip
-        self.clock, self._seed, self._spread = clock, seed, spread_bps
+        self.clock, self.name, self._seed, self._spread = clock, name, seed, spread_bps
         self._tapes: dict[str, Tape] = {}
-        self.halts = Halts()
+        ends = [end for end in map(_end, worlds.values()) if end is not None]
+        self.ends_ms = min(ends, default=None)
+        self.halts = Halts(self.ends_ms)
         self.listings: dict[tuple[Market, str], Listing] = {}
         self._books: dict[tuple[str, int, int], BookSnapshot] = {}
         self._shapes: dict[str, Shape] = {}
         for pair, world in worlds.items():
             spot = symbol_on(pair, "spot")
-            price = float(world.bars(_opened(world, clock.now()), 1).open[0])
+            now = clock.now() if self.ends_ms is None else min(clock.now(), self.ends_ms - 1)
+            price = float(world.bars(_opened(world, now), 1).open[0])
             markets: tuple[Market, Market] = ("spot", "perp")
             for market in markets:
                 listing = _listed(spot, market, price, funding_hours)
@@ -144,12 +152,6 @@ class Markets:
             # one tape for both: its steps are the larger ones
             step = max(self.listings[m, _name(spot)].instrument.step for m in markets)
             self._tapes[spot] = Tape(world, tick, seed, float(step))
-
-    @property
-    def ends_ms(self) -> int | None:
-        """Return when the first of the markets is over, ms; None = never."""
-        ends = [getattr(tape.world, "end_ms", None) for tape in self._tapes.values()]
-        return min((end for end in ends if end is not None), default=None)
 
     def listing(self, market: Market, name: str) -> Listing:
         """Return a listing.
@@ -172,11 +174,17 @@ class Markets:
     ) -> BarFrame:
         """Return bars up to an instant, None = now, the newest unfinished."""
         at, tape = self.clock.now() if at_ms is None else at_ms, self.tape(listing)
+        at = at if self.ends_ms is None else min(at, self.ends_ms)
         return self.halts.traded(listing.key, tape.bars(timeframe, first_ms, n, at), tape, at)
 
     def price(self, listing: Listing) -> float:
         """Return the last price, quote units."""
         return self.tape(listing).last(self.moment(listing))[1]
+
+    def mark(self, listing: Listing, at_ms: int) -> float:
+        """Return the price by which positions are valued at an instant, quote units."""
+        at = at_ms if self.ends_ms is None else min(at_ms, self.ends_ms - 1)
+        return self.tape(listing).last(at)[1]
 
     def prints(self, listing: Listing, start_ms: int, end_ms: int) -> Prints:
         """Return what was traded in [start, end)."""
@@ -231,7 +239,7 @@ class Markets:
     def funding_rate(self, listing: Listing, stamp_ms: int) -> float:
         """Return what a stamp pays, fraction: the base rate, more where the day rose."""
         tape, day = self.tape(listing), stamp_ms - DAY_MS
-        now, before = tape.last(stamp_ms)[1], tape.last(max(day, tape_start(tape)))[1]
+        now, before = self.mark(listing, stamp_ms), self.mark(listing, max(day, tape_start(tape)))
         usual = usual_rate(listing.instrument.funding_ms)
         return round(usual + 0.002 * float(np.clip(now / before - 1.0, -0.1, 0.1)), 8)
 
@@ -244,6 +252,11 @@ def next_funding(listing: Listing, now_ms: int) -> int:
 def tape_start(tape: Tape) -> int:
     """Return the first instant of a tape, ms; 0 where the world does not say."""
     return int(getattr(tape.world, "start_ms", 0))
+
+
+def _end(world: World) -> int | None:
+    found: int | None = getattr(world, "end_ms", None)
+    return found
 
 
 def _opened(world: World, now_ms: int) -> int:

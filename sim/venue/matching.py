@@ -177,12 +177,11 @@ class Exchange:
         Raises
         ------
         Refused : by a filter, a trigger behind the price, or what the account cannot pay.
-        DataRefused : once the market is over.
         """
         at, listing = order.placed_at, self._listing(order)
         if self.markets.halts.closed(listing.key, at):
             raise refuse.market_closed(order.market)
-        last = dec(self.markets.tape(listing).last(at)[1])
+        last = dec(self.markets.mark(listing, at))
         check_filters(order, listing, last)
         known = account.by_client(order.market, order.client_id, algo=order.algo)
         if known is not None and (known.open or at - known.placed_at < RECENT_MS):

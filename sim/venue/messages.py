@@ -172,7 +172,7 @@ def _mini_ticker(stream: Stream, markets: Markets, at: int) -> list[Body]:
 
 
 def _mark_price(stream: Stream, markets: Markets, at: int) -> list[Body]:
-    price = text(markets.tape(stream.listing).last(at)[1])
+    price = text(markets.mark(stream.listing, at))
     rate = f"{markets.funding_rate(stream.listing, at):.8f}"
     return [{"e": "markPriceUpdate", "E": at, "s": stream.listing.name, "p": price, "i": price,
              "P": price, "r": rate, "T": next_funding(stream.listing, at)}]  # fmt: skip

@@ -53,9 +53,9 @@ def illegal(name: str) -> Refused:
     return Refused(400, -1100, f"Illegal characters found in parameter '{name}'.")
 
 
-def over() -> Refused:
-    """Return the refusal of everything once the market's bars have ended."""
-    return Refused(503, -1001, "Internal error; unable to process your request. No more bars.")
+def no_bars() -> Refused:
+    """Return the refusal of what needs bars from before the market's first."""
+    return Refused(503, -1001, "Internal error; unable to process your request. No bars there.")
 
 
 @dataclass(slots=True)

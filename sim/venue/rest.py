@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from data.sources.market_time import NAME, SPEED
 from domain.errors import DataRefused
 from domain.market import BarFrame, Market
 from domain.times import timeframe_ms
@@ -85,9 +86,12 @@ def _handler(
             body = answer(asked)
         except Refused as refused:
             return refused.response()
-        except DataRefused:  # a file of bars that has ended
-            return refusals.over().response()
-        return web.json_response(body, headers={"X-MBX-USED-WEIGHT-1M": str(used)})
+        except DataRefused:  # before the first of a file's bars
+            return refusals.no_bars().response()
+        headers = {"X-MBX-USED-WEIGHT-1M": str(used), NAME: markets.name}
+        if markets.clock.speed > 0:  # else time stands still
+            headers[SPEED] = repr(float(markets.clock.speed))
+        return web.json_response(body, headers=headers)
 
     return handle
 
@@ -206,7 +210,7 @@ def _funding(asked: Asked) -> Any:
     return [
         {"symbol": listing.name, "fundingTime": stamp,
          "fundingRate": f"{asked.markets.funding_rate(listing, stamp):.8f}",
-         "markPrice": text(asked.markets.tape(listing).last(stamp)[1])}
+         "markPrice": text(asked.markets.mark(listing, stamp))}
         for stamp in stamps
     ]  # fmt: skip
 

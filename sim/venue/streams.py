@@ -81,10 +81,6 @@ class Streams:
             await asyncio.sleep(min(max(wait_ms / 1000.0, 0.0), 1.0))
             if clock.now() < next_at:
                 continue
-            if self._over(next_at):  # the bars are, and with them the market
-                for listener in self._listeners:
-                    listener.end(GOING_AWAY)
-                return
             self._tell_of(next_at)
             next_at += STEP_MS
             await asyncio.sleep(0)  # whoever asks or listens gets a turn, however late this is
@@ -106,10 +102,6 @@ class Streams:
             return []
         return [json.dumps(body, separators=(",", ":")) for body in bodies]
 
-    def _over(self, at: int) -> bool:
-        ends = self._markets.ends_ms
-        return ends is not None and at >= ends
-
     def _single(self, market: Market) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
             names = [name for name in request.match_info.get("names", "").split("/") if name]
@@ -129,14 +121,9 @@ class Streams:
     ) -> web.StreamResponse:
         self._subscribe(listener, names)
 
-        def begin() -> None:
-            self._listeners.add(listener)
-            if self._over(self._markets.clock.now()):
-                listener.end(GOING_AWAY)
-
         return await converse(
             request, listener, lambda text: json.dumps(self._answer(listener, text)), self.laid,
-            begin, lambda: self._listeners.discard(listener),
+            lambda: self._listeners.add(listener), lambda: self._listeners.discard(listener),
         )  # fmt: skip
 
     def _subscribe(self, listener: _Public, names: Iterable[str]) -> None:

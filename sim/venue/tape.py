@@ -29,6 +29,7 @@ Ints = NDArray[np.int64]
 
 STEP_MS = 2_500  # between two prints; 24 a minute
 _KEPT = 512  # bars whose prints are kept
+_NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,11 +68,13 @@ class Tape:
         self.world, self.tick, self.seed, self.step = world, tick, seed, step
         self.bar_ms = timeframe_ms(world.timeframe)
         self.per_bar = self.bar_ms // STEP_MS
+        self._end: int = getattr(world, "end_ms", None) or _NEVER
         self._pair = zlib.crc32(symbol_on(world.symbol, "spot").encode())
         self._kept: OrderedDict[int, Prints] = OrderedDict()
 
     def prints(self, start_ms: int, end_ms: int) -> Prints:
         """Return what was traded in [start, end)."""
+        end_ms = min(end_ms, self._end)
         first, last = start_ms // self.bar_ms, -(-end_ms // self.bar_ms)
         parts = [self._bar(number) for number in range(first, max(last, first))]
         if not parts:

@@ -176,8 +176,8 @@ class Trading:
             except Refused as refused:
                 refused.headers = headers | refused.headers
                 return refused.response()
-            except DataRefused:  # a file of bars that has ended
-                return refusals.over().response()
+            except DataRefused:  # before the first of a file's bars
+                return refusals.no_bars().response()
             return web.json_response(body, headers=headers)
 
         return handle

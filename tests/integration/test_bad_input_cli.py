@@ -384,6 +384,16 @@ def test_up_when_the_funding_file_is_bad_then_exit_3_names_it(
     assert not (var / "run.json").exists()
 
 
+def test_logs_of_commands_when_nobody_configured_them_then_they_leave_results_alone(
+    cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = cli("data", "list", "--json")
+    assert (code, json.loads(out)) == (0, {"items": []})
+    structlog.get_logger("test").warning("on the way")
+    told = capsys.readouterr()
+    assert (told.out, "on the way" in told.err) == ("", True)
+
+
 # VAR_DIR
 
 
@@ -449,6 +459,20 @@ def test_kill_when_something_else_has_the_files_name_then_it_is_a_kill_too(
 ) -> None:
     (var / "KILL").mkdir(parents=True)
     assert cli("kill")[0] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"LIVE_MODE": "true"}, {"PROB_MIN": "2"}, {"CONCLAVE_NO": "1"}])
+def test_kill_when_the_settings_make_no_sense_then_it_works_all_the_same(
+    cli: Cli, var: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]
+) -> None:
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = cli("kill", "--why", "now", "--json")
+    assert (code, json.loads(out)["mode"]) == (0, "KILLED")
+    assert "going on without the settings: " in err
+    assert next(iter(wrong)) in err
+    assert (var / "KILL").read_text() == "now\n"
+    assert cli("status")[0] == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"short", b"two words 0123456789", b"\xff" * 40])

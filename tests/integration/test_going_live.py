@@ -261,6 +261,18 @@ def test_live_disable_when_enabled_then_it_is_off_at_once_and_everything_is_on_r
     assert (code, "live trading: off (disabled by" in told) == (0, True)
 
 
+def test_live_disable_when_the_settings_contradict_each_other_then_it_works_all_the_same(
+    ready: Candidate,
+) -> None:
+    ready.set(CONCLAVE_LIVE__COOL_DOWN_HOURS="0")
+    assert ready.enable("--why", "ready")[0] == 0
+    record, settings = ready.record, ready.settings
+    ready.set(PAPER_MODE="true")
+    code, told = ready.says("live", "disable")
+    assert (code, "cannot be on together with PAPER_MODE" in told) == (0, True)
+    assert record.standing(settings, wall()).state == "off"
+
+
 def test_a_rehearsal_when_answers_are_lost_then_nothing_else_is(ready: Candidate) -> None:
     code, told = ready.says("live", "rehearse", "--orders", "40", "--seed", "5", "--json")
     body = json.loads(told)

@@ -346,7 +346,7 @@ def calm() -> Markets:
 
 def listened(made: Markets, var_dir: Path, *more: str) -> int:
     sets = [f"VAR_DIR={var_dir}", f"SYMBOLS={BTC},{ETH}:USDT"]
-    words = ["data", "listen", "--speed", f"{made.clock.speed:g}", "--seconds", "60"]
+    words = ["data", "listen", "--seconds", "60"]
     with venue(made=made) as url:
         for one in (*sets, f"EXCHANGE_URL={url}"):
             words += ["--set", one]

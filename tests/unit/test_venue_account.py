@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import UsageError
-from serving.venue_account import balances, keep, kept, opened
+from serving.venue_account import AccountFile, balances, opened
 from sim.venue.margins import Margins
 from tests.venue_server import markets
 
@@ -26,16 +26,20 @@ def test_a_file_keeps_the_account(tmp_path: Path) -> None:
     assert main.spot.of("BTC").free == 1
     assert main.perp.balances == {"USDT": Decimal(1_000)}
     path = tmp_path / "venue.json"
-    assert kept(None) is None
-    assert kept(path) is None
+    file = AccountFile(path, "demo-7")
+    assert file.read() is None
     ledger.at = 5
-    keep(path, ledger)
-    assert kept(path) == ledger
+    file.write(ledger)
+    assert file.read() == ledger
     assert [each.name for each in tmp_path.iterdir()] == ["venue.json"]
+    with pytest.raises(UsageError, match=r"account of this market, demo-8 \(got 'demo-7'\)"):
+        AccountFile(path, "demo-8").read()
     for text in ("no JSON", "[]", '{"accounts": 3}'):
         path.write_text(text)
         with pytest.raises(UsageError, match=r"--state|venue state"):
-            kept(path)
+            file.read()
+    with pytest.raises(UsageError, match="must be a file that can be written"):
+        AccountFile(path / "in a file", "demo-7").write(ledger)
 
 
 def test_leverage_of_what_is_not_listed_any_more_ties_up_nothing() -> None:

@@ -1,0 +1,98 @@
+"""The market of ``conclave venue``: the simulated one or that of files, from when on, how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from domain.canonical import short_hash
+from domain.errors import UsageError
+from domain.market import symbol_on
+from domain.times import DAY_MS, iso
+from serving.market_files import load_bars
+from serving.system import SystemClock
+from sim.venue.market import Markets, Stored, VenueClock
+from sim.worlds import DemoSource, World
+
+
+@dataclass(frozen=True, slots=True)
+class Wares:
+    """What a venue may show.
+
+    Attributes
+    ----------
+    name : of the market; another seed, or other bars, make another.
+    begins_ms : where it begins unless told otherwise.
+    first_ms : the earliest that it can begin. ``ends_ms`` : when it is over; None = never.
+    """
+
+    name: str
+    worlds: dict[str, World]
+    begins_ms: int
+    first_ms: int
+    ends_ms: int | None
+    seed: int
+
+    def markets(self, at_ms: int, speed: float, funding_hours: int) -> Markets:
+        """Return the markets, beginning now with market time ``at_ms``."""
+        clock = VenueClock(at_ms, SystemClock().now, speed)
+        return Markets(
+            self.worlds, clock, seed=self.seed, funding_hours=funding_hours, name=self.name
+        )
+
+    def begin(self, wanted_ms: int | None, kept_ms: int) -> int:
+        """Return the market time to begin with, ms.
+
+        Parameters
+        ----------
+        wanted_ms : by a flag; None = where it usually begins.
+        kept_ms : as far as a kept account is; 0 = there is none.
+
+        Raises
+        ------
+        UsageError : for a time that the market does not have, or that the account has behind it.
+        """
+        if wanted_ms is None:
+            return max(self.begins_ms, kept_ms)
+        until = "" if self.ends_ms is None else f" and before {iso(self.ends_ms)}"
+        last = 1 << 62 if self.ends_ms is None else self.ends_ms - 1
+        if not self.first_ms <= wanted_ms <= last:
+            raise UsageError(
+                "--start", f"must not be before {iso(self.first_ms)}{until}", iso(wanted_ms)
+            )
+        if wanted_ms < kept_ms:
+            raise UsageError(
+                "--start", f"must not be before the account of --state, {iso(kept_ms)}",
+                iso(wanted_ms), "Leave --start out to go on from there, or give another file.",
+            )  # fmt: skip
+        return wanted_ms
+
+
+def simulated(symbols: Sequence[str], seed: int) -> Wares:
+    """Return the simulated market, which begins behind the history that is learned from."""
+    demo = DemoSource(symbols, seed=seed)
+    return Wares(f"demo-{seed}", dict(demo.worlds), demo.live_ms, demo.start_ms, None, seed)
+
+
+def of_files(paths: Sequence[Path], seed: int) -> Wares:
+    """Return the market of files of bars, one a pair, which begins in the middle of them.
+
+    Raises
+    ------
+    UsageError, DataRefused : for files that must not be used, or have no time in common.
+    """
+    files = [load_bars(path, SystemClock()) for path in paths]
+    stored = {symbol_on(file.frame.symbol, "spot"): Stored(file.frame) for file in files}
+    start = max(one.start_ms for one in stored.values())
+    end = min(one.end_ms for one in stored.values())
+    if len(stored) < len(files) or start >= end:
+        raise UsageError(
+            "--data", "needs one file a pair, and a time that all of them have",
+            [path.name for path in paths],
+        )  # fmt: skip
+    begins = max((start + end) // 2 // DAY_MS * DAY_MS, start)
+    what = sorted(f"{file.frame.symbol} {file.frame.timeframe} {file.sha256}" for file in files)
+    return Wares(
+        f"bars-{short_hash([what, seed], 10)}", dict(stored), begins, start, end, seed
+    )  # fmt: skip

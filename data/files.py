@@ -134,6 +134,12 @@ def identify(
     return told, named["timeframe"]
 
 
+def named_venue(path: Path) -> str | None:
+    """Return the venue that a file's name tells, ``binance`` …; None if it tells none."""
+    named = _NAME.fullmatch(path.name)
+    return None if named is None else named["venue"]
+
+
 def read_funding(path: Path, symbol: str | None = None) -> Funding:
     """Read funding rates (``ts``, ``rate``), e.g. ``BTCUSDT-binance-perp-funding-8h-….parquet``.
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from data.features import build_features
 from data.importing import import_file
+from data.origin import Origin, claim
 from data.resample import differing, resample
 from data.sources.history import PAGE, History
 from data.store import BarStore
@@ -28,7 +29,7 @@ from sim.progress import Progress, Steps
 
 ALL = TIMEFRAMES
 _COLUMNS = ("ts", "open", "high", "low", "close", "volume")
-_ORIGIN, _BEGUN = "origin.json", "begun.json"
+_BEGUN = "begun.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,11 @@ class Fetcher:
         for symbol in wanted.symbols:
             for timeframe in wanted.timeframes:
                 self.history.require(symbol, timeframe)
-        self._require_origin()
         now, items = self.history.now(), []
         if wanted.start_ms is not None and wanted.start_ms >= now:
             raise UsageError("--since", f"must lie before {iso(now)}, the exchange's time",
                              iso(wanted.start_ms))  # fmt: skip
+        claim(self.store, Origin(self.origin, self.server, self.history.market))
         for symbol in wanted.symbols:
             for timeframe in wanted.timeframes:
                 tick = steps(f"{symbol} {timeframe}")
@@ -108,9 +109,10 @@ class Fetcher:
         start = wanted.start_ms
         first = now // step * step - wanted.bars * step if start is None else start
         known = self._stored(symbol, timeframe)
-        if known is not None and int(known.ts[0]) <= first:
-            first = int(known.ts[-1]) + step  # what follows, so that there is no hole
         place = self.folder / self._name(symbol, timeframe)
+        asked = place.with_suffix(".asked.json")
+        if known is not None and self._reaches_back(known, asked, first):
+            first = int(known.ts[-1]) + step  # what follows, so that there is no hole
         first = self._begun(place, first)
         fresh = sum(len(page) for page in self._pages(place, symbol, timeframe, first, now, tick))
         new = 0
@@ -121,6 +123,9 @@ class Fetcher:
             new = self._import(path, now)
         shutil.rmtree(place, ignore_errors=True)
         stored = self._stored(symbol, timeframe)
+        if stored is not None and first <= int(stored.ts[0]):
+            told = {"from": self.server, "first": first, "found": int(stored.ts[0])}
+            asked.write_text(canonical_json(told) + "\n", encoding="utf-8")
         return {
             "symbol": symbol, "timeframe": timeframe, "fetched": new,
             "stored": 0 if stored is None else len(stored),
@@ -128,6 +133,16 @@ class Fetcher:
             "end": None if stored is None else iso(int(stored.ts[-1]) + step),
             "gaps": 0 if stored is None else int((np.diff(stored.ts) != step).sum()),
         }  # fmt: skip
+
+    def _reaches_back(self, known: BarFrame, asked: Path, first: int) -> bool:
+        """Return whether nothing before the stored bars is left to be asked for."""
+        if int(known.ts[0]) <= first:
+            return True
+        if not asked.is_file():
+            return False
+        told = json.loads(asked.read_text(encoding="utf-8"))
+        same = told["from"] == self.server and told["found"] == int(known.ts[0])
+        return bool(same and told["first"] <= first)  # the exchange has none there
 
     def _begun(self, place: Path, first: int) -> int:
         """Return where a fetch begins: where one that was cut off began, if its pages will do."""
@@ -207,21 +222,6 @@ class Fetcher:
 
     def _name(self, symbol: str, timeframe: str) -> str:
         return f"{_pair(symbol)}-{self.origin}-{market_of(symbol)}-{timeframe}"
-
-    def _require_origin(self) -> None:
-        """Refuse to mix a simulated market's bars with an exchange's."""
-        path = self.store.cleansed.parent / _ORIGIN
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        mine = {"origin": self.origin}
-        stored = bool(self.store.list())
-        if (known or {"origin": "binance"}) != mine and (known is not None or stored):
-            before = "files or an exchange" if known is None else str(known["origin"])
-            raise DataRefused(
-                "data folder", f"holds bars of {before}, and these are {self.origin}'s",
-                str(path.parent), "Give another folder: VAR_DIR=… conclave data fetch …",
-            )  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(canonical_json(mine) + "\n", encoding="utf-8")
 
 
 def _pair(symbol: str) -> str:

@@ -6,12 +6,14 @@ import asyncio
 import os
 from typing import Any
 
+from data.origin import SIMULATED, origin_of
+from data.store import BarStore
 from domain.errors import DataRefused
 from domain.market import parse_symbol
 from serving.bootstrap.desk import build_desk_on
 from serving.feeds import Feed
 from serving.logs import start_logging
-from serving.plan import RunPlan, world_named
+from serving.plan import RunPlan, server_name, told_world, world_named
 from serving.schema import signal_of
 from serving.settings import Settings
 from serving.system import SystemClock
@@ -30,34 +32,37 @@ def infer(settings: Settings, profile: str, symbols: list[str]) -> list[dict[str
     """
     start_logging(settings, "inference")
     wanted = [parse_symbol(symbol) for symbol in symbols]
+    store = BarStore(
+        settings.data.var_dir / "data", settings.data.raw_dir, settings.data.processed_dir
+    )
+    origin = origin_of(store)
+    server = origin.server or SIMULATED if origin.simulated else None
+    market = world_named(server_name(settings.data.exchange, server), wanted, settings)
     plan = RunPlan(
         source="live",
-        world=world_named(settings.data.exchange, wanted, settings),
+        world=told_world(market, origin.market),
+        exchange_url=server,
         profile=profile,
         speed=None,
         local=True,
         warm_up_days=settings.data.warm_up_days,
         pid=os.getpid(),
     )
-    desk = build_desk_on(plan, settings, _stored(settings, wanted))
+    desk = build_desk_on(plan, settings, _stored(store, settings, wanted))
     asyncio.run(desk.run())
     signals = []
     for symbol in wanted:
         decision = desk.loop.last_decision(symbol)
         if decision is None:
             raise DataRefused("bars", "are too few to decide on", symbol)
-        signals.append(signal_of(decision).model_dump())
+        signals.append(signal_of(decision).model_dump() | {"simulated": plan.simulated})
     return signals
 
 
-def _stored(settings: Settings, symbols: list[str]) -> Feed:
+def _stored(store: BarStore, settings: Settings, symbols: list[str]) -> Feed:
     from data.sources.replay import ReplaySource
-    from data.store import BarStore
     from execution.funding import base_rate
 
-    store = BarStore(
-        settings.data.var_dir / "data", settings.data.raw_dir, settings.data.processed_dir
-    )
     frames = [store.load(symbol, settings.data.timeframe) for symbol in symbols]
     keep = settings.data.warm_up_days * 86_400_000 // frames[0].step_ms + 1
     recent = [frame.slice(max(0, len(frame) - keep), len(frame)) for frame in frames]

@@ -9,11 +9,10 @@ from sqlalchemy import Engine
 
 from data.sources.exchange import GARBLED, connect
 from data.sources.market_time import MarketTime, market_time
-from domain.canonical import short_hash
 from domain.errors import DataRefused, ServiceUnreachable
 from domain.ports import Clock
 from domain.times import iso, timeframe_ms
-from serving.plan import RunPlan, VenueRun
+from serving.plan import RunPlan, VenueRun, told_world
 from serving.processes import choose_port
 from serving.settings import Settings
 from serving.system import SystemClock
@@ -89,7 +88,7 @@ def at_told_exchange(plan: RunPlan, settings: Settings, engine: Engine, clock: C
     told = exchange_time(settings, clock)
     if told is None or told.speed is None:
         return plan
-    world = f"{plan.world}-{short_hash(told.market, 6)}"
+    world = told_world(plan.world, told.market)
     known = _known_until(Reader(engine, world), settings)
     if known > told.at:  # what is known already would come again, and be passed over in silence
         raise ServiceUnreachable(

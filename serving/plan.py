@@ -17,6 +17,7 @@ from serving.settings import Settings
 
 SourceKind = Literal["demo", "replay", "live"]
 RUN_FILE = "run.json"
+_AT = "-at-"  # in names of worlds: another server than the exchange's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,21 @@ def world_named(market: str, symbols: Sequence[str], settings: Settings) -> str:
     kind = [sorted(symbols), data.timeframe, data.pred_horizon_steps, execution.market]
     usual = [["BTC/USDT"], "5m", 5, "perp"]
     return market if kind == usual else f"{market}-{short_hash(kind, 6)}"
+
+
+def server_name(exchange: str, url: str | None) -> str:
+    """Name an exchange; another server of its protocol is another market."""
+    return exchange if url is None else f"{exchange}{_AT}{short_hash(url, 6)}"
+
+
+def told_world(world: str, market: str) -> str:
+    """Name a world of a server that names its market, which need not be the one it had before."""
+    return f"{world}-{short_hash(market, 6)}" if market else world
+
+
+def simulated_world(world: str) -> bool:
+    """Return whether a world's name is that of no exchange's own market, nor of files."""
+    return world.startswith("demo-") or _AT in world
 
 
 def replay_world(

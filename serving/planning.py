@@ -11,12 +11,12 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from data.files import matching_funding
-from domain.canonical import plain, short_hash
+from domain.canonical import plain
 from domain.errors import DataRefused, UsageError
 from domain.market import market_of
 from domain.times import parse_timerange, timeframe_ms
 from serving.market_files import BarsFile, funding_for, load_bars, require_bars
-from serving.plan import RunPlan, SourceKind, replay_world, world_named
+from serving.plan import RunPlan, SourceKind, replay_world, server_name, world_named
 from serving.settings import Settings
 from serving.system import SystemClock
 from sim.worlds import DEMO_SEED
@@ -166,7 +166,8 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         contents = [f"{f.frame.symbol} {f.frame.timeframe} {f.sha256}" for f in files]
         world = replay_world(contents, (start, end), str(rules))
     elif kind == "live":
-        world = world_named(_exchange(settings), settings.data.symbols, settings)
+        name = server_name(settings.data.exchange, settings.data.exchange_url)
+        world = world_named(name, settings.data.symbols, settings)
     else:
         world = world_named(f"demo-{DEMO_SEED}", settings.data.symbols, settings)
     if wish.fresh:
@@ -191,14 +192,6 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         pid=os.getpid(),
         exchange_url=settings.data.exchange_url if kind == "live" else None,
     )
-
-
-def _exchange(settings: Settings) -> str:
-    """Name an exchange; another server of its protocol is another market."""
-    data = settings.data
-    if data.exchange_url is None:
-        return data.exchange
-    return f"{data.exchange}-at-{short_hash(data.exchange_url, 6)}"
 
 
 def _judged(

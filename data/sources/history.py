@@ -9,6 +9,7 @@ import numpy as np
 from data.files import Funding
 from data.sources.answers import bars_of, hours_of, settled_of, time_of
 from data.sources.exchange import Caller
+from data.sources.market_time import market_name
 from data.sources.order_book import Snapshot
 from domain.errors import UsageError
 from domain.market import BarFrame
@@ -63,6 +64,11 @@ class History:
         if not self._exchange.has.get("fetchTime"):
             return int(self._exchange.milliseconds())
         return self._call(lambda: time_of(self._exchange.fetch_time()))
+
+    @property
+    def market(self) -> str:
+        """The market's name, as a server of a made one told it with its last answer."""
+        return market_name(self._exchange)
 
     def pages(
         self, symbol: str, timeframe: str, start_ms: int, now_ms: int, *, sure: bool = False

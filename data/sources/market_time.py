@@ -65,15 +65,20 @@ def market_time(exchange: Any, wall: Callable[[], int]) -> MarketTime:
     return best
 
 
+def market_name(exchange: Any) -> str:
+    """Return the market's name as the last answer of an exchange told it; empty if it did not."""
+    return _told(exchange.last_response_headers or {})[1]
+
+
 def _told(headers: Mapping[str, str]) -> tuple[float | None, str]:
     found = {name.lower(): value for name, value in headers.items()}
-    text = found.get(SPEED.lower())
+    text, name = found.get(SPEED.lower()), found.get(NAME.lower(), "")
     if text is None:
-        return None, ""
+        return None, name
     try:
         speed = float(text)
     except ValueError:
         speed = math.nan
     if not 0.0 < speed <= _FASTEST:
         raise DataRefused(SPEED, f"must be a positive number up to {_FASTEST:,.0f}", text)
-    return speed, found.get(NAME.lower(), "")
+    return speed, name

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from data.origin import SIMULATED, claim, origin_of, origin_of_file
 from data.store import BarStore
 from domain.errors import DataRefused, UsageError
 from domain.times import parse_iso
@@ -26,8 +27,6 @@ from serving.settings import Settings
 from serving.system import SystemClock
 
 app = typer.Typer(help="Fetch, import, check and list market data.", no_args_is_help=True)
-
-SIMULATED = "simulated"  # origin of bars from another server than the exchange's own
 
 Files = Annotated[list[Path], typer.Argument(help="Parquet or CSV files", show_default=False)]
 Symbol = Annotated[str | None, typer.Option(help="if the file name does not say, e.g. BTC/USDT")]
@@ -56,6 +55,7 @@ def import_(
     settings = settings_from(None, config, sets)
     store = _store(settings)
     for path in files:
+        claim(store, origin_of_file(path))
         result = import_file(
             path, store, symbol=symbol, timeframe=timeframe, now_ms=SystemClock().now(),
             features=build_features, encoder=settings.features.encoder_length,
@@ -129,6 +129,8 @@ def fetch(
     if json:
         print_json(report)
         return
+    if url is not None:
+        _tell_simulated()
     out.print(_fetched(report))
     holes = [f"{row['symbol']} {row['timeframe']}" for row in report["items"] if row["gaps"]]
     if holes:
@@ -144,6 +146,10 @@ def fetch(
     for row in report.get("funding", ()):
         out.print(f"{row['symbol']}: {row['settlements']:,} settlements", markup=False)
     out.print(f"{report['requests']:,} requests in {report['seconds']:.0f} s", style="dim")
+
+
+def _tell_simulated() -> None:
+    out.print("simulated market: no exchange's own bars", style="yellow")
 
 
 def _fetched(report: dict[str, Any]) -> Table:
@@ -216,14 +222,20 @@ def listen(
 @app.command("list")
 def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     """List what is stored."""
-    stored = _store(settings_from(None, config, sets)).list()
+    store = _store(settings_from(None, config, sets))
+    stored, origin = store.list(), origin_of(store)
     if json:
-        print_json({"items": [{**asdict(item), "path": item.path.name} for item in stored]})
+        items = [{**asdict(item), "path": item.path.name} for item in stored]
+        print_json({"items": items, "origin": origin.origin, "simulated": origin.simulated})
         return
+    if stored and origin.simulated:
+        _tell_simulated()
     table = Table("symbol", "timeframe", "bars", "first open", "last open", box=None)
     for item in stored:
         table.add_row(item.symbol, item.timeframe, f"{item.rows:,}", item.start, item.end)
-    out.print(table if stored else "Nothing yet. Try: conclave data import FILE")
+    out.print(
+        table if stored else "Nothing yet. Try: conclave data fetch, or conclave data import FILE"
+    )
 
 
 @app.command()

@@ -156,8 +156,10 @@ def signal(
         return
     settings = settings_from(profile, config, sets)
     body = {"symbol": symbol} if as_of is None else {"symbol": symbol, "as_of": as_of}
-    with api(current_plan(settings), settings) as client:
-        _show(call(client, "POST", "/v1/signals", body), json)
+    plan = current_plan(settings)
+    with api(plan, settings) as client:
+        found = call(client, "POST", "/v1/signals", body)
+    _show({**found, "simulated": plan.simulated}, json)
 
 
 def run_inference(
@@ -234,18 +236,24 @@ def explain(signal_id: str, config: Any = None, sets: Any = None) -> dict[str, A
     """Return the explanation of a decision in any world of the database."""
     from serving.bootstrap.storage import open_storage
     from serving.explaining import explanation
+    from serving.plan import simulated_world
     from storage.queries import Reader
 
     engine = open_storage(settings_from(None, config, sets))
-    return in_any_world(
-        engine, signal_id, lambda world: explanation(Reader(engine, world), signal_id)
-    )
+
+    def ask(world: str) -> dict[str, Any] | None:
+        found = explanation(Reader(engine, world), signal_id)
+        return found and {**found, "simulated": simulated_world(world)}
+
+    return in_any_world(engine, signal_id, ask)
 
 
 def _show(body: dict[str, Any], json: bool) -> None:
     if json:
         print_json(body)
         return
+    if body.get("simulated"):
+        out.print("simulated market", style="yellow")
     color = {"LONG": "green", "SHORT": "red"}.get(body["decision"], "yellow")
     out.print(
         f"[bold {color}]{body['decision']}[/] {body['symbol']} {body['timeframe']} "
@@ -263,7 +271,7 @@ def _percent(value: float | None) -> str:
 
 
 def _tell_why(body: dict[str, Any]) -> None:
-    _show(body["signal"], json=False)
+    _show({**body["signal"], "simulated": body["simulated"]}, json=False)
     from rich.table import Table
 
     votes = Table("agent", "P(up)", "p10", "p90", "weight", "logit", "says", box=None)

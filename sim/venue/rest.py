@@ -202,7 +202,7 @@ def _funding(asked: Asked) -> Any:
     listing, now = asked.listing(), asked.markets.clock.now()
     n = asked.limit(100, 1_000)
     start, end = asked.number("startTime"), asked.number("endTime")
-    end = now if end is None else min(end, now)
+    end = min(now if end is None else min(end, now), (asked.markets.ends_ms or now + 1) - 1)
     every = listing.instrument.funding_ms
     first = end // every * every - (n - 1) * every if start is None else start
     first = max(first, tape_start(asked.markets.tape(listing)))

@@ -51,12 +51,14 @@ def settings_conditions(settings: Settings) -> Iterator[Condition]:
     live, paper = (str(on).lower() for on in (execution.live_mode, execution.paper_mode))
     yield Condition(
         "configuration", configured(settings), f"LIVE_MODE={live}, PAPER_MODE={paper}",
-        "LIVE_MODE=true, PAPER_MODE=false", "Set both in the environment or a file of settings.",
+        "LIVE_MODE=true, PAPER_MODE=false",
+        "Set LIVE_MODE=true and PAPER_MODE=false in the environment or a file of settings.",
     )  # fmt: skip
     key = settings.live.exchange_api_key is not None
     yield Condition(
         "key", key, "set" if key else "missing", "EXCHANGE_API_KEY and EXCHANGE_API_SECRET",
-        "Set both in the environment; a key that may trade and not withdraw.",
+        "Set EXCHANGE_API_KEY and EXCHANGE_API_SECRET in the environment; a key that may trade and "
+        "not withdraw.",
     )  # fmt: skip
     yield Condition(
         "market", execution.market == "perp" and execution.leverage == 1,

@@ -47,8 +47,8 @@ def gateway_of(settings: Settings) -> Gateway:
     data, live = settings.data, settings.live
     if live.exchange_api_key is None or live.exchange_api_secret is None:
         raise SettingError(
-            "EXCHANGE_API_KEY", "must be set together with EXCHANGE_API_SECRET", None,
-            "Set both in the environment; a key that may trade and not withdraw.",
+            "EXCHANGE_API_KEY and EXCHANGE_API_SECRET", "must be set for real orders", None,
+            "Set them in the environment; a key that may trade and not withdraw.",
         )  # fmt: skip
     if settings.execution.market != "perp":
         rule = "must be perp for live orders: spot's fees leave parts that cannot be sold"

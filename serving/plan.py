@@ -125,7 +125,10 @@ def load_plan(path: Path) -> RunPlan:
         return TypeAdapter(RunPlan).validate_json(path.read_bytes())
     except OSError:
         raise ServiceUnreachable(
-            "conclave", "has not been started with this VAR_DIR", str(path.parent), "Try: make run"
+            "conclave",
+            "has not been started with this VAR_DIR",
+            str(path.parent),
+            "Try: make run, or conclave up",
         ) from None
     except ValidationError:
         raise ServiceUnreachable(

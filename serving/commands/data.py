@@ -12,7 +12,7 @@ from rich.table import Table
 from data.origin import SIMULATED, claim, origin_of, origin_of_file
 from data.store import BarStore
 from domain.errors import DataRefused, UsageError
-from domain.times import parse_iso
+from domain.times import parse_iso, timeframe_ms
 from serving.commands.common import (
     Config,
     Json,
@@ -122,8 +122,14 @@ def fetch(
         settings.data.var_dir / "data" / "fetching", url or settings.data.exchange,
     )  # fmt: skip
     began = time.monotonic()
-    with progress_steps(quiet=json) as steps:
-        report = fetcher.fetch(Wanted(symbols, timeframe or ALL, start, bars, funding), steps)
+    wanted = Wanted(symbols, timeframe or ALL, start, bars, funding)
+    try:
+        with progress_steps(quiet=json) as steps:
+            report = fetcher.fetch(wanted, steps)
+    except KeyboardInterrupt:
+        err.print("stopped; what came is kept, and the same command goes on from there",
+                  style="yellow")  # fmt: skip
+        raise
     report |= {"seconds": time.monotonic() - began, "requests": caller.requests,
                "waits": caller.waits}  # fmt: skip
     if json:
@@ -131,18 +137,27 @@ def fetch(
         return
     if url is not None:
         _tell_simulated()
+    _tell_fetched(report, start)
+
+
+def _tell_fetched(report: dict[str, Any], start: int | None) -> None:
     out.print(_fetched(report))
-    holes = [f"{row['symbol']} {row['timeframe']}" for row in report["items"] if row["gaps"]]
-    if holes:
-        out.print(f"holes in {', '.join(holes)}: the exchange has no such bars, or they were not "
-                  "asked for", style="yellow", markup=False)  # fmt: skip
+    for row in report["items"]:
+        what = f"{row['symbol']} {row['timeframe']}"
+        if row["gaps"]:
+            out.print(f"{what}: holes; the exchange has no such bars, or they were not asked for",
+                      style="yellow", markup=False)  # fmt: skip
+        late = None if row["start"] is None or start is None else parse_iso(row["start"]) - start
+        if late is not None and late >= timeframe_ms(row["timeframe"]):
+            out.print(f"{what}: the exchange's first bar opens at {row['start']}", style="dim",
+                      markup=False)  # fmt: skip
     for row in report["compared"]:
         if row["different"]:
-            told = (
-                f"{row['symbol']} {row['timeframe']}: {row['different']:,} of {row['compared']:,}"
-            )
-            out.print(f"{told} bars are not those of 1m, the first at {row['first']}",
-                      style="yellow", markup=False)  # fmt: skip
+            out.print(
+                f"{row['symbol']} {row['timeframe']}: {row['different']:,} of "
+                f"{row['compared']:,} bars are not those of 1m, the first at {row['first']}",
+                style="yellow", markup=False,
+            )  # fmt: skip
     for row in report.get("funding", ()):
         out.print(f"{row['symbol']}: {row['settlements']:,} settlements", markup=False)
     out.print(f"{report['requests']:,} requests in {report['seconds']:.0f} s", style="dim")

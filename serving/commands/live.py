@@ -94,6 +94,9 @@ def rehearse(
             f"arrived; {done.doubled} doubled, {done.lost} lost, money apart {done.apart:f}",
             style="green" if done.passed else "red",
         )
+        needed = live.testnet_orders if testnet else live.rehearsal_orders
+        if done.passed and done.orders < needed:
+            out.print(f"live enable asks for {needed} orders", style="yellow")
     if not done.passed:
         raise CheckFailed("rehearsal", "nothing may be lost, doubled or apart", body)
 

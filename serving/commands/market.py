@@ -19,6 +19,7 @@ from serving.commands.common import (
     api,
     call,
     current_plan,
+    err,
     in_any_world,
     out,
     pairs,
@@ -151,7 +152,9 @@ def signal(
     if local:
         from serving.inference import infer
 
-        signals = infer(settings_from(profile, config, sets), profile or "strict", [symbol])
+        settings = settings_from(profile, config, sets)
+        with err.status("catching up with the stored bars …"):
+            signals = infer(settings, profile or "strict", [symbol])
         _show(signals[0], json)
         return
     settings = settings_from(profile, config, sets)
@@ -175,7 +178,8 @@ def run_inference(
     settings = settings_from(profile, config, sets)
     symbols = list(settings.data.symbols)
     with noted(settings, "run-inference", {"symbols": ", ".join(symbols)}) as figures:
-        signals = infer(settings, profile or "strict", symbols)
+        with err.status("catching up with the stored bars …"):
+            signals = infer(settings, profile or "strict", symbols)
         figures |= {found["symbol"]: _in_short(found) for found in signals}
     for found in signals:
         _show(found, json)

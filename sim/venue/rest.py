@@ -53,8 +53,10 @@ def unknown(wall: Callable[[], int]) -> Any:
         try:
             return await handler(request)
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
-            body = {"timestamp": wall(), "status": error.status, "error": error.reason,
-                    "message": "No message available", "path": request.path}  # fmt: skip
+            # the code lets ccxt tell it from an exchange that is away
+            body = {"code": -1020, "msg": "This operation is not supported.",
+                    "timestamp": wall(), "status": error.status, "error": error.reason,
+                    "path": request.path}  # fmt: skip
             return web.json_response(body, status=error.status)
 
     return answered

@@ -160,6 +160,13 @@ def test_what_there_is_not_is_answered_in_json(url: str) -> None:
             urllib.request.urlopen(urllib.request.Request(url + path, method=method), timeout=10)
         body = json.loads(told.value.read())
         assert (told.value.code, body["status"], body["path"]) == (status, status, path)
+        assert body["code"] == -1020
+
+
+def test_ccxt_takes_what_there_is_not_for_no_outage(perp: Any) -> None:
+    perp.apiKey = perp.secret = "k"
+    with pytest.raises(ccxt.BadRequest, match="not supported"):
+        perp.edit_order("1", "BTC/USDT:USDT", "limit", "buy", 0.01, 50_000.0)
 
 
 def test_too_many_questions_are_refused_then_banned() -> None:

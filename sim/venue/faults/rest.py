@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,7 +18,7 @@ from sim.venue.refusals import Refused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Whose = Callable[[str], str]  # API key → account, empty = nobody's
-_HTML = "<html><head><title>503 Service Temporarily Unavailable</title></head></html>"
+_HTML = "<html><head><title>{} {}</title></head></html>"
 _FIRST = ("reset", "timeout", "ban", "rate_limit", "error")  # instead of an answer
 _TRADES = ("/myTrades", "/userTrades")
 
@@ -101,7 +102,11 @@ async def _error(_: Faults, fault: Running, __: web.Request) -> web.StreamRespon
     if body == "json":
         text = "Unknown error, please check your request or try again later."
         return Refused(status, -1000, text).response()
-    text = _HTML if body == "html" else ""
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:  # of no name
+        reason = "Error"
+    text = _HTML.format(status, reason) if body == "html" else ""
     return web.Response(status=status, text=text, content_type="text/html")
 
 

@@ -108,6 +108,8 @@ class Faults:
         """End a fault, None = all, and return how many that were."""
         found = [each for each in self.running if number in (None, each.number)]
         for each in found:
+            now = self._now(each)  # not when it would have ended
+            each.ends_at = now if each.ends_at is None else min(each.ends_at, now)
             self._end(each)
         return len(found)
 

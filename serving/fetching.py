@@ -123,7 +123,7 @@ class Fetcher:
             new = self._import(path, now)
         shutil.rmtree(place, ignore_errors=True)
         stored = self._stored(symbol, timeframe)
-        if stored is not None and first <= int(stored.ts[0]):
+        if stored is not None and first < int(stored.ts[0]):  # it has none before
             told = {"from": self.server, "first": first, "found": int(stored.ts[0])}
             asked.write_text(canonical_json(told) + "\n", encoding="utf-8")
         return {

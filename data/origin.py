@@ -6,7 +6,7 @@ Kept in ``origin.json`` beside the layers; a folder without it holds bars of fil
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from data.files import named_venue
@@ -17,6 +17,7 @@ from domain.errors import DataRefused
 SIMULATED = "simulated"
 FILES = "files"
 _NAME = "origin.json"
+_MADE = (SIMULATED, "demo")  # venues that file names tell, and that are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Origin:
 
 def origin_of_file(path: Path) -> Origin:
     """Return where a file's bars are from, as far as its name tells."""
-    return Origin(SIMULATED if named_venue(path) == SIMULATED else FILES)
+    return Origin(SIMULATED if named_venue(path) in _MADE else FILES)
 
 
 def origin_of(store: BarStore) -> Origin:
@@ -65,12 +66,12 @@ def origin_of(store: BarStore) -> Origin:
         ) from error  # fmt: skip
 
 
-def claim(store: BarStore, mine: Origin) -> None:
-    """Say that bars are to come into a store.
+def require_origin(store: BarStore, mine: Origin) -> None:
+    """Refuse bars of another market than those that a store holds.
 
     Raises
     ------
-    DataRefused : if it holds some of another market.
+    DataRefused : if they are.
     """
     known, stored = origin_of(store), bool(store.list())
     if stored and not known.agrees(mine):
@@ -78,11 +79,26 @@ def claim(store: BarStore, mine: Origin) -> None:
             "data folder", f"holds bars of {_words(known)}, and these are of {_words(mine)}",
             str(_path(store).parent), "Give another folder: VAR_DIR=… conclave data …",
         )  # fmt: skip
-    if stored and mine.origin == FILES:
-        return  # what is known of the folder says more
-    if mine.origin != FILES or _path(store).exists():
-        _path(store).parent.mkdir(parents=True, exist_ok=True)
-        _path(store).write_text(canonical_json(asdict(mine)) + "\n", encoding="utf-8")
+
+
+def claim(store: BarStore, mine: Origin) -> None:
+    """Write down that a store holds bars of a market.
+
+    Raises
+    ------
+    DataRefused : if it holds some of another one.
+    """
+    require_origin(store, mine)
+    known, stored = origin_of(store), bool(store.list())
+    if stored and (mine.origin == FILES or known.simulated):
+        mine = replace(mine, origin=known.origin, server=mine.server or known.server,
+                       market=mine.market or known.market)  # fmt: skip
+    if mine != known:
+        path = _path(store)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(canonical_json(asdict(mine)) + "\n", encoding="utf-8")
+        part.replace(path)
 
 
 def _path(store: BarStore) -> Path:

@@ -138,11 +138,12 @@ class Fetcher:
         """Return whether nothing before the stored bars is left to be asked for."""
         if int(known.ts[0]) <= first:
             return True
-        if not asked.is_file():
+        try:
+            told = json.loads(asked.read_text(encoding="utf-8"))
+            same = told["from"] == self.server and told["found"] == int(known.ts[0])
+            return bool(same and told["first"] <= first)  # the exchange has none there
+        except (OSError, ValueError, LookupError, TypeError):  # it is asked once more
             return False
-        told = json.loads(asked.read_text(encoding="utf-8"))
-        same = told["from"] == self.server and told["found"] == int(known.ts[0])
-        return bool(same and told["first"] <= first)  # the exchange has none there
 
     def _begun(self, place: Path, first: int) -> int:
         """Return where a fetch begins: where one that was cut off began, if its pages will do."""

@@ -42,16 +42,16 @@ def listen(settings: Settings, symbols: Sequence[str], wall: Clock, say: Say) ->
     UsageError : for a symbol that it lacks.
     """
     data, markets = settings.data, sorted({market_of(symbol) for symbol in symbols})
+    simulated = data.exchange_url is not None
+    told = exchange_time(settings, wall) if simulated else None
+    clock, speed = (wall, 1.0) if told is None else (told_clock(told), told.speed or 1.0)
     places: dict[Market, Place] = {
-        market: Place(data.exchange, market, data.exchange_url, wall) for market in markets
+        market: Place(data.exchange, market, data.exchange_url, clock) for market in markets
     }
     for place in places.values():
         place.history.open()
     for symbol in symbols:
         places[market_of(symbol)].listed(symbol)
-    simulated = data.exchange_url is not None
-    told = exchange_time(settings, wall) if simulated else None
-    clock, speed = (wall, 1.0) if told is None else (told_clock(told), told.speed or 1.0)
     step = timeframe_ms(data.timeframe)
     books = {symbol: BookHistory(symbol, step) for symbol in symbols if settings.feed.books}
     ingest = live_ingest(

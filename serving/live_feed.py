@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +15,7 @@ import structlog
 
 from data.book_history import BookHistory
 from data.files import Funding
-from data.sources.exchange import TRIES, Caller, connect
+from data.sources.exchange import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES, Caller, connect
 from data.sources.history import History
 from data.sources.line import Patience
 from data.sources.listing import instrument_of
@@ -22,7 +24,9 @@ from data.sources.live_books import LiveBooks, book_streams
 from data.sources.live_funding import LiveFunding
 from data.sources.live_ingest import LiveIngest, Wire, bar_streams
 from data.sources.live_market import LiveMarket
+from data.sources.market_time import MarketTime
 from data.sources.order_book import Snapshot
+from data.sources.waiting import backoff
 from data.start_criteria import Rules
 from domain.errors import DataRefused, ServiceUnreachable, UsageError
 from domain.market import (
@@ -55,6 +59,7 @@ _STREAMS: Mapping[Market, str] = {
 _BESIDE_S = 0.01  # between two looks whether somebody else asks
 _APART_MS = 300_000  # of an exchange's clock from ours, at most
 FINAL_MS = 1_000  # after its close a bar may still lack its last trades where it is asked for
+_TOLD_TRIES = 4  # of its time, at the start
 _AHEAD_MS = 300_000  # a stamp so far in the future is none
 _FSTREAM = "/fstream"  # where another server has the streams of perpetuals
 
@@ -236,8 +241,8 @@ def _require_time(there: int, here: int, url: str | None) -> None:
     if abs(there - here) > _APART_MS:
         raise ServiceUnreachable(
             url or "the exchange", f"must keep this machine's time, {iso(here)}", iso(there),
-            "Set the clock. A market of another time is traded where it tells how fast it goes, as "
-            "that of conclave venue does.",
+            "Set the clock. A market of another time is traded by conclave up alone, and where it "
+            "tells how fast it goes, as that of conclave venue does.",
         )  # fmt: skip
 
 
@@ -311,21 +316,33 @@ def clock_of(plan: RunPlan, settings: Settings) -> Clock:
 
     Raises
     ------
-    ServiceUnreachable : if it has to be asked for and is not told, or goes at another speed.
+    ServiceUnreachable : if it has to be asked for and is not told.
+    DataRefused : if it is another market by now, or goes at another speed.
     """
     if plan.venue is not None:
         return venue_clock(plan.venue, plan.speed)
-    if not plan.own_time:
+    if plan.market is None:
         return SystemClock()
-    told = exchange_time(settings, SystemClock())
-    speed = None if told is None else told.speed
-    if told is None or speed != plan.speed:
-        raise ServiceUnreachable(
+    told = _told_patiently(settings)
+    if told is None or (told.market, told.speed) != (plan.market, plan.speed):
+        found = "one that does not tell" if told is None else f"{told.market} at ×{told.speed}"
+        raise DataRefused(
             plan.exchange_url or settings.data.exchange,
-            f"must go on at ×{plan.speed:g}, as it did when this run began",
-            None if speed is None else f"×{speed:g}", "Start this run anew.",
+            f"must have the market that this run began with, {plan.market} at ×{plan.speed}",
+            found, "Start this run anew.",
         )  # fmt: skip
     return told_clock(told)
+
+
+def _told_patiently(settings: Settings) -> MarketTime | None:
+    rng = random.Random(0)  # noqa: S311 - spreads requests, guards nothing
+    for failures in range(1, _TOLD_TRIES):
+        try:
+            return exchange_time(settings, SystemClock())
+        except ServiceUnreachable as error:
+            log.warning("exchange_waits", why=str(error))
+            time.sleep(backoff(failures, FIRST_WAIT_S, LONGEST_WAIT_S, rng))
+    return exchange_time(settings, SystemClock())
 
 
 def patience(settings: Settings) -> Patience:

@@ -45,6 +45,7 @@ def exchange_time(settings: Settings, clock: Clock) -> MarketTime | None:
     """
     data = settings.data
     exchange = connect(data.exchange, "spot", data.exchange_url, PATIENCE_MS)
+    exchange.enableRateLimit = False  # three questions, and what is waited for is not its answer
     try:
         return market_time(exchange, clock.now)
     except ccxt.NotSupported:
@@ -94,9 +95,10 @@ def at_told_exchange(plan: RunPlan, settings: Settings, engine: Engine, clock: C
         raise ServiceUnreachable(
             settings.data.exchange_url or settings.data.exchange,
             f"must have come as far as the ledger, {iso(known)}", iso(told.at),
-            "Start it with the --state that it was started with before, or this with --fresh.",
+            "Start it with the --state that it was started with before, or wait until it has; or "
+            "start this with --fresh.",
         )  # fmt: skip
-    return replace(plan, world=world, speed=told.speed, own_time=True)
+    return replace(plan, world=world, speed=told.speed, market=told.market)
 
 
 def _known_until(reader: Reader, settings: Settings) -> int:

@@ -50,14 +50,19 @@ class Place:
         return last + timeframe_ms(self.settings.data.timeframe)
 
 
-def desk_runs(plan: RunPlan) -> bool:
+def desk_runs(plan: RunPlan, settings: Settings | None = None) -> bool:
     """Return whether a desk holds the lease: then it is the one to ask."""
-    return desk_says(plan) is not None
+    return desk_says(plan, settings) is not None
 
 
-def desk_says(plan: RunPlan) -> Mapping[str, Any] | None:
-    """Return what the desk that holds the lease says of itself; None if none does."""
-    engine = open_storage(settings_of(plan))
+def desk_says(plan: RunPlan, settings: Settings | None = None) -> Mapping[str, Any] | None:
+    """Return what the desk that holds the lease says of itself; None if none does.
+
+    Parameters
+    ----------
+    settings : where its database is; None = as the plan says, and every setting must be right.
+    """
+    engine = open_storage(settings or settings_of(plan))
     holder = Lease(engine, DESK_LEASE, "command", LEASE_TTL_MS, SystemClock()).holder()
     return None if holder is None else holder.info
 

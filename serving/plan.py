@@ -44,7 +44,9 @@ class RunPlan:
     speed : market seconds per wall second; None = as fast as possible.
     start_ms, end_ms : half-open range of bar opens to replay, or None.
     exchange_url : of a live market that is not at the exchange's own address.
-    own_time : whether that market says itself how fast it goes, and keeps another time.
+    market : that market's name where it says itself which it is and how fast it goes; it keeps a
+        time of its own. None = it is at the wall's.
+    made_bars : whether the files that are replayed are of a simulated market.
     venue : the local exchange where the simulated market is traded; None = without one.
     execution : whether orders are simulated, or go to the exchange.
     serve_url : where API and agents answer if not on ``host`` and ``port`` of this machine.
@@ -69,7 +71,8 @@ class RunPlan:
     local: bool = False
     pid: int = 0
     exchange_url: str | None = None
-    own_time: bool = False
+    market: str | None = None
+    made_bars: bool = False
     venue: VenueRun | None = None
     execution: Literal["paper", "live"] = "paper"
 
@@ -89,12 +92,12 @@ class RunPlan:
     @property
     def at_wall_time(self) -> bool:
         """Whether the market is as far as this machine's clock."""
-        return self.source == "live" and not self.own_time
+        return self.source == "live" and self.market is None
 
     @property
     def simulated(self) -> bool:
         """Whether the market is not an exchange's own."""
-        return self.source == "demo" or self.exchange_url is not None
+        return self.source == "demo" or self.exchange_url is not None or self.made_bars
 
     def save(self, var_dir: Path) -> Path:
         """Write the plan to ``VAR_DIR/run.json`` and return the path."""

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from data.files import matching_funding
+from data.origin import origin_of_file
+from domain.addresses import without_user
 from domain.canonical import plain
 from domain.errors import DataRefused, UsageError
 from domain.market import market_of
@@ -99,8 +100,7 @@ def resolve(
     traded = kind == "demo" and reached is not None and wished.speed != "max"
     settings = load(profile)
     if kind == "live" and settings.data.exchange_url is not None:
-        _, _, where = urlsplit(settings.data.exchange_url).netloc.rpartition("@")
-        why = f"live: the server at {where}"
+        why = f"live: the server at {without_user(settings.data.exchange_url)}"
     return Resolved(replace(wished, profile=profile), kind, why, settings, traded)
 
 
@@ -125,7 +125,8 @@ def source_of(wish: Wish, reached: str | None = None) -> tuple[SourceKind, str]:
     if wish.source == "replay" or (wish.source == "auto" and wish.data):
         if not wish.data:
             raise UsageError("--source replay", "needs bars", hint="Add --data FILE.")
-        return "replay", f"replaying real bars from {', '.join(p.name for p in wish.data)}"
+        made = "simulated" if _made(wish.data) else "real"
+        return "replay", f"replaying {made} bars from {', '.join(p.name for p in wish.data)}"
     if wish.data:
         raise UsageError("--data", "goes with --source replay", wish.source)
     if wish.source == "demo":
@@ -191,7 +192,12 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         local=wish.local,
         pid=os.getpid(),
         exchange_url=settings.data.exchange_url if kind == "live" else None,
+        made_bars=_made(paths),
     )
+
+
+def _made(paths: tuple[Path, ...]) -> bool:
+    return any(origin_of_file(path).simulated for path in paths)
 
 
 def _judged(

@@ -117,9 +117,14 @@ def _strange(path: Path) -> UsageError:
     return UsageError("--state", "must be a file that conclave venue wrote", path.name)
 
 
-def opened(markets: Markets, amounts: dict[str, Decimal]) -> Ledger:
-    """Return a ledger of one account with these balances in both wallets."""
+def opened(markets: Markets, amounts: dict[str, Decimal], at_ms: int = 0) -> Ledger:
+    """Return a ledger of one account with these balances in both wallets.
+
+    Parameters
+    ----------
+    at_ms : market time; 0 = when it is traded with first.
+    """
     from sim.venue.accounts import Account, Ledger
 
     settled = {listing.quote for listing in markets.listings.values()}
-    return Ledger({NAME: Account.funded(NAME, amounts, settled)})
+    return Ledger({NAME: Account.funded(NAME, amounts, settled)}, at=at_ms)

@@ -15,6 +15,8 @@ from serving.system import SystemClock
 from sim.venue.market import Markets, Stored, VenueClock
 from sim.worlds import DemoSource, World
 
+_LONGEST_MS = 10 * 365 * DAY_MS  # of the simulated market, which is made from its beginning on
+
 
 @dataclass(frozen=True, slots=True)
 class Wares:
@@ -24,13 +26,15 @@ class Wares:
     ----------
     name : of the market; another seed, or other bars, make another.
     begins_ms : where it begins unless told otherwise.
-    first_ms : the earliest that it can begin. ``ends_ms`` : when it is over; None = never.
+    first_ms, last_ms : it can begin in [first, last).
+    ends_ms : when it is over; None = never.
     """
 
     name: str
     worlds: dict[str, World]
     begins_ms: int
     first_ms: int
+    last_ms: int
     ends_ms: int | None
     seed: int
 
@@ -47,32 +51,25 @@ class Wares:
         Parameters
         ----------
         wanted_ms : by a flag; None = where it usually begins.
-        kept_ms : as far as a kept account is; 0 = there is none.
+        kept_ms : as far as a kept account is, from which it goes on; 0 = there is none.
 
         Raises
         ------
-        UsageError : for a time that the market does not have, or that the account has behind it.
+        UsageError : for a time that the market does not have.
         """
-        if wanted_ms is None:
-            return max(self.begins_ms, kept_ms)
-        until = "" if self.ends_ms is None else f" and before {iso(self.ends_ms)}"
-        last = 1 << 62 if self.ends_ms is None else self.ends_ms - 1
-        if not self.first_ms <= wanted_ms <= last:
+        if wanted_ms is not None and not self.first_ms <= wanted_ms < self.last_ms:
             raise UsageError(
-                "--start", f"must not be before {iso(self.first_ms)}{until}", iso(wanted_ms)
-            )
-        if wanted_ms < kept_ms:
-            raise UsageError(
-                "--start", f"must not be before the account of --state, {iso(kept_ms)}",
-                iso(wanted_ms), "Leave --start out to go on from there, or give another file.",
+                "--start", f"must lie from {iso(self.first_ms)} to before {iso(self.last_ms)}",
+                iso(wanted_ms),
             )  # fmt: skip
-        return wanted_ms
+        return kept_ms or (self.begins_ms if wanted_ms is None else wanted_ms)
 
 
 def simulated(symbols: Sequence[str], seed: int) -> Wares:
     """Return the simulated market, which begins behind the history that is learned from."""
     demo = DemoSource(symbols, seed=seed)
-    return Wares(f"demo-{seed}", dict(demo.worlds), demo.live_ms, demo.start_ms, None, seed)
+    last = demo.start_ms + _LONGEST_MS
+    return Wares(f"demo-{seed}", dict(demo.worlds), demo.live_ms, demo.start_ms, last, None, seed)
 
 
 def of_files(paths: Sequence[Path], seed: int) -> Wares:
@@ -94,5 +91,5 @@ def of_files(paths: Sequence[Path], seed: int) -> Wares:
     begins = max((start + end) // 2 // DAY_MS * DAY_MS, start)
     what = sorted(f"{file.frame.symbol} {file.frame.timeframe} {file.sha256}" for file in files)
     return Wares(
-        f"bars-{short_hash([what, seed], 10)}", dict(stored), begins, start, end, seed
+        f"bars-{short_hash([what, seed], 10)}", dict(stored), begins, start, end, end, seed
     )  # fmt: skip

@@ -48,7 +48,8 @@ async def serve(plan: RunPlan, settings: Settings) -> None:
     assert plan.venue is not None
     clock = venue_clock(plan.venue, plan.speed)
     demo = DemoSource(settings.data.symbols, settings.data.timeframe, plan.seed)
-    markets = Markets(dict(demo.worlds), clock, seed=plan.seed)
+    name = f"demo-{plan.seed}"
+    markets = Markets(dict(demo.worlds), clock, seed=plan.seed, name=name)
     leave = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -94,24 +94,29 @@ def settings_from(
 
 def settings_regardless(
     config: Sequence[Path] | None = None, sets: Sequence[str] | None = None
-) -> Settings:
+) -> tuple[Settings, bool]:
     """Load what says where a run is, if need be without all the rest: for what stops a desk.
 
     What is wrong with the settings is shown and holds nothing up.
+
+    Returns
+    -------
+    The settings, and whether they are all of them.
 
     Raises
     ------
     SettingError : if that, too, makes no sense.
     """
     try:
-        return settings_from(None, config, sets)
+        return settings_from(None, config, sets), True
     except SettingError as error:
         err.print(f"going on without the settings: {error.message}", style="yellow", markup=False,
                   soft_wrap=True)  # fmt: skip
-    return load_settings(
+    found = load_settings(
         env=environment(), profile=None, config_files=config or (), overrides=pairs(sets),
         dotenv=Path(".env"), only=_WHERE,
     )  # fmt: skip
+    return found, False
 
 
 def print_json(body: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from data.origin import SIMULATED, claim, origin_of, origin_of_file
+from data.origin import SIMULATED, claim, origin_of, origin_of_file, require_origin
 from data.store import BarStore
 from domain.errors import DataRefused, UsageError
 from domain.times import parse_iso, timeframe_ms
@@ -55,12 +55,14 @@ def import_(
     settings = settings_from(None, config, sets)
     store = _store(settings)
     for path in files:
-        claim(store, origin_of_file(path))
+        origin = origin_of_file(path)
+        require_origin(store, origin)
         result = import_file(
             path, store, symbol=symbol, timeframe=timeframe, now_ms=SystemClock().now(),
             features=build_features, encoder=settings.features.encoder_length,
             horizon=settings.data.pred_horizon_steps, interpolate=interpolate,
         )  # fmt: skip
+        claim(store, origin)
         if json:
             print_json({"report": result.report.to_dict(), "windows": result.windows})
         else:
@@ -102,6 +104,7 @@ def fetch(
 
     from data.sources.exchange import Caller, connect
     from data.sources.history import History
+    from domain.addresses import without_user
     from serving.fetching import ALL, Fetcher, Wanted, markets_of
     from serving.settings.data import TIMEFRAMES
 
@@ -117,10 +120,13 @@ def fetch(
         lambda text: err.print(text, style="yellow", markup=False),
     )  # fmt: skip
     fetcher = Fetcher(
-        History(caller), _store(settings), settings,
+        History(caller),
+        _store(settings),
+        settings,
         settings.data.exchange if url is None else SIMULATED,
-        settings.data.var_dir / "data" / "fetching", url or settings.data.exchange,
-    )  # fmt: skip
+        settings.data.var_dir / "data" / "fetching",
+        settings.data.exchange if url is None else without_user(url),
+    )
     began = time.monotonic()
     wanted = Wanted(symbols, timeframe or ALL, start, bars, funding)
     try:
@@ -241,7 +247,13 @@ def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     stored, origin = store.list(), origin_of(store)
     if json:
         items = [{**asdict(item), "path": item.path.name} for item in stored]
-        print_json({"items": items, "origin": origin.origin, "simulated": origin.simulated})
+        print_json(
+            {
+                "items": items,
+                "origin": origin.origin,
+                "simulated": bool(stored) and origin.simulated,
+            }
+        )
         return
     if stored and origin.simulated:
         _tell_simulated()

@@ -181,7 +181,7 @@ def disable(
     """
     from serving.system import SystemClock
 
-    settings = settings_regardless(config, sets)
+    settings, _ = settings_regardless(config, sets)
     reason = why or "live disabled"
     _record(settings).note("disabled", SystemClock().now(), _who(), {"why": reason, "keep": keep})
     body: dict[str, Any] = {"state": "off", "positions": _stop(settings, reason, keep=keep)}
@@ -198,7 +198,7 @@ def _stop(settings: Settings, reason: str, *, keep: bool) -> str:
     plan = current_plan(settings)
     if plan.execution != "live":
         return "the last run traded on paper"
-    if not desk_runs(plan):
+    if not desk_runs(plan, settings):
         return "no desk runs: what is open at the exchange stays, with its stops and targets"
     order = KillOrder(reason, flatten=not keep)
     try:

@@ -24,6 +24,7 @@ from serving.commands.common import (
 )
 from serving.feed_words import feed_line
 from serving.killing import REASON_CHARACTERS, KillOrder, clean_text, write_kill
+from serving.plan import RUN_FILE
 
 Why = Annotated[str, typer.Option("--why", help="written into the ledger")]
 
@@ -74,7 +75,7 @@ def kill(
 
     Example: conclave kill --why "news" · conclave kill --freeze
     """
-    settings = settings_regardless(config, sets)
+    settings, whole = settings_regardless(config, sets)
     order = KillOrder(_reason(why), flatten=not freeze)
     try:
         with api(current_plan(settings), settings, writes=True, timeout=5.0) as client:
@@ -91,6 +92,11 @@ def kill(
         out.print(f"as soon as the desk sees the file: {done}, entries refused", style="red")
     else:
         out.print(f"risk mode {body['mode']}: {done}, entries refused", style="red")
+    if not whole and not (settings.data.var_dir / RUN_FILE).exists():
+        raise CheckFailed(
+            "kill", "must know where the run is, and no run was started there",
+            str(settings.data.var_dir), "Say where it is: conclave kill --set VAR_DIR=…",
+        )  # fmt: skip
 
 
 def arm(

@@ -97,9 +97,10 @@ def venue(
     ledger = None if account is None else account.read()
     begins = wares.begin(wanted, 0 if ledger is None else ledger.at)
     markets = wares.markets(begins, speed, funding_hours)
-    if ledger is not None and balance:
-        err.print(f"--balance is not used: {state} has the account", style="yellow", markup=False)
-    ledger = ledger or opened(markets, amounts)
+    if ledger is not None and (balance or wanted is not None):
+        err.print(f"goes on with the account of {state}, at its time; --balance and --start are of "
+                  "a new one", style="yellow", markup=False)  # fmt: skip
+    ledger = ledger or opened(markets, amounts, begins)
     if account is not None:
         account.write(ledger)  # a file that cannot be written is said now
     key = Key.made(seed, NAME)

@@ -117,7 +117,8 @@ def _klines(asked: Asked) -> Any:
     start, end = asked.number("startTime"), asked.number("endTime")
     end = now if end is None else min(end, now)
     if start is None:
-        start = end // step * step - (n - 1) * step
+        last = end if asked.markets.ends_ms is None else min(end, asked.markets.ends_ms - 1)
+        start = last // step * step - (n - 1) * step
     first = max(
         -(-start // step) * step, -(-tape_start(asked.markets.tape(listing)) // step) * step
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,6 +45,7 @@ class Streams:
         self._markets = markets
         self._listeners: set[_Public] = set()
         self.laid: Laid = straight
+        self._broken: set[str] = set()  # names of streams that could not be told
         self._pump: asyncio.Task[None] | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -99,6 +101,11 @@ class Streams:
         try:
             bodies = said(stream, self._markets, at)
         except DataRefused:  # a bar that began before the market did
+            return []
+        except Exception:  # one stream's fault must not end all of them
+            if stream.name not in self._broken:
+                self._broken.add(stream.name)
+                logging.getLogger(__name__).exception("no words for the stream %s", stream.name)
             return []
         return [json.dumps(body, separators=(",", ":")) for body in bodies]
 

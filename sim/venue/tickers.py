@@ -55,6 +55,8 @@ def day_of(markets: Markets, listing: Listing, now: int) -> dict[str, Any]:
     tape, now = markets.tape(listing), markets.moment(listing, now)
     first = max((now - DAY_MS) // HOUR_MS * HOUR_MS, tape_start(tape))
     bars = markets.bars(listing, "1h", first, 26, now)
+    if not len(bars):  # of a market that began in this hour
+        bars = markets.bars(listing, "1m", first, 61, now)
     opened, last, volume = float(bars.open[0]), float(bars.close[-1]), float(bars.volume.sum())
     book = markets.book(listing, 1, now)
     quote = float((bars.volume * bars.close).sum())

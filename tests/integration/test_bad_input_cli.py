@@ -54,13 +54,16 @@ def cli(
         return code, told.out, told.err
 
     root, style = logging.getLogger(), structlog.get_config()
+    configured = structlog.is_configured()
     handlers, level = root.handlers[:], root.level
     yield call
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.configure(**style)
+    structlog.reset_defaults()
+    if configured:
+        structlog.configure(**style)
 
 
 def line(text: str) -> str:
@@ -467,6 +470,9 @@ def test_kill_when_the_settings_make_no_sense_then_it_works_all_the_same(
 ) -> None:
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
+    code, _, err = cli("kill")  # the settings may have said where the run is
+    assert (code, "Say where it is" in err) == (1, True)
+    (var / "run.json").write_text("{")
     code, out, err = cli("kill", "--why", "now", "--json")
     assert (code, json.loads(out)["mode"]) == (0, "KILLED")
     assert "going on without the settings: " in err

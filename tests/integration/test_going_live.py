@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +23,16 @@ from domain.trading import ModeChange, RiskMode
 from serving.bootstrap.storage import open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
+from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.going_live import LiveRecord, account_of, execution_of
 from serving.going_live_scene import Rehearsal
 from serving.going_live_testnet import rehearse_at_testnet
 from serving.killing import KillOrder, write_kill
-from serving.system import git_commit
+from serving.plan import load_plan
+from serving.system import SystemClock, git_commit
 from sim.venue.signing import Key
 from sim.venue.trading import Trading
+from storage.leases import Lease
 from tests.live_record import BTC, WORLD, Past, environment, exchange
 from tests.relay import free_port
 from tests.venue_server import key_for, wall
@@ -271,6 +276,19 @@ def test_live_disable_when_the_settings_contradict_each_other_then_it_works_all_
     code, told = ready.says("live", "disable")
     assert (code, "cannot be on together with PAPER_MODE" in told) == (0, True)
     assert record.standing(settings, wall()).state == "off"
+
+
+def test_live_disable_when_settings_are_wrong_then_a_live_desk_is_killed_all_the_same(
+    ready: Candidate,
+) -> None:
+    engine = open_storage(ready.settings)
+    replace(load_plan(ready.var_dir / "run.json"), execution="live").save(ready.var_dir)
+    lease = Lease(engine, DESK_LEASE, "desk", LEASE_TTL_MS, SystemClock())
+    assert lease.acquire({"pid": os.getpid()})
+    ready.set(PROB_MIN="2")
+    code, told = ready.says("live", "disable", "--why", "out")
+    assert (code, "positions are closed" in told) == (0, True)
+    assert (ready.var_dir / "KILL").read_text() == "out\n"
 
 
 def test_a_rehearsal_when_answers_are_lost_then_nothing_else_is(ready: Candidate) -> None:

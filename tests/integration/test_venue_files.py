@@ -15,7 +15,9 @@ from websockets.asyncio.client import connect as socket_to
 from data.sources.exchange import connect
 from domain.errors import UsageError
 from serving.venue_market import Wares, of_files, simulated
+from sim.venue.accounts import Ledger
 from sim.venue.market import Markets, Stored, VenueClock
+from sim.venue.trading import Trading
 from sim.worlds import DEMO_START_MS, DemoMarket
 from tests.data_fixtures import write_parquet
 from tests.venue_server import BTC, key_for, trading, venue, wall
@@ -42,6 +44,8 @@ def test_when_the_file_is_over_then_its_history_answers_and_nothing_is_traded(ma
     symbol = BTC if market == "spot" else f"{BTC}:USDT"
     with venue(made=made, accounts=trading(made)) as url:
         asked = client(url, market)
+        newest = asked.fetch_ohlcv(symbol, "5m", limit=5)
+        assert [row[0] for row in newest] == BARS.ts[-5:].tolist()
         rows = np.array(asked.fetch_ohlcv(symbol, "5m", since=END - 100 * STEP, limit=200))
         np.testing.assert_array_equal(rows[:, 0], BARS.ts[-100:])
         np.testing.assert_array_equal(rows[:, 4], BARS.close[-100:])
@@ -84,9 +88,33 @@ def test_when_the_file_ends_then_its_last_bar_is_told_and_the_line_stays() -> No
     assert max(one["T"] for one in told if one["e"] == "trade") < END
 
 
-def test_an_account_that_outlived_its_file_is_opened_again() -> None:
-    made = over()
-    assert made.price(made.listing("perp", "BTCUSDT")) == BARS.close[-1]
+def test_an_account_that_outlived_its_file_is_opened_again(files: Wares) -> None:
+    before = files.markets(END - DAY, 0.0, 8)
+    accounts = trading(before)
+    with venue(made=before, accounts=accounts) as url:
+        client(url, "perp").create_order(f"{BTC}:USDT", "market", "buy", 0.01)
+    ledger = accounts.exchange.ledger
+    ledger.at = END + DAY
+    again = files.markets(files.begin(None, ledger.at), 0.0, 8)
+    kept = Trading(again, Ledger.restored(ledger.state()), (key_for(),), wall)
+    with venue(made=again, accounts=kept) as url:
+        [held] = client(url, "perp").fetch_positions()
+        assert (held["contracts"], held["markPrice"]) == (0.01, BARS.close[-1])
+
+
+def test_a_market_that_began_within_the_hour_has_a_ticker() -> None:
+    young = BARS.slice(3, N)  # 00:15
+    made = Markets({BTC: Stored(young)}, VenueClock(int(young.ts[0]) + 70_000, wall, 60.0), seed=7)
+
+    async def heard(url: str) -> Any:
+        name = f"{url.replace('http', 'ws')}/stream?streams=btcusdt@ticker"
+        async with socket_to(name) as socket:
+            return json.loads(await asyncio.wait_for(socket.recv(), 5))["data"]
+
+    with venue(made=made) as url:
+        told = asyncio.run(heard(url))
+        asked = connect("binance", "spot", url).fetch_ticker(BTC)
+    assert float(told["o"]) == asked["open"] == young.open[0]
 
 
 @pytest.fixture
@@ -97,18 +125,18 @@ def files(tmp_path: Path) -> Wares:
 
 
 def test_where_it_begins(files: Wares) -> None:
-    assert (files.first_ms, files.ends_ms) == (DEMO_START_MS, END)
+    assert (files.first_ms, files.last_ms, files.ends_ms) == (DEMO_START_MS, END, END)
     assert files.begin(None, 0) == files.begins_ms == DEMO_START_MS + DAY
-    assert files.begin(None, END - 5) == END - 5  # a kept account goes on
+    assert files.begin(None, END + 5) == END + 5  # a kept account goes on
     assert files.begin(DEMO_START_MS, 0) == DEMO_START_MS
-    assert files.begin(END - 1, END - 1) == END - 1
-    for wanted, kept, said in (
-        (DEMO_START_MS - 1, 0, "must not be before 2025-01-01T00:00:00Z and before 2025-01-03"),
-        (END, 0, "and before"), (DEMO_START_MS + 5, DEMO_START_MS + 6, "account of --state"),
-    ):  # fmt: skip
-        with pytest.raises(UsageError, match=said):
-            files.begin(wanted, kept)
-    assert simulated([BTC], 7).begin(END + 900 * DAY, 0) == END + 900 * DAY  # it never ends
+    assert files.begin(DEMO_START_MS, DEMO_START_MS + 9) == DEMO_START_MS + 9
+    for wanted in (DEMO_START_MS - 1, END):
+        with pytest.raises(UsageError, match="from 2025-01-01T00:00:00Z to before 2025-01-03"):
+            files.begin(wanted, 0)
+    made = simulated([BTC], 7)
+    assert (made.begin(END + 900 * DAY, 0), made.ends_ms) == (END + 900 * DAY, None)
+    with pytest.raises(UsageError, match="--start"):
+        made.begin(END + 4_000 * DAY, 0)  # it would be made for minutes
 
 
 def test_a_market_is_named_by_what_it_is_made_of(files: Wares, tmp_path: Path) -> None:

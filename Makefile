@@ -44,8 +44,8 @@ run: setup ## start everything on paper (ARGS="--profile balanced" passes flags 
 test: setup-dev ## the tests that are done in minutes; ARGS are pytest's
 	$(call tested,-m "$(QUICK) and not long")
 
-test-long: setup-dev ## the tests that take seconds each; CI runs them too
-	$(call tested,-m "$(QUICK) and long")
+test-long: setup-dev ## these and those that take seconds each: what CI runs
+	$(call tested,-m "$(QUICK)")
 
 test-all: setup-dev ## every test this machine can run
 	$(call tested)

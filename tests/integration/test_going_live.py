@@ -158,7 +158,7 @@ def test_live_enable_when_key_or_market_are_none_then_the_exchange_is_not_even_a
     assert "(market: spot at 1×; exchange: EXECUTION_MARKET: must be perp" in told
     ready.set(EXCHANGE_API_KEY=None, EXCHANGE_API_SECRET=None, EXECUTION_MARKET=None)
     _, told = ready.enable()
-    assert "(key: missing; exchange: EXCHANGE_API_KEY: must be set" in told
+    assert "(key: missing; exchange: EXCHANGE_API_KEY and EXCHANGE_API_SECRET: must be" in told
 
 
 @pytest.mark.long

@@ -63,6 +63,7 @@ def padded(size: int) -> bytes:
     return head + b" " * (size - len(head) - len(tail)) + tail
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("body", "status", "code", "says"),
     [
@@ -324,6 +325,7 @@ def test_server_when_the_request_breaks_http_then_it_answers_4xx_and_hangs_up(
     assert b"Traceback" not in answer
 
 
+@pytest.mark.long
 def test_up_when_its_var_dir_or_port_is_taken_then_one_line_says_so_and_the_first_runs_on(
     local: Running, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

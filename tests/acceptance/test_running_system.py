@@ -206,6 +206,7 @@ def test_replica_when_killed_under_load_then_requests_are_answered_degraded_and_
     assert answers[-1][1]["absent"] == {}, "baseline did not come back"
 
 
+@pytest.mark.long
 def test_kill_when_ordered_then_flat_and_refusing_until_armed_in_two_steps(
     system: Running,
 ) -> None:
@@ -254,6 +255,7 @@ def _instants(system: Running) -> list[int]:
     return sorted(parse_iso(instant) for instant in live)
 
 
+@pytest.mark.long
 def test_desk_when_killed_then_it_is_restarted_and_no_bar_is_lost_or_doubled(
     system: Running,
 ) -> None:

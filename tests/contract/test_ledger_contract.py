@@ -22,6 +22,7 @@ def test_ledger_when_in_memory_then_it_keeps_every_law() -> None:
     check_ledger(MemoryLedger)
 
 
+@pytest.mark.long
 def test_ledger_when_on_sqlite_then_it_keeps_every_law(tmp_path: Path) -> None:
     files = itertools.count()
 

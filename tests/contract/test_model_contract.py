@@ -99,6 +99,7 @@ def test_model_when_trained_then_its_card_tells_what_it_beat(kind, target, train
     assert card.feature_schema
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_model_when_an_artifact_is_of_another_kind_then_refused(kind, trained):
     other = next(name for name in KINDS if name != kind)
@@ -107,6 +108,7 @@ def test_model_when_an_artifact_is_of_another_kind_then_refused(kind, trained):
         type(trained(kind, "trend")).load(artifact)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "target"), CASES, ids=NAMES)
 def test_model_when_a_file_is_missing_then_refused(kind, target, trained):
     whole = trained(kind, target)._trained()

@@ -42,6 +42,7 @@ def golden():
     return result, ledger
 
 
+@pytest.mark.long
 def test_backtest_when_exercised_on_seeded_bars_then_money_is_pinned(golden):
     result, _ = golden
     assert len(result.closed) == 179

@@ -129,6 +129,7 @@ def test_scopes_when_every_route_is_looked_at_then_each_scope_is_some_routes() -
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_token_when_revoked_then_a_running_api_refuses_it_within_two_seconds(
     tmp_path: Path,
 ) -> None:
@@ -151,6 +152,7 @@ def test_token_when_revoked_then_a_running_api_refuses_it_within_two_seconds(
     run(scene)
 
 
+@pytest.mark.long
 def test_audit_when_something_changes_then_a_row_tells_who_and_what_and_how_it_ended(
     tmp_path: Path,
 ) -> None:

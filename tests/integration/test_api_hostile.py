@@ -92,6 +92,7 @@ def test_server_when_a_head_or_body_does_not_arrive_then_408_within_the_patience
     over_http(app, scene)
 
 
+@pytest.mark.long
 def test_server_when_hundreds_drip_bytes_then_others_are_served_as_before(app: FastAPI) -> None:
     async def scene(port: int) -> None:
         async def latencies(count: int) -> list[float]:
@@ -197,6 +198,7 @@ def test_server_when_connections_are_kept_and_pipelined_then_each_request_is_ans
     over_http(app, scene)
 
 
+@pytest.mark.long
 def test_server_when_connections_are_too_many_then_the_next_is_told_so_and_a_free_one_serves(
     app: FastAPI,
 ) -> None:

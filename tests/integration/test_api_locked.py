@@ -7,6 +7,8 @@ import sqlite3
 import time
 from pathlib import Path
 
+import pytest
+
 from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.system import SystemClock
 from storage.engine import open_database
@@ -16,6 +18,7 @@ from tests.api_world import PLAN, api_of, asking, run, settings_in
 PATIENCE_SECONDS = 5.0  # of the API with the database (2), its audit (1), and some
 
 
+@pytest.mark.long
 def test_api_when_the_database_is_locked_then_writers_come_back_and_readers_do_not_wait(
     tmp_path: Path,
 ) -> None:

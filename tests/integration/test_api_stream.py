@@ -127,6 +127,7 @@ def test_streams_when_every_place_is_taken_then_the_next_is_told_to_come_again(
     asyncio.run(scene())
 
 
+@pytest.mark.long
 def test_stream_when_its_reader_hangs_up_then_its_place_is_free_and_a_stop_does_not_wait(
     tmp_path: Path,
 ) -> None:

@@ -220,6 +220,7 @@ def test_setting_when_unknown_wrong_or_contradictory_then_exit_2_names_it_and_hi
     assert "two words" not in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [

@@ -91,6 +91,7 @@ def test_states_when_made_at_bar_closes_then_they_carry_bars_of_the_trades_and_t
             assert sleep_reason(AGENT.opine([state])[0]) is None
 
 
+@pytest.mark.long
 def test_agent_when_it_reads_real_books_then_it_is_awake_and_obeys_its_laws(
     recording: Recording,
 ) -> None:
@@ -202,6 +203,7 @@ def test_best_quotes_when_read_then_every_row_is_a_book_in_order(path: Path) -> 
     assert rows == len(raw["ts"])
 
 
+@pytest.mark.long
 def test_views_when_a_recording_is_twice_as_long_then_they_take_about_twice_as_long() -> None:
     path = max(DEPTHS, key=lambda depth: pq.read_metadata(depth).num_rows)
     books, trades = list(read_books(path)), list(read_trades(trades_of(path)))

@@ -68,6 +68,7 @@ def test_jobs_when_added_run_and_listed_then_the_result_is_there(cli: Cli, tmp_p
     assert "exit 0 after" in cli("jobs", "list")[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -37,6 +37,7 @@ from tests.data_fixtures import write_parquet
 # backtest
 
 
+@pytest.mark.long
 def test_backtest_when_exercised_then_it_is_the_loops_own_run(cli: Cli, tmp_path: Path) -> None:
     path = perp(tmp_path)
     code, out, err = cli(
@@ -57,6 +58,7 @@ def test_backtest_when_exercised_then_it_is_the_loops_own_run(cli: Cli, tmp_path
     assert "EXECUTION_MARKET=perp is ignored" in err
 
 
+@pytest.mark.long
 def test_backtest_when_shown_then_conventions_stand_beside_the_numbers(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -70,6 +72,7 @@ def test_backtest_when_shown_then_conventions_stand_beside_the_numbers(
     assert json.loads((tmp_path / "var/reports/backtest/latest.json").read_text())["conventions"]
 
 
+@pytest.mark.long
 def test_backtest_when_done_then_a_tear_sheet_lies_beside_its_json_and_where_asked(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -166,6 +169,7 @@ def test_taped_when_a_bar_was_trained_on_then_the_agent_is_absent(tmp_path: Path
     assert len(absent) == 300
 
 
+@pytest.mark.long
 def test_backtest_when_models_were_trained_on_the_bars_then_it_says_so_and_claims_nothing(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -178,6 +182,7 @@ def test_backtest_when_models_were_trained_on_the_bars_then_it_says_so_and_claim
     assert "the honest answer" not in words
 
 
+@pytest.mark.long
 def test_backtest_when_two_files_are_given_then_one_is_forecast_and_the_other_traded(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -209,6 +214,7 @@ def test_backtest_when_the_profile_has_stops_then_strategies_that_ask_nobody_lea
     assert len(result.closed) > 20
 
 
+@pytest.mark.long
 def test_backtest_when_a_funding_file_lies_beside_the_bars_then_it_is_paid(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -229,6 +235,7 @@ def test_backtest_when_a_funding_file_lies_beside_the_bars_then_it_is_paid(
     assert off == 0
 
 
+@pytest.mark.long
 def test_backtest_when_fees_are_set_then_they_are_paid(cli: Cli, tmp_path: Path) -> None:
     words = ("backtest", "--data", perp(tmp_path), "--profile", "exercise", "--json")
     usual, dear = (

@@ -76,6 +76,7 @@ def test_evaluate_when_done_then_the_report_lies_in_var_dir_twice(cli: Cli, tmp_
     assert text.startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.long
 def test_evaluate_when_shown_then_tables_and_plain_words_are_there(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_evaluate_when_asked_twice_then_nobody_is_asked_again_and_the_board_is_t
     assert {path: path.stat().st_mtime_ns for path in tapes.rglob("*.parquet")} == written
 
 
+@pytest.mark.long
 def test_evaluate_when_the_rows_were_trained_on_then_they_are_left_out(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -115,6 +117,7 @@ def test_evaluate_when_the_rows_were_trained_on_then_they_are_left_out(
     assert "every one of these bars" in " ".join(board["notes"])
 
 
+@pytest.mark.long
 def test_evaluate_when_it_looks_at_the_test_year_then_the_trial_log_counts_it(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -130,6 +133,7 @@ def test_evaluate_when_it_looks_at_the_test_year_then_the_trial_log_counts_it(
     assert "technical gain" in row["result"]
 
 
+@pytest.mark.long
 def test_evaluate_when_the_year_is_another_then_nothing_is_logged(cli: Cli, tmp_path: Path) -> None:
     log = tmp_path / "trials.csv"
     path = spot(tmp_path, 800, YEAR_2024)
@@ -161,6 +165,7 @@ def test_evaluate_when_the_question_makes_no_sense_then_it_says_why(
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_evaluate_when_nothing_names_the_symbol_then_the_flags_do(cli: Cli, tmp_path: Path) -> None:
     path = spot(tmp_path, 500).rename(tmp_path / "bars.parquet")
     assert cli("evaluate", "--data", path, "--json")[0] == 3
@@ -265,6 +270,7 @@ def test_evaluate_when_a_column_is_missing_then_the_file_is_refused(
     assert "lacks the column volume" in err
 
 
+@pytest.mark.long
 def test_evaluate_when_models_are_old_or_out_of_place_then_a_note_says_so(
     cli: Cli, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def damage(var: Path, text: bytes = b"The edge is below the cost.") -> None:
     (var / "ledger.db").write_bytes(raw)
 
 
+@pytest.mark.long
 def test_backup_when_no_file_is_named_then_it_lies_in_the_folder_and_is_listed(
     cli: Cli, var: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_backup_when_no_file_is_named_then_it_lies_in_the_folder_and_is_listed(
     assert items[0]["head_hash"] == ledger_in(var).head()[1]
 
 
+@pytest.mark.long
 def test_backups_when_one_was_changed_then_it_is_named_and_the_exit_is_1(
     cli: Cli, var: Path
 ) -> None:
@@ -77,6 +79,7 @@ def test_backups_when_one_was_changed_then_it_is_named_and_the_exit_is_1(
     assert made.name in err
 
 
+@pytest.mark.long
 def test_restore_when_the_ledger_is_fine_then_nothing_is_done(cli: Cli, var: Path) -> None:
     cli("ledger", "backup")
     code, _, err = cli("ledger", "restore")
@@ -111,6 +114,7 @@ def test_restore_when_the_newest_rows_are_damaged_then_the_last_state_is_back_an
     assert len(list(var.glob("ledger.db.damaged-*Z"))) == 1  # beside its journals, if any
 
 
+@pytest.mark.long
 def test_restore_when_the_database_is_missing_then_the_newest_backup_takes_its_place(
     cli: Cli, var: Path
 ) -> None:
@@ -123,6 +127,7 @@ def test_restore_when_the_database_is_missing_then_the_newest_backup_takes_its_p
     assert ledger_in(var).verify().ok
 
 
+@pytest.mark.long
 def test_restore_when_a_backup_is_named_then_that_one_is_taken_if_it_verifies(
     cli: Cli, var: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +146,7 @@ def test_restore_when_a_backup_is_named_then_that_one_is_taken_if_it_verifies(
     assert len(list(ledger_in(var).records(EquityMark))) == STEPS
 
 
+@pytest.mark.long
 def test_restore_when_nothing_can_be_saved_then_the_file_stays_where_it_is(
     cli: Cli, var: Path
 ) -> None:
@@ -153,6 +159,7 @@ def test_restore_when_nothing_can_be_saved_then_the_file_stays_where_it_is(
     assert (var / "ledger.db").read_bytes() == b"noise" * 3000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["books.parquet", "books.csv", "books"])
 def test_export_when_the_suffix_names_a_format_then_a_folder_holds_a_file_for_each_kind(
     cli: Cli, var: Path, tmp_path: Path, name: str
@@ -166,6 +173,7 @@ def test_export_when_the_suffix_names_a_format_then_a_folder_holds_a_file_for_ea
     assert (tmp_path / name / f"bars{suffix}").is_file()
 
 
+@pytest.mark.long
 def test_export_when_the_suffix_is_jsonl_then_it_is_one_file_with_a_line_a_row(
     cli: Cli, var: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def training_bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return spot(tmp_path_factory.mktemp("bars"), 6_000, YEAR_2024)
 
 
+@pytest.mark.long
 def test_models_when_one_is_trained_promoted_and_rolled_back_then_agents_use_what_is_said(
     cli: Cli, tmp_path: Path, training_bars: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_models_promote_when_a_shipped_version_is_named_then_it_says_how_to_retu
     assert "conclave models rollback risk" in err
 
 
+@pytest.mark.long
 def test_models_list_and_doctor_when_the_promoted_one_is_damaged_then_both_name_what_stands_in(
     cli: Cli, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def fetcher(folder: Path, url: str, market: str = "spot", waits: Waits | None = 
     return Fetcher(History(caller), store, settings_in(folder), "simulated", folder / "fetching")
 
 
+@pytest.mark.long
 def test_six_timeframes_arrive_whole_and_agree_with_the_minutes(tmp_path: Path) -> None:
     with venue() as url:
         report = fetcher(tmp_path, url).fetch(Wanted([BTC], ALL, None, 900, True), quiet)
@@ -121,6 +122,7 @@ def test_a_later_fetch_of_the_newest_leaves_no_hole(tmp_path: Path) -> None:
     assert found["items"][0]["gaps"] == 0
 
 
+@pytest.mark.long
 def test_pages_of_another_server_are_not_taken_for_this_one_s(tmp_path: Path) -> None:
     wanted, faults = Wanted([BTC], ["5m"], DEMO_START_MS, 1, False), Faults()
     with venue(faults, markets(20)) as url:
@@ -244,6 +246,7 @@ def test_a_simulated_market_is_not_mixed_with_an_exchange_s_bars(tmp_path: Path)
             mixed.fetch(Wanted([ETH], ["1h"], None, 50, False), quiet)
 
 
+@pytest.mark.long
 def test_fetch_by_the_command_line(tmp_path: Path, cli: Cli) -> None:
     with venue() as url:
         words = ("--set", f"EXCHANGE_URL={url}", "--timeframe", "1h", "--bars", "30", "--json")

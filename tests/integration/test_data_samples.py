@@ -98,6 +98,7 @@ def test_windows_when_2025_of_btc_is_scored_then_the_documented_rows_are_valid(b
     assert np.count_nonzero(in_2025) == 105_115
 
 
+@pytest.mark.long
 def test_import_when_btc_spot_then_the_cleansed_bars_are_the_file(tmp_path, btc):
     store = BarStore(tmp_path)
     result = import_file(FOLDER / BTC, store, now_ms=NOW)

@@ -78,6 +78,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> list[Decision]:
     return lived(settings_in(tmp_path_factory.mktemp("quiet")))[0]
 
 
+@pytest.mark.long
 def test_desk_when_a_model_debates_in_probation_then_it_is_stored_and_moves_no_decision(
     quiet: list[Decision], tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_desk_when_a_model_debates_in_probation_then_it_is_stored_and_moves_no_d
     assert not any("grok" in d.absent or d.degraded for d in made)
 
 
+@pytest.mark.long
 def test_desk_when_a_model_is_too_slow_then_decisions_do_not_wait_for_it(
     quiet: list[Decision], tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     return reader_of(settings)
 
 
+@pytest.mark.long
 def test_desk_when_on_the_demo_market_then_the_book_is_read_from_the_warm_up_on(
     lived: Reader,
 ) -> None:
@@ -175,6 +176,7 @@ def test_signal_when_asked_for_over_the_api_then_its_state_carries_the_same_book
     assert "history" not in service.weights(SYMBOL)[0]
 
 
+@pytest.mark.long
 def test_desk_when_bars_are_from_a_file_then_nobody_sees_a_book_and_the_quorum_stands(
     tmp_path: Path,
 ) -> None:

@@ -97,6 +97,7 @@ def test_loop_when_the_disk_is_full_now_and_then_then_nothing_is_lost_or_doubled
     assert ended == calm
 
 
+@pytest.mark.long
 def test_loop_when_others_lock_the_database_for_too_long_then_nothing_is_lost_or_doubled(
     tmp_path, calm
 ):

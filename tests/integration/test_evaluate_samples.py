@@ -61,6 +61,7 @@ def test_baselines_when_2025_is_scored_then_directions_match_the_reference(
     assert boosted["brier_skill_1e4"] == pytest.approx(8.8, abs=4.2)
 
 
+@pytest.mark.long
 def test_baselines_when_2025_is_scored_then_distributions_match_the_reference(
     rows: dict[str, Scores],
 ) -> None:

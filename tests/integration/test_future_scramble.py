@@ -223,6 +223,7 @@ def leaky(column: str, centred: bool) -> MemoryMaker:
     return make
 
 
+@pytest.mark.long
 def test_check_when_nothing_sees_the_future_then_all_is_the_same_to_the_last_bit() -> None:
     told: list[tuple[int, int]] = []
     found = check(
@@ -236,6 +237,7 @@ def test_check_when_nothing_sees_the_future_then_all_is_the_same_to_the_last_bit
     assert told == [(k, 28) for k in range(1, 29)]
 
 
+@pytest.mark.long
 def test_check_when_shipped_models_decide_then_the_future_changes_nothing_either() -> None:
     found = tried(shipped())
     assert found.differences == ()
@@ -258,6 +260,7 @@ def test_check_when_history_is_not_given_then_it_fills_the_longest_window_there_
     assert (short.history, short.history_wanted) == (450, 4_350)
 
 
+@pytest.mark.long
 def test_path_when_it_decides_a_stretch_then_it_is_what_the_scoreboard_decides() -> None:
     frame, agents = market(), honest()
     path = council_decider(agents, council(list(agents)), history=HISTORY)
@@ -279,6 +282,7 @@ def test_path_when_asked_about_rows_then_their_fold_has_seen_outcomes() -> None:
     assert len({d.action for d in decisions}) > 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["p_up", "quantiles"])
 def test_check_when_an_agent_uses_the_next_bar_then_it_is_caught(what: str) -> None:
     found = tried({**honest(), "peeker": Peeker(what)})
@@ -288,6 +292,7 @@ def test_check_when_an_agent_uses_the_next_bar_then_it_is_caught(what: str) -> N
     assert "with the bars that followed" in str(found.differences[0])
 
 
+@pytest.mark.long
 def test_check_when_the_leak_weighs_nothing_then_it_is_caught_all_the_same() -> None:
     agents = {**honest(), "peeker": Peeker()}
     found = tried(agents, make=council(["climatology", "technical"]))
@@ -300,6 +305,7 @@ def test_check_when_the_leak_weighs_nothing_then_it_is_caught_all_the_same() -> 
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_check_when_only_a_width_knows_one_bar_of_volatility_then_it_is_caught() -> None:
     found = tried({**honest(), "peeker": EarlyVolatility()})
     assert kinds(found) == {"garbage", "absent", "cut"}
@@ -323,6 +329,7 @@ def test_check_when_an_agent_depends_on_its_batch_then_it_is_caught() -> None:
     assert "opinions.peeker.p_up" in named(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("column", "centred"), [("rv_12", False), ("ewma94_var", True)])
 def test_check_when_a_feature_sees_the_next_bar_then_it_is_named(
     column: str, centred: bool
@@ -340,6 +347,7 @@ def test_check_when_the_fold_hears_outcomes_one_bar_early_then_it_is_caught() ->
     assert all(name.startswith("inputs.") for name in named(found))  # the first that differs
 
 
+@pytest.mark.long
 def test_check_when_an_agent_never_speaks_then_it_is_not_tested() -> None:
     found = tried({**honest(), "sleeper": Sleeper()})
     assert found.ok

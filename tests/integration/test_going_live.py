@@ -150,6 +150,7 @@ def test_live_enable_when_one_thing_is_wrong_then_it_names_it(ready: Candidate, 
     refused(ready, name)
 
 
+@pytest.mark.long
 def test_live_enable_when_key_or_market_are_none_then_the_exchange_is_not_even_asked(
     ready: Candidate,
 ) -> None:
@@ -187,6 +188,7 @@ def test_live_enable_when_key_or_clock_are_wrong_then_it_names_it(
         refused(candidate, name)
 
 
+@pytest.mark.long
 def test_live_enable_when_the_exchange_is_gone_then_it_says_so(candidate: Candidate) -> None:
     with exchange() as (url, accounts):
         candidate.begin(url, accounts, key_for())
@@ -210,6 +212,7 @@ def test_a_rehearsal_that_is_too_short_failed_or_old_does_not_count(
     refused(ready, "testnet")
 
 
+@pytest.mark.long
 def test_live_enable_when_no_testnet_is_asked_for_then_it_is_told_and_not_needed(
     ready: Candidate,
 ) -> None:
@@ -219,6 +222,7 @@ def test_live_enable_when_no_testnet_is_asked_for_then_it_is_told_and_not_needed
     assert ready.enable()[0] == 0
 
 
+@pytest.mark.long
 def test_live_enable_when_flag_or_words_are_missing_then_nothing_is_enabled(
     ready: Candidate,
 ) -> None:
@@ -231,6 +235,7 @@ def test_live_enable_when_flag_or_words_are_missing_then_nothing_is_enabled(
     assert ready.record.standing(ready.settings, wall()).state == "off"
 
 
+@pytest.mark.long
 def test_live_enable_when_all_holds_then_it_cools_down_and_only_then_orders_are_real(
     ready: Candidate,
 ) -> None:
@@ -250,6 +255,7 @@ def test_live_enable_when_all_holds_then_it_cools_down_and_only_then_orders_are_
     )
 
 
+@pytest.mark.long
 def test_live_disable_when_enabled_then_it_is_off_at_once_and_everything_is_on_record(
     ready: Candidate,
 ) -> None:
@@ -266,6 +272,7 @@ def test_live_disable_when_enabled_then_it_is_off_at_once_and_everything_is_on_r
     assert (code, "live trading: off (disabled by" in told) == (0, True)
 
 
+@pytest.mark.long
 def test_live_disable_when_the_settings_contradict_each_other_then_it_works_all_the_same(
     ready: Candidate,
 ) -> None:
@@ -291,6 +298,7 @@ def test_live_disable_when_settings_are_wrong_then_a_live_desk_is_killed_all_the
     assert (ready.var_dir / "KILL").read_text() == "out\n"
 
 
+@pytest.mark.long
 def test_a_rehearsal_when_answers_are_lost_then_nothing_else_is(ready: Candidate) -> None:
     code, told = ready.says("live", "rehearse", "--orders", "40", "--seed", "5", "--json")
     body = json.loads(told)

@@ -94,6 +94,7 @@ def test_bars_begin_with_what_was_missed_and_go_on_live(made: Markets) -> None:
     assert feed.health.messages > 60
 
 
+@pytest.mark.long
 def test_lines_that_are_cut_lose_nothing_and_repeat_nothing(made: Markets) -> None:
     async def relay(number: int, listener: ServerConnection, message: str) -> bool:
         await listener.send(message)
@@ -120,6 +121,7 @@ def test_a_line_that_says_nothing_is_given_up_and_what_it_kept_back_is_asked_for
     assert feed.health.filled > 10
 
 
+@pytest.mark.long
 def test_messages_that_are_dropped_doubled_or_nonsense_change_no_bar(made: Markets) -> None:
     async def relay(number: int, listener: ServerConnection, message: str) -> bool:
         del number
@@ -142,6 +144,7 @@ def test_the_backup_is_tried_where_the_main_address_is_gone(made: Markets) -> No
     assert feed.health.connects == 1
 
 
+@pytest.mark.long
 def test_bars_that_rest_tells_late_are_waited_for_and_those_it_never_tells_are_counted(
     made: Markets,
 ) -> None:

@@ -177,6 +177,7 @@ def test_one_symbol_s_gap_does_not_disturb_the_other(made: Markets) -> None:
     assert feed.health.connects == 1
 
 
+@pytest.mark.long
 def test_a_snapshot_that_rest_refuses_is_asked_for_again_and_trades_go_on(made: Markets) -> None:
     asked: list[str] = []
     _, feed = heard_with(made, refusing(asked))

@@ -373,6 +373,7 @@ def test_an_account_that_hedges_is_refused(here: Stage) -> None:
     assert here.account.perp.of("BTCUSDT").leverage == 1
 
 
+@pytest.mark.long
 def test_the_stream_tells_of_a_fill_by_itself_and_comes_back(here: Stage) -> None:
     stream = here.stream()
     stream.start()
@@ -396,6 +397,7 @@ def test_the_stream_tells_of_a_fill_by_itself_and_comes_back(here: Stage) -> Non
     assert not stream._thread.is_alive()
 
 
+@pytest.mark.long
 def test_the_live_broker_when_checked_then_it_keeps_the_laws_that_a_venue_can_keep() -> None:
     with laws() as (make, instrument, price, kept):
         check_broker(make, instrument, price, kept)

@@ -140,6 +140,7 @@ def test_desk_when_it_leaves_with_an_exit_that_the_exchange_did_not_take_then_it
     assert left.id in told[0]
 
 
+@pytest.mark.long
 def test_desk_when_live_then_it_reckons_with_the_fees_of_its_account(here: LiveStage) -> None:
     listed = here.markets.listings
     for market in ("spot", "perp"):  # what nobody trades on is not asked for

@@ -225,6 +225,7 @@ def test_messages_that_are_lost_are_counted_and_keep_the_criteria_from_being_met
     assert "book updates" in wrong[0].said
 
 
+@pytest.mark.long
 def test_an_exchange_that_does_not_answer_is_asked_again_and_meanwhile_said(
     made: Markets, tmp_path: Path
 ) -> None:
@@ -353,6 +354,7 @@ def listened(made: Markets, var_dir: Path, *more: str) -> int:
         return conclave([*words, *more])
 
 
+@pytest.mark.long
 def test_listen_when_all_is_met_then_tables_say_so(
     calm: Markets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -365,6 +367,7 @@ def test_listen_when_all_is_met_then_tables_say_so(
     assert f"{ETH}:USDT, mean spread 1." in told
 
 
+@pytest.mark.long
 def test_listen_when_a_criterion_is_not_met_then_it_exits_1_and_names_it(
     calm: Markets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -382,6 +385,7 @@ def test_listen_when_the_exchange_lacks_the_symbol_then_that_is_said(tmp_path: P
         assert conclave([*words, "--set", f"EXCHANGE_URL={url}"]) == 2
 
 
+@pytest.mark.long
 def test_up_when_the_exchange_keeps_another_time_then_that_is_said(tmp_path: Path) -> None:
     sets = (f"VAR_DIR={tmp_path}", "API_PORT=0")
     with venue() as url:

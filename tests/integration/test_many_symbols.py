@@ -68,6 +68,7 @@ def ledger(var_dir: Path) -> SqlLedger:
     return desk.ledger
 
 
+@pytest.mark.long
 def test_desk_when_many_symbols_close_at_once_then_each_is_decided_once(ledger: SqlLedger) -> None:
     decided = [(row.as_of, row.symbol) for _, row in ledger.records(Decision)]
     assert len(decided) == len(set(decided)) == BARS * len(SYMBOLS)

@@ -140,6 +140,7 @@ def test_signal_when_two_agents_have_no_model_then_it_is_decided_degraded_withou
     assert (code, "horizon of 5 bars" in err) == (1, True)  # a score names who was scored
 
 
+@pytest.mark.long
 def test_evaluate_when_the_promoted_model_is_damaged_then_it_names_the_one_that_was_used(
     cli: Cli, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

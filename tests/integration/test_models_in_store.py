@@ -100,6 +100,7 @@ def in_use(cli: Cli, *words: str) -> dict[str, Any]:
 # Commands
 
 
+@pytest.mark.long
 def test_models_when_promoted_on_one_machine_then_another_lists_uses_and_rolls_them_back(
     cli: Cli, tmp_path: Path, objects: ObjectStore
 ) -> None:
@@ -124,6 +125,7 @@ def test_models_when_promoted_on_one_machine_then_another_lists_uses_and_rolls_t
     assert "no promoted version" in err
 
 
+@pytest.mark.long
 def test_models_when_the_store_is_down_then_promote_changes_nothing_and_list_shows_what_is_here(
     cli: Cli, tmp_path: Path
 ) -> None:
@@ -146,6 +148,7 @@ def test_models_when_the_store_is_down_then_promote_changes_nothing_and_list_sho
         assert secret not in err + json.dumps([told, checks])
 
 
+@pytest.mark.long
 def test_train_when_the_store_is_down_then_the_model_is_kept_and_promote_takes_it_there_later(
     cli: Cli, tmp_path: Path, objects: ObjectStore
 ) -> None:
@@ -159,6 +162,7 @@ def test_train_when_the_store_is_down_then_the_model_is_kept_and_promote_takes_i
     assert in_use(cli, *on(tmp_path / "two", objects))["version"] == version
 
 
+@pytest.mark.long
 def test_train_when_there_is_a_store_then_every_machine_has_the_new_version(
     cli: Cli, tmp_path: Path, objects: ObjectStore
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from serving.system import platform_name
 
 
+@pytest.mark.long
 def test_replay_when_nothing_changed_then_the_same_to_the_last_bit(stored, cli):
     for decision in stored(platform_name())[::10]:
         code, told, _ = cli("replay", decision.id, "--json")
@@ -49,6 +50,7 @@ def test_replay_when_a_number_is_not_what_the_ledger_gives_then_it_names_it(
     assert field in complaint
 
 
+@pytest.mark.long
 def test_replay_when_a_decision_lacks_its_inputs_or_is_unknown_then_it_says_so(stored, cli):
     decision = stored("", lambda d: replace(d, inputs={}))[-1]
     code, _, complaint = cli("replay", decision.id)

@@ -63,6 +63,7 @@ async def check_of(ask: Ask, name: str) -> dict[str, Any]:
     return next(dict(check) for check in state["checks"] if check["name"] == name)
 
 
+@pytest.mark.long
 def test_operator_when_reported_over_http_then_entries_pause_until_a_good_report(
     tmp_path: Path,
 ) -> None:
@@ -89,6 +90,7 @@ def test_operator_when_reported_over_http_then_entries_pause_until_a_good_report
     assert verify_chain(open_storage(settings)).ok
 
 
+@pytest.mark.long
 def test_state_when_asked_then_every_limit_has_value_limit_and_distance(tmp_path: Path) -> None:
     async def steps(ask: Ask) -> None:
         state = (await ask("GET", "/v1/risk/state")).json()
@@ -107,6 +109,7 @@ def test_state_when_asked_then_every_limit_has_value_limit_and_distance(tmp_path
     with_desk(tmp_path, steps)
 
 
+@pytest.mark.long
 def test_events_when_posted_then_they_are_kept_once_and_listed_newest_first(
     tmp_path: Path,
 ) -> None:

@@ -211,6 +211,7 @@ def test_what_the_page_of_scenarios_shows_can_be_run() -> None:
     assert rows == [*shipped()]
 
 
+@pytest.mark.long
 def test_list_names_every_scenario_and_what_happens(tmp_path: Path) -> None:
     done = conclave(tmp_path, "list", "--json")
     found = {each["name"]: each["about"] for each in json.loads(done.stdout)}

@@ -74,6 +74,7 @@ def test_ledger_when_threads_of_two_engines_append_at_once_then_the_chain_is_unb
     assert sorted(world.rows for world in worlds(engines[0])) == [10 * len(examples(0))] * 4
 
 
+@pytest.mark.long
 def test_upgrade_when_two_processes_start_at_once_then_both_find_the_schema(
     tmp_path: Path,
 ) -> None:

@@ -91,6 +91,7 @@ def test_tape_when_compared_with_live_opinions_then_it_is_within_the_contract(
     assert unequal == 0
 
 
+@pytest.mark.long
 def test_tape_when_compared_with_hosted_agents_then_every_opinion_is_equal(played: Played) -> None:
     hosted = {name: LocalAgent(agent) for name, agent in played.agents.items()}
     for state in played.states[::12]:

@@ -95,6 +95,7 @@ def begun_on(scene: Scene, day: int) -> None:
     scene.watching.relay.cursor.snapshots.save(SNAPSHOT, "day", 0, {"day": day})
 
 
+@pytest.mark.long
 def test_days_when_over_then_each_is_told_once_in_order(scene: Scene) -> None:
     begun_on(scene, START // DAY - 1)
     for _ in range(3):
@@ -106,11 +107,13 @@ def test_days_when_over_then_each_is_told_once_in_order(scene: Scene) -> None:
     assert len([key for key in told if key.startswith("metrics")]) == 3
 
 
+@pytest.mark.long
 def test_days_when_the_bot_is_new_then_the_past_is_not_told(scene: Scene) -> None:
     scene.watching.look_at_days()
     assert scene.queued == []
 
 
+@pytest.mark.long
 def test_day_when_told_then_its_figures_are_those_of_the_ledger_and_the_root_is_its_head(
     scene: Scene,
 ) -> None:
@@ -134,10 +137,12 @@ def test_day_when_told_then_its_figures_are_those_of_the_ledger_and_the_root_is_
     assert verify_chain(scene.engine).ok
 
 
+@pytest.mark.long
 def test_day_when_it_was_before_the_account_then_there_is_nothing_to_tell(scene: Scene) -> None:
     assert scene.watching.day(START // DAY - 5) is None
 
 
+@pytest.mark.long
 def test_earnings_when_summed_then_periods_and_symbols_agree_with_the_trades(scene: Scene) -> None:
     reader = Reader(scene.engine, WORLD)
     trades = [trade for _, trade in scene.ledger.records(ClosedTrade)]
@@ -156,6 +161,7 @@ def test_earnings_when_summed_then_periods_and_symbols_agree_with_the_trades(sce
         assert one.costs == sum(t.fee + t.spread + t.slippage + t.funding for t in trades)
 
 
+@pytest.mark.long
 def test_trouble_when_it_lasts_then_it_is_told_once_and_its_end_too(scene: Scene) -> None:
     watching = scene.watching
     for _ in range(6):  # nobody runs the desk
@@ -172,6 +178,7 @@ def test_trouble_when_it_lasts_then_it_is_told_once_and_its_end_too(scene: Scene
     assert len(scene.queued) == 2
 
 
+@pytest.mark.long
 def test_trouble_when_it_passes_at_once_then_nobody_is_told(scene: Scene) -> None:
     lease = Lease(scene.engine, "desk", "a desk", 60_000, SystemClock())
     for _ in range(5):
@@ -182,6 +189,7 @@ def test_trouble_when_it_passes_at_once_then_nobody_is_told(scene: Scene) -> Non
     assert scene.queued == []
 
 
+@pytest.mark.long
 def test_jobs_when_they_begin_and_end_then_each_is_told_once(scene: Scene) -> None:
     jobs = Jobs(scene.engine)
     jobs.begin("old", {}, 1)  # before the bot
@@ -255,6 +263,7 @@ def test_noted_when_there_is_no_bot_then_nothing_is_written(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_run_inference_when_there_is_a_bot_then_its_end_is_told_and_the_exit_code_stays(
     tmp_path: Path, api: BotApi, capsys: pytest.CaptureFixture[str]
 ) -> None:

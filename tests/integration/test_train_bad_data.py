@@ -102,6 +102,7 @@ def test_train_when_a_further_symbol_cannot_help_then_it_is_left_out_and_the_car
     assert "--also" not in card["command"]
 
 
+@pytest.mark.long
 def test_train_when_the_kind_learns_from_one_symbol_then_it_says_that_others_are_not_used(
     cli: Cli, tmp_path: Path, bars: Path
 ) -> None:

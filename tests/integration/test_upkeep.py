@@ -105,6 +105,7 @@ def test_state_when_a_desk_has_ended_then_it_is_the_ledger_to_the_last_row(lived
     assert list((lived / "backups").glob("state_backup_*.json"))
 
 
+@pytest.mark.long
 def test_health_when_a_desk_has_lived_then_it_has_said_how_it_was(lived: Path) -> None:
     rows = health(open_storage(settings_in(lived)), "desk")
     assert rows
@@ -179,6 +180,7 @@ def cut_off(path: Path, seq: int) -> None:
 # Damage at the start
 
 
+@pytest.mark.long
 def test_start_when_the_ledger_is_damaged_then_it_recovers_halts_and_says_so(
     desk_in: Callable[[Settings], Desk], copied: Path
 ) -> None:
@@ -201,6 +203,7 @@ def test_start_when_the_ledger_is_damaged_then_it_recovers_halts_and_says_so(
     asyncio.run(again.run())
 
 
+@pytest.mark.long
 def test_start_when_the_backup_and_the_rest_of_the_file_are_whole_then_nothing_is_halted(
     desk_in: Callable[[Settings], Desk], copied: Path
 ) -> None:
@@ -288,6 +291,7 @@ def making_in(tmp_path: Path, clock: Later, **changes: Any) -> Backups:
     return replace(ours, **changes)
 
 
+@pytest.mark.long
 def test_backups_when_an_hour_has_passed_then_a_process_makes_one_and_drops_the_oldest(
     engine: Engine, tmp_path: Path
 ) -> None:
@@ -314,6 +318,7 @@ def test_backups_when_the_last_one_is_young_then_none_is_made_yet(
     assert off._process is None
 
 
+@pytest.mark.long
 def test_backups_when_one_fails_then_why_is_told_and_the_next_is_tried_in_its_time(
     engine: Engine, tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ def test_ccxt_takes_what_there_is_not_for_no_outage(perp: Any) -> None:
         perp.edit_order("1", "BTC/USDT:USDT", "limit", "buy", 0.01, 50_000.0)
 
 
+@pytest.mark.long
 def test_too_many_questions_are_refused_then_banned() -> None:
     time = [1_000_000_000_000]
     with venue(made=markets(), now=lambda: time[0]) as address:

@@ -34,6 +34,7 @@ def report(url: str) -> Any:
         return json.loads(reply.read())
 
 
+@pytest.mark.long
 def test_a_schedule_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "faults.yml"
     path.write_text("seed: 3\nfaults: [{fault: error, from_s: 0, for_s: 600, paths: '*/ping'}]\n")
@@ -48,6 +49,7 @@ def test_a_schedule_is_kept(tmp_path: Path) -> None:
             urllib.request.urlopen(f"{url}/api/v3/time", timeout=0.2)
 
 
+@pytest.mark.long
 def test_a_schedule_that_is_none_ends_the_command(tmp_path: Path) -> None:
     path = tmp_path / "faults.yml"
     path.write_text("faults: [{fault: drip}]\n")

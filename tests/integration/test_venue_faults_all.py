@@ -51,6 +51,7 @@ def trade(venue: Scene, until: float) -> tuple[list[str], Counter[str]]:
     raise AssertionError
 
 
+@pytest.mark.long
 def test_the_venue_stands_whatever_goes_wrong(caplog: pytest.LogCaptureFixture) -> None:
     random = Random(0.05, 0.3, 11, tuple(KINDS))
     with caplog.at_level(logging.WARNING), scene(240.0, Schedule(3, (), random)) as venue:

@@ -127,6 +127,7 @@ def test_messages_come_late_in_their_order(venue: Scene) -> None:
     assert max(ages) >= 200 * 240  # 200 ms of the wall, in market time
 
 
+@pytest.mark.long
 def test_messages_are_lost_doubled_and_change_places_in_their_share(venue: Scene) -> None:
     def numbers(kind: str, **values: Any) -> Any:
         async def act(socket: ClientConnection) -> list[int]:
@@ -206,6 +207,7 @@ def test_stamps_of_a_wrong_clock_are_wrong_and_bars_are_not(venue: Scene) -> Non
             assert body["k"]["t"] <= venue.made.clock.now()
 
 
+@pytest.mark.long
 def test_a_halt_stops_prints_and_bars_and_the_book_goes_on_without_a_gap(venue: Scene) -> None:
     minute = 60_000
 

@@ -184,6 +184,7 @@ def test_a_position_is_opened_turned_and_closed(perp: Any) -> None:
     assert fees == pytest.approx(0.0005 * sum(each["cost"] for each in perp.fetch_my_trades(PERP)))
 
 
+@pytest.mark.long
 def test_a_stop_closes_the_position_and_the_target_goes_with_it(perp: Any, now: list[int]) -> None:
     last = perp.fetch_ticker(PERP)["last"]
     perp.create_order(PERP, "market", "buy", 0.02)

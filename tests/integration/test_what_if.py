@@ -41,6 +41,7 @@ def told(cli: Cli, *words: str) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.long
 def test_what_if_when_inputs_are_changed_then_both_sides_are_those_of_the_ledger(
     stored: Store, cli: Cli, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def test_what_if_when_inputs_are_changed_then_both_sides_are_those_of_the_ledger
     assert (body["sensitivities"], body["flips"]) == ([], False)
 
 
+@pytest.mark.long
 def test_what_if_when_nothing_is_changed_then_what_every_change_would_do(
     stored: Store, cli: Cli
 ) -> None:
@@ -82,6 +84,7 @@ def test_what_if_when_nothing_is_changed_then_what_every_change_would_do(
     assert one["prob_up"] != body["stored"]["prob_up"]
 
 
+@pytest.mark.long
 def test_what_if_when_told_to_people_then_it_fits_eighty_columns(stored: Store, cli: Cli) -> None:
     decision = stored("an abacus")[-1]
     code, each, _ = cli(*WHAT_IF, decision.id)
@@ -101,6 +104,7 @@ def test_what_if_when_told_to_people_then_it_fits_eighty_columns(stored: Store, 
     assert ["P(up)", "of", "a", "absent"] in [[*row[:3], row[-1]] for row in rows]
 
 
+@pytest.mark.long
 def test_what_if_when_gate_and_risk_had_stopped_it_then_it_says_so_and_asks_neither(
     stored: Store, cli: Cli
 ) -> None:
@@ -152,6 +156,7 @@ def test_what_if_when_a_change_makes_no_sense_then_exit_2_says_what_does(
     assert says in err
 
 
+@pytest.mark.long
 def test_what_if_when_a_change_does_not_fit_the_decision_then_exit_2_says_what_does(
     stored: Store, cli: Cli
 ) -> None:
@@ -167,6 +172,7 @@ def test_what_if_when_a_change_does_not_fit_the_decision_then_exit_2_says_what_d
         assert ("There are: a, c, climatology." in err) == ("agent" in says)
 
 
+@pytest.mark.long
 def test_what_if_when_the_decision_is_no_councils_or_does_not_repeat_or_is_unknown_then_it_says_so(
     stored: Store, cli: Cli, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def test_agent_when_a_gap_came_then_silent_until_there_is_enough_past(agent):
     assert awake[-1]
 
 
+@pytest.mark.long
 def test_technical_when_an_edge_is_planted_then_loud_and_calibrated():
     agent, bars = Technical(), market(4000, drift=9e-4)
     opinions = agent.opine(list(states_of(agent, bars))[2100:-5])
@@ -83,6 +84,7 @@ def test_technical_when_an_edge_is_planted_then_loud_and_calibrated():
     assert scores.covered(q[:, 2], q[:, 10], r).mean() == pytest.approx(0.8, abs=0.04)
 
 
+@pytest.mark.long
 def test_technical_when_there_is_nothing_but_noise_then_one_half():
     agent = Technical()
     opinions = agent.opine(list(states_of(agent, market(3000, seed=5)))[2100:])

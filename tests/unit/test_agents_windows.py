@@ -19,6 +19,7 @@ def memory_of(bars: BarFrame) -> MarketMemory:
     return memory
 
 
+@pytest.mark.long
 @given(
     st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=60),
     st.lists(st.integers(1, 70), min_size=1, max_size=4, unique=True),

@@ -161,6 +161,7 @@ def test_assertions_when_a_day_ends_then_all_are_told_and_none_before(engine: En
     assert events(engine) == []
 
 
+@pytest.mark.long
 def test_assertion_when_it_fails_day_after_day_then_there_is_one_event_and_one_proposal(
     engine: Engine,
 ) -> None:
@@ -183,6 +184,7 @@ def test_assertion_when_it_fails_day_after_day_then_there_is_one_event_and_one_p
     assert verdicts(session)["slippage_gap"]["passed"] is False
 
 
+@pytest.mark.long
 def test_assertion_when_it_holds_again_then_the_ledger_says_so_and_a_new_failure_asks_again(
     engine: Engine,
 ) -> None:
@@ -294,6 +296,7 @@ def test_sharpe_gap_when_nobody_knows_the_sessions_terms_then_it_is_not_measured
     assert "must say what it was run with" in found["why"]
 
 
+@pytest.mark.long
 def test_adherence_when_people_write_within_a_day_then_it_holds(engine: Engine) -> None:
     session = Session(engine)
     frame = hourly(8)

@@ -92,6 +92,7 @@ def test_fits_when_bars_after_the_fit_change_then_not_a_byte_of_the_parameters_d
     )
 
 
+@pytest.mark.long
 def test_forecasts_when_later_bars_are_missing_then_not_a_bit_of_them_changes(
     frame: BarFrame, fitted: tuple[base.Known, dict[str, object]]
 ) -> None:
@@ -162,6 +163,7 @@ def test_boosting_when_fitted_then_trees_answer_as_scikit_learn_does(
     np.testing.assert_allclose(har["boosting"].p_up, model.predict_proba(x[rows])[:, 1], atol=1e-6)
 
 
+@pytest.mark.long
 def test_refit_forward_when_walked_then_each_span_is_forecast_by_a_fit_from_before_it(
     frame: BarFrame,
 ) -> None:

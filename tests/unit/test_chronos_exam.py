@@ -120,6 +120,7 @@ def test_agent_when_a_named_model_fails_then_what_ships_speaks_and_the_card_says
     assert examined.timeframes == FIVE
 
 
+@pytest.mark.long
 def test_agent_when_a_named_model_cannot_be_loaded_then_what_ships_speaks(
     store, shipped, bars, tmp_path
 ):

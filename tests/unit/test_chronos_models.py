@@ -406,6 +406,7 @@ def pipeline_of(folder):
     return BaseChronosPipeline.from_pretrained(folder)
 
 
+@pytest.mark.long
 def test_hub_when_asked_then_downloaded_once_or_what_ships_within_seconds(visits, official, store):
     hub, home, visitors = visits
     visitor = visitors["hub"]

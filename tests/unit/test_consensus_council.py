@@ -150,6 +150,7 @@ def test_council_when_bad_opinions_come_too_then_the_decision_is_that_of_the_goo
     assert judge.snapshot()["tracks"] == []
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(MEMBERS), st.floats(0, 1), min_size=1), st.integers(0, 9))
 def test_decision_when_p_is_anything_then_its_parts_sum_to_its_logit(said, seed):
@@ -163,6 +164,7 @@ def test_decision_when_p_is_anything_then_its_parts_sum_to_its_logit(said, seed)
     json.loads(canonical_json(made))
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(4)))
 def test_decision_when_opinions_are_permuted_then_its_bytes_are_the_same(order):
@@ -221,6 +223,7 @@ def planted(rounds, forecasters, seed=1, silent=(), **changes):
     return judge, {row["agent"]: row for row in judge.weights_view(SYMBOL)}
 
 
+@pytest.mark.long
 def test_council_when_one_agent_is_informed_then_it_overtakes_the_others():
     _, rows = planted(1_500, {
         "informed": lambda truth, _: truth,

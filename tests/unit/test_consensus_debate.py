@@ -41,6 +41,7 @@ def test_debate_when_anything_is_said_then_nobody_moves_further_than_the_step(p,
     assert "climatology" not in spoke
 
 
+@pytest.mark.long
 @given(chances, cases, st.data())
 def test_debate_when_agents_come_in_another_order_then_it_is_the_same(p, case, data):
     shuffled = dict(data.draw(st.permutations(list(p.items()))))

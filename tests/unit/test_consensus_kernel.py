@@ -134,6 +134,7 @@ def test_kernel_when_against_the_council_then_the_same_numbers(seed):
     assert any(d.inputs["debate"] for d in decisions)
 
 
+@pytest.mark.long
 def test_kernel_when_nobody_says_anything_then_it_publishes_nothing():
     settings = CouncilSettings(members=("a",))
     silent = np.full((10, 1, WIDTH), np.nan)

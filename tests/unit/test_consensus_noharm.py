@@ -33,6 +33,7 @@ def regret(played, horizon):
     return lost
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(rounds, st.integers(1, 6))
 def test_noharm_when_anything_happens_then_the_bound_holds_for_every_candidate(played, horizon):
@@ -128,6 +129,7 @@ def test_noharm_when_nobody_has_lost_anything_then_all_weigh_the_same():
     assert Mixture().share(dict.fromkeys(NAMES, 0.4)) == dict.fromkeys(sorted(NAMES), 1 / 6)
 
 
+@pytest.mark.long
 @given(rounds, st.integers(1, 5))
 def test_noharm_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(played, horizon):
     layer = NoHarm(horizon)

@@ -42,6 +42,7 @@ rounds = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.long
 @given(rounds)
 def test_boa_when_anything_happens_then_convex_weights_between_the_inputs(played):
     boa = Boa(1, FORGET, len(NAMES))
@@ -55,6 +56,7 @@ def test_boa_when_anything_happens_then_convex_weights_between_the_inputs(played
         learn(boa, said, p, 2.0 * (p - float(up)))
 
 
+@pytest.mark.long
 @given(rounds, st.sampled_from(NAMES))
 def test_boa_when_an_expert_sleeps_then_what_is_known_of_it_stays(played, sleeper):
     boa = Boa(1, FORGET, len(NAMES))
@@ -67,6 +69,7 @@ def test_boa_when_an_expert_sleeps_then_what_is_known_of_it_stays(played, sleepe
     assert boa.as_dict()[sleeper] == before
 
 
+@pytest.mark.long
 def test_boa_when_one_is_better_then_it_gets_the_weight_and_loses_it_when_it_turns_bad():
     rng, boa, good = np.random.default_rng(1), Boa(1, FORGET, len(NAMES)), []
     for t in range(12_000):
@@ -107,6 +110,7 @@ def test_boa_when_a_newcomer_was_never_scored_then_it_weighs_as_the_average():
     assert w[0] > w[1]
 
 
+@pytest.mark.long
 @given(rounds)
 def test_boa_when_stored_and_read_back_then_it_goes_on_with_the_same_bits(played):
     boa = Boa(1, FORGET, len(NAMES))
@@ -249,6 +253,7 @@ def play(rng, horizon, rate, outcomes, q=lambda t: np.zeros(13), sigma=lambda t:
     return first, np.array(tracker.theta), np.array(under), seen
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 6), st.floats(1e-4, 2.0))
 def test_tracker_when_anything_happens_then_the_identity_and_the_bound_hold(seed, horizon, rate):
@@ -272,6 +277,7 @@ def test_tracker_when_theta_is_within_the_bound_then_e_is_coverage_of_what_was_p
         assert (e == (r <= moved(q, sigma, theta)))[inside].all()
 
 
+@pytest.mark.long
 def test_tracker_when_quantiles_are_too_narrow_then_it_widens_them_to_what_they_promise():
     rng = np.random.default_rng(6)
     outcomes = rng.normal(size=20_000)

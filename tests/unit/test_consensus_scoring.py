@@ -258,6 +258,7 @@ def test_restore_when_cut_anywhere_then_the_state_is_that_of_the_whole_fold(seed
     assert second.weights_view(SYMBOL) == whole.weights_view(SYMBOL)
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1_000), st.lists(st.integers(1, 60), max_size=6))
 def test_observe_when_batches_are_cut_differently_then_the_state_is_identical(seed, cuts):

@@ -52,6 +52,7 @@ def test_seats_when_an_agent_in_probation_has_skill_then_it_wins_one_after_500_o
     assert row["evidence"]["n"] == 0
 
 
+@pytest.mark.long
 def test_seats_when_a_newcomer_turns_bad_then_it_loses_its_seat_and_may_earn_it_again():
     fold, rng = Fold(SETTINGS), np.random.default_rng(1)
     lived(fold, *world(rng, 3_000))

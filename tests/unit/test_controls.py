@@ -130,6 +130,7 @@ def one_horizon_early(labels: Labels, told: Truth, row: int, state: MarketState)
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_controls_when_the_learner_is_honest_then_all_of_them_pass() -> None:
     seen: list[tuple[int, int]] = []
     made = run_controls(
@@ -167,6 +168,7 @@ def test_shuffled_labels_when_the_learner_saw_the_test_rows_then_it_fails(learne
     assert control.figures["learner_over_base_mean"] > 5.0
 
 
+@pytest.mark.long
 def test_shuffled_labels_when_the_council_hears_outcomes_in_time_then_it_passes() -> None:
     control = shuffles(Subject(council=Echo), Sizes(shuffles=20, council_rows=1_500))
     assert control.ok is True
@@ -344,6 +346,7 @@ def test_each_in_order_when_work_is_shared_then_results_come_in_order(processes:
     assert list(made) == (base**2).tolist()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(30)
 def test_each_in_order_when_left_early_then_workers_end_whatever_this_process_does_on_sigterm() -> (
     None

@@ -54,6 +54,7 @@ gaps = st.lists(st.integers(0, 400), min_size=1, max_size=60)
 sizes = st.floats(0.1, 50.0)
 
 
+@pytest.mark.long
 @given(gaps, st.lists(st.integers(0, 400), max_size=60), st.data(), st.integers(1, 500))
 def test_views_when_compared_with_a_look_through_everything_then_they_are_equal(
     book_gaps, trade_gaps, data, window

@@ -43,6 +43,7 @@ sizings = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(
     sizings, money, money, st.floats(-0.2, 0.2), instruments, st.floats(0.0, 1.0),

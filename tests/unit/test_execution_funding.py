@@ -128,6 +128,7 @@ def total(lines):
     return sum((line.amount for line in lines), ZERO)
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(markets().flatmap(lambda m: st.tuples(st.just(m), held_parts(len(m[0])))), signs)
 def test_funding_when_positions_come_and_go_between_stamps_then_parts_pay_what_the_whole_pays(
@@ -143,6 +144,7 @@ def test_funding_when_positions_come_and_go_between_stamps_then_parts_pay_what_t
         assert [line.at for line in lines] == [stamp for stamp in stamps if told[stamp]]
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(markets(), lots, signs, st.sets(st.integers(2, 10), max_size=5))
 def test_funding_when_a_time_is_split_then_the_stretches_pay_what_the_whole_pays_to_the_last_digit(
@@ -163,6 +165,7 @@ def test_funding_when_a_position_is_held_through_three_stamps_then_it_pays_all_t
     assert [line.amount for line in lines] == [5, 10, 15]  # of 50 000 USDT
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(st.sampled_from([1, 2, 4, 12]), lots, signs, st.integers(1, 20), st.integers(1, 30))
 def test_funding_when_a_contract_is_settled_at_other_hours_then_at_each_of_them(
@@ -207,6 +210,7 @@ def test_kernel_when_a_quantity_is_split_then_the_parts_pay_what_the_whole_pays(
     assert close(sum(parts), compiled(bars, told, decided, one + other, sign, horizon))
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(markets(), lots, signs, st.integers(1, 8), st.integers(1, 20), st.integers(1, 20))
 def test_kernel_when_a_time_is_split_then_it_pays_what_the_reference_pays_for_the_whole(

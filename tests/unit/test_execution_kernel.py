@@ -91,6 +91,7 @@ def scene(told, tick):
     return bars, says
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=150, phases=NO_SHRINK)
 @given(
     moves, st.integers(1, 120), st.sampled_from([1, 3, 10, 25]), st.booleans(),

@@ -72,6 +72,7 @@ def test_engine_when_saved_and_restored_then_it_goes_on_bit_for_bit():
     assert np.array_equal(restored.update(bars.slice(700, 900)).values, expected)
 
 
+@pytest.mark.long
 def test_features_when_the_future_is_cut_off_or_garbage_then_real_rows_stay_bit_for_bit():
     everything = sample()
     bars = everything.slice(120_000, 129_000)  # a hole of 933 bars lies within

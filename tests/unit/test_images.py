@@ -195,6 +195,7 @@ print(len(profiles()))
     assert int(done.stdout) >= 5
 
 
+@pytest.mark.long
 def test_image_when_models_ship_then_they_are_among_its_files(laid_out: Path) -> None:
     shipped = {p.name for p in (laid_out / "agents" / "weights").iterdir()}
     told = start(laid_out, "-m", "serving.cli", "models", "list")

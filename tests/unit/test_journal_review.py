@@ -163,6 +163,7 @@ def traded(engine: Engine) -> Reader:
     return Reader(engine, "test")
 
 
+@pytest.mark.long
 def test_listed_when_some_have_words_then_missing_leaves_them_out_and_pages_go_on(
     engine: Engine,
 ) -> None:
@@ -183,6 +184,7 @@ def test_listed_when_some_have_words_then_missing_leaves_them_out_and_pages_go_o
     assert end is None
 
 
+@pytest.mark.long
 def test_closed_within_when_a_span_is_given_then_it_is_half_open_and_in_order(
     engine: Engine,
 ) -> None:
@@ -195,6 +197,7 @@ def test_closed_within_when_a_span_is_given_then_it_is_half_open_and_in_order(
     ] == [closes[1]]
 
 
+@pytest.mark.long
 def test_picture_when_made_from_the_ledger_then_it_holds_levels_and_bars_around(
     engine: Engine,
 ) -> None:
@@ -214,6 +217,7 @@ def test_picture_when_made_from_the_ledger_then_it_holds_levels_and_bars_around(
         picture_of(reader, "nothing")
 
 
+@pytest.mark.long
 def test_plot_when_drawn_then_it_is_one_svg_that_needs_nothing_and_is_always_the_same(
     engine: Engine,
 ) -> None:

@@ -54,6 +54,7 @@ def test_overlay_when_it_is_rendered_then_every_object_fits_its_schema(overlay: 
     assert len(objects) > 40
 
 
+@pytest.mark.long
 @both
 def test_overlay_when_it_is_rendered_then_nothing_breaks_the_rules(overlay: str) -> None:
     assert problems(rendered(overlay)) == []
@@ -141,6 +142,7 @@ def is_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
     return all(f"{flag} " in told for flag in words if flag.startswith("--"))
 
 
+@pytest.mark.long
 def test_entry_points_when_the_cluster_starts_them_then_the_command_line_has_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -243,6 +243,7 @@ def test_operator_and_schemas_when_a_manifest_is_refused_then_it_is_known_before
     assert any(mistake.told in problem for problem in found), found
 
 
+@pytest.mark.long
 @each(UNFIT)
 def test_kuberay_schemas_when_a_manifest_does_not_fit_then_they_name_it(mistake: Mistake) -> None:
     objects = changed("k3s-single", mistake)

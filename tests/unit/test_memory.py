@@ -45,6 +45,7 @@ def test_memory_when_bars_came_then_everything_is_there_in_order():
     assert memory.features().schema == FEATURES.schema
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 900), max_size=8))
 def test_memory_when_filled_in_any_pieces_then_states_are_the_same(cuts):
@@ -149,6 +150,7 @@ def test_states_when_read_by_range_then_they_are_those_of_each_close():
         states[120]
 
 
+@pytest.mark.long
 def test_states_when_the_memory_forgets_then_they_do_not_move():
     memory = remembered(BARS.slice(0, 500), keep=100)
     states = memory.states(bars=16)

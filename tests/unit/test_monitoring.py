@@ -142,6 +142,7 @@ def raised(engine: Engine) -> list[dict[str, Any]]:
     return bodies
 
 
+@pytest.mark.long
 def test_monitor_when_nothing_drifts_then_it_reports_and_raises_nothing(
     engine: Engine, tmp_path: Path, bars: BarFrame, reference: Reference
 ) -> None:
@@ -157,6 +158,7 @@ def test_monitor_when_nothing_drifts_then_it_reports_and_raises_nothing(
     assert Reader(engine, WORLD).counts() == before  # nothing in the ledger
 
 
+@pytest.mark.long
 def test_monitor_when_features_are_scaled_then_one_proposal_names_the_columns(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
@@ -186,6 +188,7 @@ def test_monitor_when_a_forecast_goes_wrong_then_exactly_that_alarms_once(
     assert [body["alarm"] for body in raised(engine)] == [alarm]
 
 
+@pytest.mark.long
 def test_monitor_when_a_proposal_is_decided_then_only_a_new_alarm_opens_another(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
@@ -201,6 +204,7 @@ def test_monitor_when_a_proposal_is_decided_then_only_a_new_alarm_opens_another(
     assert len(raised(engine)) == 1  # the same alarm, which has never been off
 
 
+@pytest.mark.long
 def test_monitor_when_restarted_at_any_bar_then_it_raises_what_the_uninterrupted_one_does(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
@@ -224,6 +228,7 @@ def test_monitor_when_restarted_at_any_bar_then_it_raises_what_the_uninterrupted
     assert SqlSnapshots(engine, WORLD).latest("monitor", "BTC/USDT") == whole
 
 
+@pytest.mark.long
 def test_monitor_when_killed_before_the_day_is_ticked_off_then_nothing_is_raised_twice(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
@@ -247,6 +252,7 @@ def test_monitor_when_killed_before_the_day_is_ticked_off_then_nothing_is_raised
     other.dispose()
 
 
+@pytest.mark.long
 def test_monitor_when_its_database_fails_then_it_goes_on_and_catches_up_the_next_day(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
@@ -264,6 +270,7 @@ def test_monitor_when_its_database_fails_then_it_goes_on_and_catches_up_the_next
     broken.dispose()
 
 
+@pytest.mark.long
 def test_monitor_when_decisions_are_of_the_warm_up_then_they_are_scored_and_raise_nothing(
     engine: Engine, tmp_path: Path, bars: BarFrame, reference: Reference
 ) -> None:
@@ -276,6 +283,7 @@ def test_monitor_when_decisions_are_of_the_warm_up_then_they_are_scored_and_rais
     assert told["features_not_measured"] == "warm-up"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("live_days", [2, 4])
 def test_monitor_when_an_alarm_begins_in_the_warm_up_then_the_first_live_day_raises_it(
     engine: Engine, tmp_path: Path, bars: BarFrame, live_days: int
@@ -302,6 +310,7 @@ def test_monitor_when_a_decision_cannot_be_read_then_it_is_logged_and_the_others
     assert [day["n"] for day in saved_days(engine)] == [1, DAY - 1]  # outcomes need a day of bars
 
 
+@pytest.mark.long
 def test_monitor_when_its_database_goes_on_failing_then_it_keeps_one_window_of_decisions(
     tmp_path: Path,
 ) -> None:
@@ -319,6 +328,7 @@ def test_monitor_when_its_database_goes_on_failing_then_it_keeps_one_window_of_d
     broken.dispose()
 
 
+@pytest.mark.long
 def test_monitor_when_worlds_share_a_folder_then_each_has_its_own_reports_one_a_day(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
@@ -342,6 +352,7 @@ def test_monitor_when_worlds_share_a_folder_then_each_has_its_own_reports_one_a_
     assert [one["world"] for one in told[2:]] == ["demo-7", "replay-1", "replay-1"]
 
 
+@pytest.mark.long
 def test_monitor_when_a_day_has_too_few_forecasts_then_the_report_says_so(
     engine: Engine, tmp_path: Path, bars: BarFrame
 ) -> None:
@@ -366,6 +377,7 @@ def test_monitor_when_the_reference_is_of_another_market_then_features_are_not_m
 # What people see and decide
 
 
+@pytest.mark.long
 def test_proposals_when_asked_over_http_then_they_are_paged_and_decided_with_the_token(
     tmp_path: Path, engine: Engine
 ) -> None:

@@ -95,6 +95,7 @@ def require_right(book: OrderBook, market: Market, begun: Snapshot) -> None:
     assert book.sides() == (tuple(bids), tuple(asks))
 
 
+@pytest.mark.long
 @given(symbols, changes, st.data())
 def test_whatever_is_lost_doubled_or_late_the_book_is_the_market_s_or_none(
     symbol: str, steps: list[list[tuple[bool, int, int]]], data: st.DataObject

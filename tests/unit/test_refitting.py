@@ -79,6 +79,7 @@ def test_folds_when_nothing_comes_before_the_range_then_it_says_how_much_is_need
         folds_of(make_labels(frame, 5), STEP, int(frame.ts[0]), int(frame.ts[-1]) + STEP)
 
 
+@pytest.mark.long
 def test_refitted_when_asked_then_every_fold_is_answered_by_the_agent_that_was_fitted_for_it() -> (
     None
 ):
@@ -101,6 +102,7 @@ def test_refitted_when_asked_then_every_fold_is_answered_by_the_agent_that_was_f
     assert agent.opine(states[40 * DAY : 40 * DAY + 3]) == said[40 * DAY : 40 * DAY + 3]
 
 
+@pytest.mark.long
 def test_refitted_when_taped_then_rows_before_its_first_fold_are_silent_and_not_in_sample() -> None:
     frame = market(60)
     _, agent = walked(frame)

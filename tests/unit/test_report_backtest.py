@@ -120,6 +120,7 @@ def test_tear_sheet_when_made_then_all_parts_stand_in_order(page: str) -> None:
         assert "Not measured" not in part, card
 
 
+@pytest.mark.long
 def test_tear_sheet_when_made_then_it_needs_nothing_from_elsewhere_and_runs_nothing(
     page: str,
 ) -> None:

@@ -131,6 +131,7 @@ def test_report_when_a_council_never_sat_then_the_agents_are_still_shown(
     assert "no council, or its weights were not kept" in text
 
 
+@pytest.mark.long
 def test_report_when_any_parts_are_null_then_it_is_still_made(board: dict[str, Any]) -> None:
     rng = np.random.default_rng(3)
 

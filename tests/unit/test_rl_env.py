@@ -158,6 +158,7 @@ def test_playing_when_nobody_acts_then_nothing_is_gained_and_every_bar_is_played
     assert play_all(on, skip_all, FREE, 300).gains.tolist() == [0.0] * len(starts)
 
 
+@pytest.mark.long
 def test_playing_when_everything_is_allowed_then_it_loses_what_the_loop_loses():
     from decimal import Decimal
 

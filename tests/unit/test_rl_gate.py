@@ -193,6 +193,7 @@ def test_weights_when_they_cannot_be_then_they_are_refused(harm):
 # Seen live as in training
 
 
+@pytest.mark.long
 def test_observation_when_the_loop_decides_then_it_is_the_one_that_was_trained_on():
     frame, on = frame_of("walk", 800), course(bars=800)
     seen = {}
@@ -292,6 +293,7 @@ def test_duel_when_the_market_turns_then_the_gate_is_switched_off_again():
     assert at < 12_000
 
 
+@pytest.mark.long
 def test_duel_when_there_is_nothing_to_gain_then_false_alarms_are_rare():
     ever = [any(duel_of(0.0, 1_500, seed)[1]) for seed in range(40)]
     assert sum(ever) <= 5  # 5 % of 40, and three standard errors
@@ -396,6 +398,7 @@ class Shadow(PolicyGate):
     _applied = False
 
 
+@pytest.mark.long
 def test_gate_when_it_is_a_shadow_then_the_trades_are_those_without_it():
     frame, instrument = frame_of("walk", 700), terms_of().instrument
 

@@ -96,6 +96,7 @@ def test_the_council_goes_through_a_crash_and_trades() -> None:
     assert auditor.aside["below_cost"] > 50
 
 
+@pytest.mark.long
 def test_every_law_is_put_to_the_test_by_some_scenario() -> None:
     tested: set[str] = set()
     for name in (*QUICK, PAIR.name):
@@ -229,6 +230,7 @@ def test_a_stop_that_closes_nothing_is_found_out_once_anybody_trades(name: str) 
     assert auditor.flat_after == [None]
 
 
+@pytest.mark.long
 def test_a_second_kill_that_closes_nothing_is_found_out() -> None:
     scenario = a_scenario("twice", {
         "lasts": "12h", "settings": {"execution.stop_atr": None, "execution.target_atr": None},
@@ -288,6 +290,7 @@ def test_a_desk_that_comes_back_otherwise_is_told() -> None:
     assert broken(audited(other, LIMITS)) == {"restart"}
 
 
+@pytest.mark.long
 def test_the_same_scenario_gives_the_same_rows() -> None:
     scenario = scenario_for(["kill-while-silent"])
     again = played(scenario, with_its_settings(scenario, settings_from), "")

@@ -102,6 +102,7 @@ def test_build_when_all_agents_are_light_then_there_is_one_deployment(monkeypatc
     assert set(made) == {"council"}
 
 
+@pytest.mark.long
 def test_serve_config_when_read_then_its_deployments_are_those_of_the_application(
     monkeypatch, tmp_path
 ):

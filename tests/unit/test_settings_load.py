@@ -193,6 +193,7 @@ def test_settings_when_changed_then_it_is_refused() -> None:
         load().decision.prob_min = 0.9  # type: ignore[misc]
 
 
+@pytest.mark.long
 @given(st.floats(0.5, 1.0), st.floats(0.0, 1.0))
 def test_settings_when_numbers_are_written_as_text_then_they_come_back_exactly(
     prob: float, risk: float

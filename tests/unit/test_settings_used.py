@@ -103,12 +103,14 @@ def elsewhere(risk):
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_settings_when_listed_then_each_is_read_somewhere() -> None:
     inert = set(map(str, KEYS)) - reads_anywhere() - set(WAITING)
 
     assert not inert, f"set, but without effect: {', '.join(sorted(inert))}"
 
 
+@pytest.mark.long
 def test_settings_when_they_wait_for_their_reader_then_it_has_not_come_yet() -> None:
     assert set(WAITING) <= set(map(str, KEYS))
     arrived = reads_anywhere() & set(WAITING)

@@ -85,6 +85,7 @@ def case(n: int, seed: int) -> tuple[Forecasts, Truth]:
     return columns, truth
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(50, 400), seed=st.integers(0, 2**31))
 def test_scores_when_compared_with_other_libraries_then_they_agree(n: int, seed: int) -> None:
@@ -325,6 +326,7 @@ class Scripted:
         ]
 
 
+@pytest.mark.long
 def test_evaluate_when_run_then_the_board_has_the_documented_shape_and_no_nan() -> None:
     frame = PlantedEdge(1).bars(DEMO_START_MS, 900)
     asked = {**agents(), "scripted": Scripted()}
@@ -374,6 +376,7 @@ def test_evaluate_when_an_agent_gives_quantiles_only_then_its_p_is_the_mass_abov
     )
 
 
+@pytest.mark.long
 def test_evaluate_when_an_agent_was_trained_on_rows_then_it_is_not_asked_about_them() -> None:
     frame = RandomWalk(2).bars(DEMO_START_MS, 800)
     end = DEMO_START_MS + 500 * STEP
@@ -407,6 +410,7 @@ def test_evaluate_when_the_range_is_empty_then_it_says_so() -> None:
         evaluate(RandomWalk(1).bars(DEMO_START_MS, 10), {}, start_ms=DEMO_START_MS + 10 * STEP)
 
 
+@pytest.mark.long
 def test_evaluate_when_bars_follow_the_range_then_they_change_nothing() -> None:
     frame = PlantedEdge(5).bars(DEMO_START_MS, 900)
     end = DEMO_START_MS + 700 * STEP

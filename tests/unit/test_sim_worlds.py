@@ -162,6 +162,7 @@ def test_demo_when_the_favoured_side_is_held_then_adverse_half_percent_moves_are
     assert np.mean(drop[expected > COST] > 0.005) < 0.05
 
 
+@pytest.mark.long
 def test_random_walk_when_forecast_then_there_is_no_edge() -> None:
     scores = []
     for seed in range(6):
@@ -174,6 +175,7 @@ def test_random_walk_when_forecast_then_there_is_no_edge() -> None:
     assert not np.any(RandomWalk(1).planted_drift(DEMO_START_MS, 3 * BLOCK))
 
 
+@pytest.mark.long
 def test_planted_edge_when_forecast_then_it_is_found_and_as_weak_as_on_real_bars() -> None:
     scores = []
     for seed in range(6):

@@ -34,6 +34,7 @@ def total(parts):
     return parts.reliability - parts.resolution + parts.uncertainty + parts.within
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("p", "up"),
     [

@@ -36,6 +36,7 @@ def normals(n, levels=CANONICAL_LEVELS, seed=1):
     return values, mean + sigma * rng.standard_normal(n), mean, sigma
 
 
+@pytest.mark.long
 def test_crps_when_compared_with_scoringrules_then_it_agrees_on_the_same_levels():
     import scoringrules
 
@@ -214,6 +215,7 @@ def test_coverage_by_month_when_a_month_has_no_row_then_it_is_left_out():
     assert coverage_by_month([], []) == []
 
 
+@pytest.mark.long
 def test_coverage_when_grouped_then_every_grouping_holds_every_row():
     rng = np.random.default_rng(3)
     ts = START + HOUR * np.arange(24 * 90)

@@ -157,6 +157,7 @@ def test_e_process_when_the_future_changes_then_the_past_does_not() -> None:
     assert (before == live).all()
 
 
+@pytest.mark.long
 def test_e_process_when_nobody_has_skill_then_twenty_to_one_is_rare() -> None:
     for horizon in (1, 5, 12):
         rng = np.random.default_rng(horizon)
@@ -227,6 +228,7 @@ def test_evidence_when_nobody_has_skill_for_twenty_thousand_rows_then_alarms_are
     assert (alarms <= 16).all(), alarms
 
 
+@pytest.mark.long
 def test_evidence_when_an_edge_is_planted_then_it_is_found() -> None:
     rng, found, areas = np.random.default_rng(7), np.zeros(2, dtype=int), []
     for _ in range(20):

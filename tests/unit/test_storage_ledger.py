@@ -87,6 +87,7 @@ fills = st.builds(
 marks = st.builds(EquityMark, texts, times, decimals, decimals, decimals)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(record=bars | opinions | decisions | fills | marks)
 def test_ledger_when_any_record_is_appended_then_it_comes_back_bit_for_bit(

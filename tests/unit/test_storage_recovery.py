@@ -92,6 +92,7 @@ def test_backup_when_made_then_its_note_knows_it_and_it_is_sound_until_it_is_tou
     assert not is_sound(made)
 
 
+@pytest.mark.long
 def test_backup_when_it_has_no_note_then_the_chain_says_whether_it_is_sound(
     path: Path, folder: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_backup_when_an_old_one_was_cut_off_then_the_next_one_sweeps_up(
     assert not left.exists()
 
 
+@pytest.mark.long
 def test_prune_when_there_are_many_then_the_newest_and_the_last_of_each_day_stay(
     path: Path, folder: Path
 ) -> None:
@@ -168,6 +170,7 @@ def test_prune_when_none_that_would_stay_is_sound_then_nothing_is_deleted(
 # Recovery
 
 
+@pytest.mark.long
 def test_recover_when_an_old_row_is_bad_then_the_backup_is_carried_on_and_nothing_is_lost(
     path: Path, folder: Path
 ) -> None:
@@ -204,6 +207,7 @@ def test_recover_when_a_row_after_the_backup_is_bad_then_whole_steps_before_it_s
     assert SqlLedger(opened(path), "w").verify().rows == 4 * PER_STEP
 
 
+@pytest.mark.long
 def test_recover_when_there_is_no_backup_then_the_rows_before_the_bad_one_are_saved(
     path: Path,
 ) -> None:
@@ -214,6 +218,7 @@ def test_recover_when_there_is_no_backup_then_the_rows_before_the_bad_one_are_sa
     assert SqlLedger(opened(path), "w").verify().ok
 
 
+@pytest.mark.long
 def test_recover_when_a_page_is_gone_then_what_still_reads_is_saved_with_what_lies_beside(
     path: Path, folder: Path
 ) -> None:
@@ -234,6 +239,7 @@ def test_recover_when_a_page_is_gone_then_what_still_reads_is_saved_with_what_li
     assert SqlSnapshots(restored, "w").latest("fold", "council") == (60 * PER_STEP, {"n": 1})
 
 
+@pytest.mark.long
 def test_recover_when_rows_are_lost_then_no_snapshot_knows_more_than_the_ledger(
     path: Path,
 ) -> None:

@@ -131,6 +131,7 @@ CASES: dict[str, tuple[int, str, list[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_verify_when_a_row_was_tampered_with_then_it_names_the_first_bad_one(
     engine: Engine, case: str

@@ -75,6 +75,7 @@ def test_views_when_migrated_then_they_have_the_columns_that_the_code_reads(
             assert [row[1] for row in rows] == list(view.c.keys())
 
 
+@pytest.mark.long
 def test_trade_context_when_a_trade_has_closed_then_its_decision_order_and_words_are_beside_it(
     engine: Engine, ledger: SqlLedger
 ) -> None:
@@ -97,6 +98,7 @@ def test_trade_context_when_a_trade_has_closed_then_its_decision_order_and_words
     assert views.page(engine, views.trade_context, "elsewhere").items == ()
 
 
+@pytest.mark.long
 def test_trade_context_when_paged_then_each_trade_comes_once(
     engine: Engine, ledger: SqlLedger
 ) -> None:

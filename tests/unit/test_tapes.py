@@ -104,6 +104,7 @@ def test_block_when_written_and_read_then_any_opinion_is_the_same_to_the_last_bi
     assert to_bytes(block_of(back, ABOUT)) == body
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_block_when_any_byte_is_changed_or_cut_then_it_is_refused_or_reads_the_same(
@@ -303,6 +304,7 @@ record(TapeStore(Path(sys.argv[1]), PART), Chartist(die_after=int(sys.argv[2])))
 """
 
 
+@pytest.mark.long
 def test_store_when_killed_in_the_middle_then_it_goes_on_and_files_are_the_same_bytes(
     tmp_path: Path,
 ) -> None:

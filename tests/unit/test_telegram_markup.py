@@ -54,6 +54,7 @@ def test_escape_when_the_text_is_hostile_then_no_tag_or_entity_comes_of_it(text:
     shown.encode("utf-8")
 
 
+@pytest.mark.long
 @given(htmls, st.integers(60, 400))
 def test_split_when_given_any_html_then_each_part_fits_and_nothing_is_lost(
     html: str, limit: int

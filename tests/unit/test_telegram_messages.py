@@ -66,6 +66,7 @@ def test_answer_when_made_then_telegram_takes_it(title: str) -> None:
 hostile = st.one_of(st.text(max_size=3_000), st.sampled_from(["<b>", "</i>&amp;", "a<b>c" * 900]))
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(hostile, hostile)
 def test_message_when_its_words_are_hostile_then_nothing_of_them_is_markup(

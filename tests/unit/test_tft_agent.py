@@ -50,6 +50,7 @@ def opinions(agent, states):
     return agent.opine(states[-60:])
 
 
+@pytest.mark.long
 def test_tft_when_checked_then_it_obeys_the_laws(agent, states):
     check_agent(agent, states[GAP + FIRST - 6 : GAP + FIRST + 10])
 

@@ -123,6 +123,7 @@ def test_dense_when_the_future_of_a_window_changes_then_earlier_steps_do_not(net
     assert not torch.allclose(before[:, 3:], after[:, 3:])
 
 
+@pytest.mark.long
 def test_export_when_run_by_onnx_runtime_then_it_says_what_the_network_says(network):
     session = onnxruntime.InferenceSession(export(network), providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == list(PARTS)
@@ -184,6 +185,7 @@ def theirs(groups):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_windows_when_cut_then_they_are_the_samples_of_a_time_series_data_set(groups, theirs):
     rows = [one.rows(0, 2**62) for one in groups]
     ours = join([cut(one, at, INPUTS) for one, at in zip(groups, rows, strict=True)])

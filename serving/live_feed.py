@@ -325,7 +325,9 @@ def clock_of(plan: RunPlan, settings: Settings) -> Clock:
         return SystemClock()
     told = _told_patiently(settings)
     if told is None or (told.market, told.speed) != (plan.market, plan.speed):
-        found = "one that does not tell" if told is None else f"{told.market} at ×{told.speed}"
+        found = "one that does not tell"
+        if told is not None and told.speed is not None:
+            found = f"{told.market} at ×{told.speed}"
         raise DataRefused(
             plan.exchange_url or settings.data.exchange,
             f"must have the market that this run began with, {plan.market} at ×{plan.speed}",

@@ -82,7 +82,7 @@ class AccountFile:
         if market != self.market:
             raise UsageError(
                 "--state", f"must keep an account of this market, {self.market}", str(market),
-                "Give the --data, --symbol and --seed that it was made with, or another file.",
+                "Give the --data and --seed that it was made with, or another file.",
             )  # fmt: skip
         return Ledger.restored(state)
 

@@ -170,7 +170,7 @@ def _tell_fetched(report: dict[str, Any], start: int | None) -> None:
 
 
 def _tell_simulated() -> None:
-    out.print("simulated market: no exchange's own bars", style="yellow")
+    out.print("simulated market: not an exchange's own bars", style="yellow")
 
 
 def _fetched(report: dict[str, Any]) -> Table:

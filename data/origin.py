@@ -6,7 +6,7 @@ Kept in ``origin.json`` beside the layers; a folder without it holds bars of fil
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data.files import named_venue
@@ -66,39 +66,35 @@ def origin_of(store: BarStore) -> Origin:
         ) from error  # fmt: skip
 
 
-def require_origin(store: BarStore, mine: Origin) -> None:
-    """Refuse bars of another market than those that a store holds.
+def joined(store: BarStore, mine: Origin) -> Origin:
+    """Return where a store's bars are from once some of ``mine`` have come into it.
 
     Raises
     ------
-    DataRefused : if they are.
+    DataRefused : if it holds bars of another market.
     """
-    known, stored = origin_of(store), bool(store.list())
-    if stored and not known.agrees(mine):
+    known = origin_of(store)
+    if not store.list():
+        return mine
+    if not known.agrees(mine):
         raise DataRefused(
             "data folder", f"holds bars of {_words(known)}, and these are of {_words(mine)}",
             str(_path(store).parent), "Give another folder: VAR_DIR=… conclave data …",
         )  # fmt: skip
+    if mine.origin == FILES or known.simulated:  # who knows less takes nothing away
+        return Origin(known.origin, mine.server or known.server, mine.market or known.market)
+    return mine
 
 
-def claim(store: BarStore, mine: Origin) -> None:
-    """Write down that a store holds bars of a market.
-
-    Raises
-    ------
-    DataRefused : if it holds some of another one.
-    """
-    require_origin(store, mine)
-    known, stored = origin_of(store), bool(store.list())
-    if stored and (mine.origin == FILES or known.simulated):
-        mine = replace(mine, origin=known.origin, server=mine.server or known.server,
-                       market=mine.market or known.market)  # fmt: skip
-    if mine != known:
-        path = _path(store)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(canonical_json(asdict(mine)) + "\n", encoding="utf-8")
-        part.replace(path)
+def note(store: BarStore, origin: Origin) -> None:
+    """Write down where a store's bars are from."""
+    path = _path(store)
+    if origin == origin_of(store):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(canonical_json(asdict(origin)) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _path(store: BarStore) -> Path:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from data.features import build_features
 from data.importing import import_file
-from data.origin import Origin, claim
+from data.origin import Origin, joined, note
 from data.resample import differing, resample
 from data.sources.history import PAGE, History
 from data.store import BarStore
@@ -84,7 +84,8 @@ class Fetcher:
         if wanted.start_ms is not None and wanted.start_ms >= now:
             raise UsageError("--since", f"must lie before {iso(now)}, the exchange's time",
                              iso(wanted.start_ms))  # fmt: skip
-        claim(self.store, Origin(self.origin, self.server, self.history.market))
+        origin = Origin(self.origin, self.server, self.history.market)
+        note(self.store, joined(self.store, origin))
         for symbol in wanted.symbols:
             for timeframe in wanted.timeframes:
                 tick = steps(f"{symbol} {timeframe}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from data.origin import SIMULATED, claim, origin_of, origin_of_file, require_origin
+from data.origin import SIMULATED, joined, note, origin_of, origin_of_file
 from data.store import BarStore
 from domain.errors import DataRefused, UsageError
 from domain.times import parse_iso, timeframe_ms
@@ -55,14 +55,13 @@ def import_(
     settings = settings_from(None, config, sets)
     store = _store(settings)
     for path in files:
-        origin = origin_of_file(path)
-        require_origin(store, origin)
+        origin = joined(store, origin_of_file(path))
         result = import_file(
             path, store, symbol=symbol, timeframe=timeframe, now_ms=SystemClock().now(),
             features=build_features, encoder=settings.features.encoder_length,
             horizon=settings.data.pred_horizon_steps, interpolate=interpolate,
         )  # fmt: skip
-        claim(store, origin)
+        note(store, origin)
         if json:
             print_json({"report": result.report.to_dict(), "windows": result.windows})
         else:

@@ -398,6 +398,20 @@ def test_logs_of_commands_when_nobody_configured_them_then_they_leave_results_al
     assert (told.out, "on the way" in told.err) == ("", True)
 
 
+def test_import_when_the_bars_are_of_another_market_then_it_is_refused(
+    cli: Cli, tmp_path: Path
+) -> None:
+    made, real = (tmp_path / f"BTCUSDT-{name}-spot-5m.csv" for name in ("demo", "binance"))
+    for path in (made, real):
+        path.write_text(csv())
+    assert cli("data", "import", made)[0] == 0
+    code, out, _ = cli("data", "list", "--json")
+    assert (code, json.loads(out)["simulated"]) == (0, True)
+    code, _, err = cli("data", "import", real)
+    assert (code, "holds bars of simulated" in err) == (3, True)
+    assert cli("data", "import", made)[0] == 0
+
+
 # VAR_DIR
 
 

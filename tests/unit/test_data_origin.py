@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from data.origin import FILES, SIMULATED, Origin, claim, origin_of, origin_of_file, require_origin
+from data.origin import FILES, SIMULATED, Origin, joined, note, origin_of, origin_of_file
 from data.store import BarStore
 from domain.errors import DataRefused
 from sim.worlds import DEMO_START_MS, DemoMarket
 
 MADE = Origin(SIMULATED, "http://127.0.0.1:8089", "demo-7")
 REAL = Origin("binance", "binance")
+
+
+def claim(store: BarStore, mine: Origin) -> None:
+    note(store, joined(store, mine))
 
 
 def filled(folder: Path, known: Origin | None = None) -> BarStore:
@@ -59,7 +63,7 @@ def test_who_knows_less_takes_nothing_away(tmp_path: Path) -> None:
     assert origin_of(store) == MADE
     claim(store, replace(MADE, server="http://127.0.0.1:9000"))  # the same market at another port
     with pytest.raises(DataRefused):
-        require_origin(store, replace(MADE, market="bars-1"))
+        joined(store, replace(MADE, market="bars-1"))
 
 
 def test_files_join_what_an_exchange_gave(tmp_path: Path) -> None:

@@ -33,7 +33,12 @@ def each_in_order(work: Callable[[T], R], items: Sequence[T], processes: int = 1
     with warnings.catch_warnings():
         # from 3.12 on Python warns that threads do not survive a fork; workers start none
         warnings.simplefilter("ignore", DeprecationWarning)
-        pool = context.Pool(min(processes, len(items)), _adopt, (work,))
+        # a worker that is told to end before it has let go of our handler must not overhear it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            pool = context.Pool(min(processes, len(items)), _adopt, (work,))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with pool:
         yield from pool.imap(_do, items)
 
@@ -41,6 +46,7 @@ def each_in_order(work: Callable[[T], R], items: Sequence[T], processes: int = 1
 def _adopt(work: Callable[[Any], Any]) -> None:
     # A handler that came along with the fork may keep a worker alive that is told to end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     _adopted[:] = [work]
 
 

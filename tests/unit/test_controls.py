@@ -353,8 +353,9 @@ def test_each_in_order_when_left_early_then_workers_end_whatever_this_process_do
 ):
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        made = each_in_order(sleep, [0, 300, 300], 3)
-        assert next(made) is None
-        made.close()
+        for _ in range(5):  # workers are told to end at every moment of their beginning
+            made = each_in_order(sleep, [0, 300, 300], 3)
+            assert next(made) is None
+            made.close()
     finally:
         signal.signal(signal.SIGTERM, before)

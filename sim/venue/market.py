@@ -141,8 +141,7 @@ class Markets:
         self._shapes: dict[str, Shape] = {}
         for pair, world in worlds.items():
             spot = symbol_on(pair, "spot")
-            now = clock.now() if self.ends_ms is None else min(clock.now(), self.ends_ms - 1)
-            price = float(world.bars(_opened(world, now), 1).open[0])
+            price = float(world.bars(_opened(world, self.within(clock.now())), 1).open[0])
             markets: tuple[Market, Market] = ("spot", "perp")
             for market in markets:
                 listing = _listed(spot, market, price, funding_hours)
@@ -183,8 +182,11 @@ class Markets:
 
     def mark(self, listing: Listing, at_ms: int) -> float:
         """Return the price by which positions are valued at an instant, quote units."""
-        at = at_ms if self.ends_ms is None else min(at_ms, self.ends_ms - 1)
-        return self.tape(listing).last(at)[1]
+        return self.tape(listing).last(self.within(at_ms))[1]
+
+    def within(self, at_ms: int) -> int:
+        """Return an instant, or the market's last if it is over by then, ms."""
+        return at_ms if self.ends_ms is None else min(at_ms, self.ends_ms - 1)
 
     def prints(self, listing: Listing, start_ms: int, end_ms: int) -> Prints:
         """Return what was traded in [start, end)."""

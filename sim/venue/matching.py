@@ -61,8 +61,7 @@ class Exchange:
 
     def advance(self, at: int) -> None:
         """Let every print up to an instant happen that has not yet."""
-        ends = self.markets.ends_ms
-        last = at if ends is None else min(at, ends - 1)
+        last = self.markets.within(at)
         for instant in range((self.ledger.at // STEP_MS + 1) * STEP_MS, last + 1, STEP_MS):
             if not any(_concerned(account) for account in self.ledger.accounts.values()):
                 break

@@ -117,8 +117,7 @@ def _klines(asked: Asked) -> Any:
     start, end = asked.number("startTime"), asked.number("endTime")
     end = now if end is None else min(end, now)
     if start is None:
-        last = end if asked.markets.ends_ms is None else min(end, asked.markets.ends_ms - 1)
-        start = last // step * step - (n - 1) * step
+        start = asked.markets.within(end) // step * step - (n - 1) * step
     first = max(
         -(-start // step) * step, -(-tape_start(asked.markets.tape(listing)) // step) * step
     )
@@ -205,7 +204,7 @@ def _funding(asked: Asked) -> Any:
     listing, now = asked.listing(), asked.markets.clock.now()
     n = asked.limit(100, 1_000)
     start, end = asked.number("startTime"), asked.number("endTime")
-    end = min(now if end is None else min(end, now), (asked.markets.ends_ms or now + 1) - 1)
+    end = asked.markets.within(now if end is None else min(end, now))
     every = listing.instrument.funding_ms
     first = end // every * every - (n - 1) * every if start is None else start
     first = max(first, tape_start(asked.markets.tape(listing)))

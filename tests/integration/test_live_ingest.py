@@ -155,7 +155,8 @@ def made() -> Markets:
 @pytest.mark.long
 def test_six_timeframes_are_there_at_once_and_go_on(made: Markets, tmp_path: Path) -> None:
     start = made.clock.now()
-    ingest = heard(made, tmp_path, lambda one: one.met and closes(one) > start + 60 * 60_000)
+    # Whether all of it is in time at this speed is the machine's matter; ``calm`` is for that.
+    ingest = heard(made, tmp_path, lambda one: closes(one) > start + 60 * 60_000)
     agree(made, ingest)
     figures = ingest.figures()
     assert figures["different"] == 0
@@ -282,18 +283,24 @@ def test_desk_when_the_feed_is_not_sure_then_it_decides_and_enters_nothing_until
     assert feed["ready"]
     assert feed["different"] == feed["gaps"] == 0
 
-    changes = stage.rows(ModeChange)
-    assert [(one.mode, one.by) for one in changes] == [
+    # By row, not by instant: beside other work a desk decides bars that closed a minute ago.
+    ledger = stage.ledger()
+    changes = list(ledger.records(ModeChange))
+    assert [(one.mode, one.by) for _, one in changes] == [
         (RiskMode.REDUCING, "feed"), (RiskMode.ACTIVE, "feed"),
     ]  # fmt: skip
-    made = [one for one in stage.rows(Decision) if one.origin == "bar"]
+    held_at, let_in_at = (row for row, _ in changes)
     assert holes(stage.rows(Bar, symbol=BTC)) == []
-    held = [one for one in made if changes[0].at <= one.ts < changes[1].at]
+    held = [
+        one
+        for row, one in ledger.records(Decision)
+        if one.origin == "bar" and held_at < row < let_in_at
+    ]
     assert len(held) > 8
     assert all("risk_veto" in one.reasons for one in held)
-    orders = [one for one in stage.rows(Order) if one.intent == "entry"]
-    assert orders
-    assert min(one.created_at for one in orders) + 60_000 >= changes[1].at
+    entries = [row for row, one in ledger.records(Order) if one.intent == "entry"]
+    assert entries
+    assert min(entries) > let_in_at
 
     reports = sorted((stage.var_dir / "reports" / "ingest" / "history").glob("*.json"))
     assert len(reports) == 1

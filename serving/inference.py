@@ -10,6 +10,7 @@ from data.origin import SIMULATED, origin_of
 from data.store import BarStore
 from domain.errors import DataRefused
 from domain.market import parse_symbol
+from serving.bootstrap.bars import bar_store
 from serving.bootstrap.desk import build_desk_on
 from serving.feeds import Feed
 from serving.logs import start_logging
@@ -32,9 +33,7 @@ def infer(settings: Settings, profile: str, symbols: list[str]) -> list[dict[str
     """
     start_logging(settings, "inference")
     wanted = [parse_symbol(symbol) for symbol in symbols]
-    store = BarStore(
-        settings.data.var_dir / "data", settings.data.raw_dir, settings.data.processed_dir
-    )
+    store = bar_store(settings)
     origin = origin_of(store)
     server = origin.server or SIMULATED if origin.simulated else None
     market = world_named(server_name(settings.data.exchange, server), wanted, settings)

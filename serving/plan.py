@@ -18,6 +18,7 @@ from serving.settings import Settings
 SourceKind = Literal["demo", "replay", "live"]
 RUN_FILE = "run.json"
 _AT = "-at-"  # in names of worlds: another server than the exchange's own
+_REPLAY, _MADE_REPLAY = "replay-", "replay-simulated-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +168,23 @@ def told_world(world: str, market: str) -> str:
 
 
 def simulated_world(world: str) -> bool:
-    """Return whether a world's name is that of no exchange's own market, nor of files."""
-    return world.startswith("demo-") or _AT in world
+    """Return whether a world's name is that of no exchange's own market, nor of its bars."""
+    return world.startswith(("demo-", _MADE_REPLAY)) or _AT in world
 
 
 def replay_world(
-    contents: Sequence[str], timerange: tuple[int | None, int | None], rules: str
+    contents: Sequence[str],
+    timerange: tuple[int | None, int | None],
+    rules: str,
+    *,
+    made: bool = False,
 ) -> str:
     """Name a replay: the same bars of the same markets, range and rules continue a session.
 
     Parameters
     ----------
     contents : what each file holds: symbol, timeframe and hash; the order does not matter.
+    made : whether they are bars of a simulated market.
     """
-    return f"replay-{short_hash([sorted(contents), list(timerange), rules], 10)}"
+    told = short_hash([sorted(contents), list(timerange), rules], 10)
+    return f"{_MADE_REPLAY if made else _REPLAY}{told}"

@@ -154,7 +154,7 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
     """
     start, end = parse_timerange(wish.timerange) if wish.timerange else (None, None)
     paths = tuple(path.absolute() for path in wish.data)
-    funding = wish.funding
+    funding, made = wish.funding, _made(paths)
     if kind == "replay":
         files = _judged(paths, settings.data.timeframe, (start, end))
         funding = _funding(files, wish.funding)
@@ -165,7 +165,7 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         rules = plain(settings.model_dump(mode="json", exclude=left_out))
         rules["horizon"] = settings.data.pred_horizon_steps
         contents = [f"{f.frame.symbol} {f.frame.timeframe} {f.sha256}" for f in files]
-        world = replay_world(contents, (start, end), str(rules))
+        world = replay_world(contents, (start, end), str(rules), made=made)
     elif kind == "live":
         name = server_name(settings.data.exchange, settings.data.exchange_url)
         world = world_named(name, settings.data.symbols, settings)
@@ -192,7 +192,7 @@ def make_plan(wish: Wish, kind: SourceKind, settings: Settings, ports: tuple[int
         local=wish.local,
         pid=os.getpid(),
         exchange_url=settings.data.exchange_url if kind == "live" else None,
-        made_bars=_made(paths),
+        made_bars=made,
     )
 
 

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from data.origin import SIMULATED, joined, note, origin_of, origin_of_file
-from data.store import BarStore
 from domain.errors import DataRefused, UsageError
 from domain.times import parse_iso, timeframe_ms
+from serving.bootstrap.bars import bar_store
 from serving.commands.common import (
     Config,
     Json,
@@ -23,7 +23,6 @@ from serving.commands.common import (
     progress_steps,
     settings_from,
 )
-from serving.settings import Settings
 from serving.system import SystemClock
 
 app = typer.Typer(help="Fetch, import, check and list market data.", no_args_is_help=True)
@@ -53,7 +52,7 @@ def import_(
     from data.importing import import_file
 
     settings = settings_from(None, config, sets)
-    store = _store(settings)
+    store = bar_store(settings)
     for path in files:
         origin = joined(store, origin_of_file(path))
         result = import_file(
@@ -120,7 +119,7 @@ def fetch(
     )  # fmt: skip
     fetcher = Fetcher(
         History(caller),
-        _store(settings),
+        bar_store(settings),
         settings,
         settings.data.exchange if url is None else SIMULATED,
         settings.data.var_dir / "data" / "fetching",
@@ -242,7 +241,7 @@ def listen(
 @app.command("list")
 def list_(json: Json = False, config: Config = None, sets: Set = None) -> None:
     """List what is stored."""
-    store = _store(settings_from(None, config, sets))
+    store = bar_store(settings_from(None, config, sets))
     stored, origin = store.list(), origin_of(store)
     if json:
         items = [{**asdict(item), "path": item.path.name} for item in stored]
@@ -276,7 +275,7 @@ def features(
     from data.features import build_features
     from domain.market import parse_symbol
 
-    store = _store(settings_from(None, config, sets))
+    store = bar_store(settings_from(None, config, sets))
     frame = store.load(parse_symbol(symbol), timeframe)
     made = build_features(frame)
     path = store.put_features(frame, made)
@@ -290,9 +289,3 @@ def features(
         print_json(body)
     else:
         out.print(f"{body['rows']:,} rows × {body['columns']} features (schema {made.schema})")
-
-
-def _store(settings: Settings) -> BarStore:
-    return BarStore(
-        settings.data.var_dir / "data", settings.data.raw_dir, settings.data.processed_dir
-    )

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serving.plan import RunPlan, known
+from serving.plan import RunPlan, known, simulated_world
 from serving.planning import Wish, resolve
 from serving.settings import load_settings
+from tests.data_fixtures import clean_bars, write_parquet
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "serve.yml"
 
@@ -60,6 +61,18 @@ def test_plan_when_an_exchange_is_live_then_the_world_is_its_own(tmp_path):
     assert other.world.startswith("binance-at-")
     assert other.exchange_url == "http://127.0.0.1:8089"
     assert other.simulated  # another server's market is not the exchange's
+
+
+@pytest.mark.parametrize(("name", "made"), [("simulated", True), ("binance", False)])
+def test_plan_when_files_are_replayed_then_the_world_tells_whether_an_exchange_traded_them(
+    tmp_path, name, made
+):
+    path = tmp_path / f"BTCUSDT-{name}-spot-5m.parquet"
+    write_parquet(path, clean_bars(400))
+    found = resolve(Wish(data=(path,)), loading(VAR_DIR=str(tmp_path / "var")))
+    plan = found.plan((8000, 8265))
+    assert plan.simulated is simulated_world(plan.world) is made
+    assert ("simulated bars" in found.why) is made
 
 
 def test_plan_when_agents_are_elsewhere_then_that_is_the_address():

@@ -16,7 +16,7 @@ import pytest
 
 from domain.errors import ServiceUnreachable, SettingError
 from serving.pacing import Pacer
-from serving.plan import RunPlan, load_plan, replay_world
+from serving.plan import RunPlan, load_plan, replay_world, server_name, simulated_world
 from serving.processes import Backoff, alive, choose_port, spawn, stop
 
 PLAN = RunPlan("demo", "demo-7", "demo", 60.0, overrides=(("VAR_DIR", "x"),), data=("a",))
@@ -156,6 +156,21 @@ def test_replay_world_when_files_range_or_rules_differ_then_another_world() -> N
         replay_world(["a"], (0, 1), "r"),
         replay_world(["a", "b"], (0, 2), "r"),
         replay_world(["a", "b"], (0, 1), "s"),
+        replay_world(["a", "b"], (0, 1), "r", made=True),
     }
-    assert len(others) == 3
+    assert len(others) == 4
     assert base not in others
+
+
+@pytest.mark.parametrize(
+    ("world", "simulated"),
+    [
+        (replay_world(["a"], (None, None), ""), False),
+        (replay_world(["a"], (None, None), "", made=True), True),
+        ("demo-7", True),
+        (server_name("binance", None), False),
+        (server_name("binance", "http://127.0.0.1:8089"), True),
+    ],
+)
+def test_simulated_world_goes_by_its_name(world: str, simulated: bool) -> None:
+    assert simulated_world(world) is simulated

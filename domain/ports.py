@@ -164,6 +164,10 @@ class Broker(Protocol):
         """Return the working orders, oldest first."""
         ...
 
+    def tend(self) -> None:
+        """Look after what is not certain yet, between two bars; the next one tells of it."""
+        ...
+
     def restore(self, records: Iterable[Any]) -> list[Refusal]:
         """Fold stored rows, in the ledger's order, into a fresh broker; may come in pieces.
 

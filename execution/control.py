@@ -66,6 +66,10 @@ class Controls(LoopState):
         """Return the working orders, oldest first."""
         return self._broker.open_orders()
 
+    def tend(self) -> None:
+        """Look after what is not certain yet at the broker; the next bar tells of it."""
+        self._broker.tend()
+
     def unsent(self) -> list[Order]:
         """Return exits that are not known to have reached the venue: what they close is open."""
         return self._dispatch.unsent()
@@ -245,16 +249,21 @@ class Controls(LoopState):
         self._take(records, change)
         code = Reason.KILLED if change.mode is RiskMode.KILLED else Reason.BREAKER
         if change.mode is not RiskMode.ACTIVE:
-            for order in self._broker.open_orders():
-                if order.intent == "entry":
-                    rule = "mode must be ACTIVE"
-                    self._withdraw(records, order, change.at, code, rule, change.mode.value)
+            for order in self._entries():
+                rule = "mode must be ACTIVE"
+                self._withdraw(records, order, change.at, code, rule, change.mode.value)
         return [] if reason is None else self._exits(reason, change.at)
+
+    def _entries(self) -> list[Order]:
+        """Return the entries that may fill: those at the broker, and those in doubt."""
+        known = [*self._broker.open_orders(), *self._dispatch.entries()]
+        return list({order.id: order for order in known if not order.reduce_only}.values())
 
     def _withdraw(
         self, records: list[Any], order: Order, at: int, code: Reason, rule: str, value: str
     ) -> None:
         self._broker.cancel(order.id)
+        self._dispatch.give_up(order)
         refusal = Refusal(
             order.account, order.symbol, at, code, rule, value, order.intent, order.decision_id
         )

@@ -43,6 +43,14 @@ class Dispatch:
         """Return whether nobody knows what became of an order of this symbol."""
         return any(order.symbol == symbol for order in self._in_flight.values())
 
+    def entries(self) -> list[Order]:
+        """Return the entries of which nobody knows whether they arrived: they may still fill."""
+        return [order for order in self._in_flight.values() if not order.reduce_only]
+
+    def give_up(self, order: Order) -> None:
+        """Ask no more after an order that is withdrawn: the broker sees to that, if it fills."""
+        self._in_flight.pop(order.id, None)
+
     def unsent(self) -> list[Order]:
         """Return the exits that are not known to have reached the venue, oldest first."""
         return [

@@ -199,9 +199,8 @@ class TradingLoop(Controls):
 
     def _execute(self, records: list[Any], bar: Bar) -> None:
         step = bar.close_ms - bar.open_ms
-        for order in self._broker.open_orders():
-            late = order.symbol == bar.symbol and bar.open_ms - order.created_at >= step
-            if late and order.intent == "entry":
+        for order in self._entries():
+            if order.symbol == bar.symbol and bar.open_ms - order.created_at >= step:
                 age = f"{(bar.open_ms - order.created_at) // 1000} s"
                 self._withdraw(
                     records, order, bar.open_ms, Reason.UNFILLED, "fills in the next bar", age
@@ -387,7 +386,7 @@ class TradingLoop(Controls):
         situation = Situation(
             self._instruments[symbol], account, price, scale,
             symbol in leaving or closing(working, symbol),
-            pending_elsewhere(working, symbol, self._marks), self._account.waiting(symbol),
+            pending_elsewhere(self._entries(), symbol, self._marks), self._account.waiting(symbol),
             self._dispatch.in_flight(symbol),
         )  # fmt: skip
         return self._planner.plan(draft, state, situation)

@@ -179,6 +179,9 @@ class PaperBroker:
         self._tidy(bar.symbol)
         return said
 
+    def tend(self) -> None:
+        """Do nothing: here all is certain."""
+
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first."""
         return list(self._working.values())

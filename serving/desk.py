@@ -59,6 +59,7 @@ SETTLED_BARS = 2  # so few new ones end the fetching of history
 WARM_UP_BATCH = 512  # bars opined on at a time
 BREATH_SECONDS = 0.02  # between two of them, for whoever else is in this process
 HOUSEKEEPING_SECONDS = 0.02
+TENDING_SECONDS = 2.0  # between two looks at orders that are not certain
 ASKED_SECONDS = 0.005  # the same, while somebody keeps asking and is quickly answered
 ASKING_SECONDS = 0.2  # and for how long after the last request that is so
 TELL_SECONDS = 0.2  # at most this often, weights and books are told to the API
@@ -140,6 +141,7 @@ class Desk:
     _told: float = 0.0
     _counted: float = 0.0
     _asked: float = -math.inf
+    _tended: float = -math.inf
     _unsaved: int = 0  # decisions that the saved fold lacks
     _moved: float = field(default_factory=time.monotonic)
 
@@ -454,6 +456,9 @@ class Desk:
             self._requests.obey_file()
             raise
         self._requests.obey_file()
+        if self._moved - self._tended >= TENDING_SECONDS:
+            self._tended = self._moved
+            self.loop.tend()
         if self.control.serve(self._requests.now(), self._requests.later()):
             self._asked = self._moved
         self.upkeep.look(self.progress)

@@ -99,6 +99,9 @@ class WatchedBroker:
     def open_orders(self) -> list[Order]:
         return self._broker.open_orders()
 
+    def tend(self) -> None:
+        self._broker.tend()
+
     def status(self, order_id: str) -> OrderStatus:
         return self._broker.status(order_id)
 

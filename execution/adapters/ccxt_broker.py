@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import structlog
@@ -19,7 +20,7 @@ from domain.decision import ExitReason, Reason
 from domain.errors import AmbiguousOutcome, ServiceUnreachable, UsageError
 from domain.market import Bar, Instrument
 from domain.trading import (
-    ClosedTrade,
+    ZERO,
     Fill,
     Holdings,
     Order,
@@ -34,8 +35,9 @@ from execution.adapters.answers import Verdict
 from execution.adapters.courier import Courier
 from execution.adapters.gateway import Gateway
 from execution.adapters.guard import LastGuard
+from execution.adapters.restoring import Restoring
 from execution.adapters.statement import News, Statement
-from execution.adapters.tracked import UNWIND, Stage, Tracked, Tracking
+from execution.adapters.tracked import Stage, Tracked, Tracking, unwind_id, unwound
 from execution.adapters.waits import LaterIfUnreachable, Waits
 from execution.filters import Broken, broken_rule
 from execution.money import dec
@@ -44,7 +46,6 @@ log = structlog.get_logger("live")
 
 _ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,32}")  # the venue takes 36; the number of a part comes on
 _LEVERAGE = Decimal(1)
-_WITHDRAWN = frozenset({Reason.KILLED, Reason.BREAKER, Reason.UNFILLED})
 
 
 class CcxtBroker:
@@ -75,15 +76,15 @@ class CcxtBroker:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
         self._gateway, self._instruments, self._guard = gateway, dict(instruments), guard
-        self._tracking, waits = Tracking(), waits or Waits()
-        self._courier = Courier(gateway, self._tracking, waits, monotonic, sleep)
+        self._tracking, self._waits = Tracking(), waits or Waits()
+        self._courier = Courier(gateway, self._tracking, self._waits, monotonic, sleep)
         self._statement = Statement(
             gateway, self._tracking, self._courier, Account(account, gateway.currency),
-            self._instruments, news, waits, sleep,
+            self._instruments, news, self._waits, sleep,
         )  # fmt: skip
         self._last: dict[str, Bar] = {}
         self._untold: dict[str, Refusal] = {}  # of brackets and rests, for the next bar, by order
-        self._restored = False  # whether the venue must be asked about orders of the ledger
+        self._restoring = Restoring(self._tracking, self._statement, self._instruments)
 
     # Orders
 
@@ -104,8 +105,9 @@ class CcxtBroker:
         if broken is not None:
             return _refusal(order, broken)
         tracked = self._tracking.add(order)
+        self._statement.account.fold(order)  # so that a position knows whose it is
         if tracked.bracket:
-            if self._to_reduce(order):  # else it waits for its entry
+            if self._to_reduce(order) and not self._is_idle(tracked):  # else it waits for its entry
                 self._send_on(tracked)
             return None
         self._statement.begin(order.symbol, order.created_at)
@@ -185,6 +187,33 @@ class CcxtBroker:
                 said.append(self._untold.pop(order_id))
         return said
 
+    def tend(self) -> None:
+        """Look after what is in doubt, withdrawn, or waits for its entry, between two bars.
+
+        What the venue has taken costs no question; the next bar looks at it.
+        """
+        self._reopen()
+        with LaterIfUnreachable("tend"):
+            self._statement.hear()
+        for tracked in list(self._tracking.live.values()):
+            with LaterIfUnreachable("tend"):
+                self._tend(tracked)
+
+    def _tend(self, tracked: Tracked) -> None:
+        doubt = tracked.stage is Stage.DOUBT
+        if tracked.order.id not in self._tracking.live:
+            return
+        if tracked.withdrawn:
+            if doubt or (tracked.entry and self._holds(tracked.order)):
+                self._withdraw(tracked)
+            return
+        if doubt and self._courier.too_old(tracked) > -self._waits.window:
+            self._ask_after(tracked)
+        # What the venue refused waits for the next bar: it is not asked the same without end.
+        new = doubt or (tracked.bracket and not tracked.sent_at)
+        if new and tracked.stage is Stage.HELD and not self._is_idle(tracked):
+            self._send_held(tracked)
+
     def holdings(self) -> Holdings:
         """Return what the venue holds for us, less what was not handed out yet."""
         self._reopen()
@@ -199,52 +228,14 @@ class CcxtBroker:
                 if record.symbol in self._instruments:
                     self._last[record.symbol] = record
             elif getattr(record, "account", "") in ("", self._statement.account.name):
-                self._restore(record)
+                self._restoring.fold(record)
         return []
-
-    def _restore(self, record: Any) -> None:
-        if isinstance(record, Fill):
-            self._statement.book(record)
-            return
-        if isinstance(record, Posting):
-            self._statement.post(record)
-            return
-        self._statement.account.fold(record)
-        if isinstance(record, Order):
-            self._restore_order(record)
-        elif isinstance(record, Refusal):
-            self._restore_refusal(record)
-        elif isinstance(record, ClosedTrade):
-            for tracked in self._tracking.of(record.symbol):
-                # stop or target may still be at the venue: they are looked at and taken off there
-                if tracked.order.decision_id == record.decision_id and not tracked.bracket:
-                    self._tracking.drop(tracked)
-
-    def _restore_order(self, order: Order) -> None:
-        if order.symbol not in self._instruments or order.id in self._tracking.mine:
-            return
-        if not order.reduce_only:  # what there was before has found its end
-            for old in self._tracking.of(order.symbol):
-                if old.order.decision_id != order.decision_id and (old.withdrawn or old.bracket):
-                    self._tracking.drop(old)
-        self._tracking.add(order)
-        self._restored = True
-
-    def _restore_refusal(self, refusal: Refusal) -> None:
-        for tracked in self._tracking.of(refusal.symbol):
-            order = tracked.order
-            if (order.decision_id, order.intent) != (refusal.decision_id, refusal.intent):
-                continue
-            if tracked.entry and refusal.code in _WITHDRAWN and not tracked.handed:
-                tracked.withdrawn = True  # it may have filled all the same
-            elif tracked.entry:  # what closes may have been sent again
-                self._tracking.forget(tracked)
 
     def _reopen(self) -> None:
         """Ask the venue about every order of the ledger that has no end there."""
-        if not self._restored:
+        if not self._restoring.open_ends:
             return
-        self._restored = False
+        self._restoring.open_ends = False
         for tracked in list(self._tracking.live.values()):
             self._statement.begin(tracked.order.symbol, tracked.order.created_at)
             self._courier.doubt(tracked)
@@ -277,8 +268,19 @@ class CcxtBroker:
         if held[order.symbol]:
             rule, value = "a position is entered only when flat", f"{held[order.symbol]:f} is held"
             return Broken(Reason.UNFILLED, rule, value)
+        try:  # stop and target of what was held before would close what is entered now
+            for one in self._tracking.of(order.symbol):
+                if one.bracket and one.order.decision_id != order.decision_id:
+                    self._take_off(one)
+        except ServiceUnreachable as error:
+            rule = "stop and target of what was held before must be off"
+            return Broken(Reason.NOT_PLACED, rule, error.message)
         marks = {symbol: dec(bar.close) for symbol, bar in self._last.items()}
         worth = {symbol: abs(qty) * marks.get(symbol, quote.mid) for symbol, qty in held.items()}
+        for one in self._tracking.live.values():  # what may still fill counts as well
+            if one.entry and one.filled < one.order.qty:
+                symbol, left = one.order.symbol, one.order.qty - one.filled
+                worth[symbol] = worth.get(symbol, ZERO) + left * marks.get(symbol, quote.mid)
         return self._guard.check(order, quote.mid, marks.get(order.symbol), worth)
 
     def _to_reduce(self, order: Order) -> bool:
@@ -297,7 +299,7 @@ class CcxtBroker:
                 self._ask_after(tracked)
             if tracked.stage is Stage.DOUBT:
                 continue
-            if tracked.bracket and self._is_idle(tracked):
+            if self._is_idle(tracked):
                 self._take_off(tracked)
             elif tracked.stage is Stage.HELD:
                 self._send_held(tracked)
@@ -315,9 +317,9 @@ class CcxtBroker:
 
         What closes and certainly never arrived is to be sent.
         """
+        left = self._courier.too_old(tracked)  # before it is looked for: it may come meanwhile
         if self._courier.find(tracked):
             return 0.0
-        left = self._courier.too_old(tracked)
         if left <= 0 and not tracked.entry:
             tracked.stage = Stage.HELD
         return max(left, 0.0)
@@ -360,18 +362,30 @@ class CcxtBroker:
             log.error("refused", order=tracked.client_id, why=refused.why)
             self._untold.setdefault(tracked.order.id, _refusal(tracked.order, _as_broken(refused)))
 
-    def _is_idle(self, bracket: Tracked) -> bool:
-        """Return whether a stop or target has nothing to close, and nothing that will be there."""
-        symbol, decision = bracket.order.symbol, bracket.order.decision_id
-        return not self._statement.held(symbol) and not any(
-            one.entry and not one.withdrawn and one.order.decision_id == decision
-            for one in self._tracking.of(symbol)
-        )
+    def _is_idle(self, tracked: Tracked) -> bool:
+        """Return whether what a stop or target is to close is not there, and will not be."""
+        order = tracked.order
+        return tracked.bracket and not self._holds(order) and not any(
+            one.entry and not one.withdrawn and one.order.decision_id == order.decision_id
+            for one in self._tracking.of(order.symbol)
+        )  # fmt: skip
+
+    def _holds(self, order: Order) -> bool:
+        """Return whether the venue holds what an order's decision entered, and no other."""
+        symbol, position = order.symbol, self._statement.account.position(order.symbol)
+        untold = [o for o in self._tracking.of(symbol) if o.entry and o.filled > o.handed]
+        holder = None if position is None else position.decision_id
+        if untold:  # an entry leaves only where nothing is held, so the newest holds
+            holder = untold[-1].order.decision_id
+        return holder == order.decision_id and self._statement.held(symbol) != ZERO
 
     def _take_off(self, tracked: Tracked) -> None:
         if tracked.stage is Stage.TAKEN:
             self._courier.recall(tracked)
-        self._tracking.drop(tracked)
+        if tracked.filled > tracked.handed:  # its fills come
+            tracked.withdrawn = True
+        else:
+            self._tracking.drop(tracked)
 
     def _withdraw(self, tracked: Tracked) -> None:
         """Take an order off the venue, and close what it had filled; tried again at every bar."""
@@ -379,10 +393,11 @@ class CcxtBroker:
             self._tracking.drop(tracked)
             return
         with LaterIfUnreachable("cancel"):
+            left = self._courier.too_old(tracked)
             if tracked.stage is Stage.DOUBT and not self._courier.find(tracked):
-                if self._courier.too_old(tracked) > 0:
+                if left > 0:
                     return
-                if tracked.order.id.endswith(UNWIND):  # what it should close is still open
+                if tracked.unwinds:  # what it should close is still open
                     self._tracking.forget(tracked)
                 else:
                     self._tracking.drop(tracked)
@@ -390,21 +405,29 @@ class CcxtBroker:
             self._courier.recall(tracked)
             self._courier.find(tracked)
             self._statement.pull(tracked.order.symbol)
-            if tracked.entry and self._statement.held(tracked.order.symbol):
+            if tracked.entry and self._holds(tracked.order):
                 self._unwind(tracked)
                 return  # until it is closed
             if tracked.handed >= tracked.filled:
                 self._tracking.drop(tracked)
 
     def _unwind(self, entry: Tracked) -> None:
-        order, held = entry.order, self._statement.held(entry.order.symbol)
-        back = replace(
-            order, id=f"{order.id}{UNWIND}", side=Side.SELL if held > 0 else Side.BUY,
-            qty=abs(held), type=OrderType.MARKET, intent=ExitReason.RISK.value, price=None,
-            trigger=None, reduce_only=True,
-        )  # fmt: skip
-        if back.id in self._tracking.mine:
+        order = entry.order
+        for one in self._tracking.of(order.symbol):
+            if unwound(one.order.id) == order.id:
+                if one.stage is not Stage.TAKEN:
+                    return
+                self._courier.recall(one)  # it had its chance; what it left goes on
+                self._courier.find(one)
+        held = self._statement.held(order.symbol)
+        if not held:
             return
+        numbers = (unwind_id(order.id, n) for n in count())
+        back = replace(
+            order, id=next(one for one in numbers if one not in self._tracking.mine),
+            side=Side.SELL if held > 0 else Side.BUY, qty=abs(held), type=OrderType.MARKET,
+            intent=ExitReason.RISK.value, price=None, trigger=None, reduce_only=True,
+        )  # fmt: skip
         log.warning("entry_unwound", order=order.id, qty=f"{back.qty:f}")
         tracked = self._tracking.add(back)
         tracked.withdrawn = True  # the loop knows nothing of it

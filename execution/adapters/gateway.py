@@ -221,7 +221,11 @@ class Gateway:
     # What happened
 
     def trades(self, symbol: str, *, after: int | None = None, since: int = 0) -> list[Trade]:
-        """Return fills in order: with numbers beyond ``after``, else from ``since`` (ms) on.
+        """Return fills in order: beyond number ``after``, else of seven days from ``since`` on.
+
+        Parameters
+        ----------
+        since : ms.
 
         Raises
         ------

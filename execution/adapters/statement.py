@@ -101,10 +101,24 @@ class Statement:
         return ours
 
     def begin(self, symbol: str, sent_at: int) -> None:
-        """Tell when (ms) the first order of a symbol may have been sent."""
-        place, first = self._places[symbol], sent_at - MINUTE_MS
-        if not place.cursor:
-            place.since = first if place.since is None else min(place.since, first)
+        """Tell when (ms) an order is sent: none older than those without an end can fill.
+
+        Until the first fill that is where polling starts: of a start more than seven days ago
+        Binance tells nothing (https://github.com/ccxt/ccxt/issues/21103).
+        """
+        sent = [sent_at, *(one.order.created_at for one in self._tracking.of(symbol))]
+        self._places[symbol].since = min(sent) - MINUTE_MS
+
+    def hear(self) -> None:
+        """Take in the fills that the user's stream has told of.
+
+        Raises
+        ------
+        ServiceUnreachable : if whose one is must be asked for, and the venue does not answer.
+        """
+        for trade in [] if self._news is None else self._news.news():
+            with suppress(NobodysYet):  # it is polled again
+                self._take(trade)
 
     def pull(self, only: str | None = None) -> None:
         """Take in every fill that is known by now, of one symbol or of all.
@@ -113,9 +127,7 @@ class Statement:
         ------
         ServiceUnreachable : if the venue does not answer, or of a fill not well enough.
         """
-        for trade in [] if self._news is None else self._news.news():
-            with suppress(NobodysYet):  # it is polled again
-                self._take(trade)
+        self.hear()
         later: NobodysYet | None = None
         for symbol, place in self._places.items():
             if only not in (None, symbol) or (not place.cursor and place.since is None):
@@ -159,7 +171,8 @@ class Statement:
             tracked.handed += fill.qty
             tracked.filled = max(tracked.filled, tracked.handed)
             flat = tracked.order.reduce_only and self.account.position(fill.symbol) is None
-            if flat or tracked.handed >= tracked.order.qty:
+            closed_again = tracked.entry and tracked.withdrawn  # by the broker, which is not done
+            if not closed_again and (flat or tracked.handed >= tracked.order.qty):
                 self._tracking.drop(tracked)
 
     # Settlements of funding

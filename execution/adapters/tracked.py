@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -9,7 +10,8 @@ from enum import StrEnum
 from domain.decision import ExitReason
 from domain.trading import ZERO, Order
 
-UNWIND = "-x"  # what closes an entry that was withdrawn after it was filled
+UNWIND = "-x"  # what closes an entry that was withdrawn after it was filled; then -x1, -x2, …
+_UNWIND = re.compile(rf"{UNWIND}\d*")
 _FORCED = ("autoclose-", "adl_autoclose")  # orders that the venue makes itself
 
 
@@ -66,9 +68,25 @@ class Tracked:
         return self.order.reduce_only and not self.order.closes
 
     @property
+    def unwinds(self) -> bool:
+        """Whether it closes an entry that was withdrawn after it was filled."""
+        return unwound(self.order.id) is not None
+
+    @property
     def kept(self) -> bool:
         """Whether it is an exit that is not at the venue, and is to be sent."""
         return self.stage is Stage.HELD and self.order.closes
+
+
+def unwind_id(order_id: str, n: int) -> str:
+    """Return the id of the n-th order, from 0, that closes what an entry filled."""
+    return f"{order_id}{UNWIND}{n or ''}"
+
+
+def unwound(order_id: str) -> str | None:
+    """Return the id of the entry that an order closes, None if it is no such order."""
+    base, dash, tail = order_id.rpartition("-")
+    return base if _UNWIND.fullmatch(dash + tail) else None
 
 
 def part_id(order_id: str, part: int) -> str:
@@ -129,7 +147,7 @@ class Tracking:
         base, _, tail = client_id.rpartition("-")
         if client_id.startswith(_FORCED):
             found: tuple[str, str] | None = client_id, ExitReason.LIQUIDATION.value
-        elif base in self.mine and client_id.endswith(UNWIND):
+        elif unwound(client_id) in self.mine:
             found = client_id, ExitReason.RISK.value
         elif client_id in self.mine:
             found = client_id, self.mine[client_id]

@@ -98,9 +98,11 @@ class Call(Asked):
             raise missing
         return order
 
-    def within(self, at: int) -> bool:
-        """Return whether an instant lies between startTime and endTime."""
+    def within(self, at: int, most_ms: int | None = None) -> bool:
+        """Return whether an instant lies between startTime and endTime, at most so far apart."""
         start, end = self.number("startTime"), self.number("endTime")
+        if start is not None and most_ms is not None:
+            end = min(start + most_ms, start + most_ms if end is None else end)
         return (start is None or at >= start) and (end is None or at <= end)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from domain.times import DAY_MS
 from sim.venue import order_refusals as refuse
 from sim.venue.orders import Order
 from sim.venue.reports import algo_order, num, perp_order, perp_trade
 from sim.venue.trading import Call, Endpoint, Endpoints
 
+_TRADES_MS = 7 * DAY_MS  # told of at once, from startTime on
 _DONE = {"code": 200, "msg": "The operation of cancel all open order is done."}
 
 
@@ -87,7 +89,7 @@ def _trades(call: Call) -> Any:
     found = [
         trade for trade in call.account.trades
         if trade.market == "perp" and name in (None, trade.name) and of in (None, trade.order)
-        and trade.number >= (first or 0) and call.within(trade.at)
+        and trade.number >= (first or 0) and call.within(trade.at, _TRADES_MS)
     ]  # fmt: skip
     n = call.limit(500, 1_000)
     oldest_first = first is not None or "startTime" in call.query

@@ -50,17 +50,16 @@ class Unsure(PaperBroker):
         return super().status(order_id)
 
 
-def scene(says, ledger=None, **how):
-    plain = plain_broker({PERP.symbol: PERP})
-    broker = Unsure({PERP.symbol: PERP}, plain._costs, venue=plain._venue)
+def scene(says, ledger=None, *, instruments=(PERP,), limits=NO_LIMITS, **how):
+    traded = {each.symbol: each for each in instruments}
+    plain = plain_broker(traded)
+    broker = Unsure(traded, plain._costs, venue=plain._venue)
     broker.sent = Counter()
     for name, value in how.items():
         setattr(broker, name, value)
     ledger = MemoryLedger() if ledger is None else ledger
-    settings = LoopSettings({PERP.symbol: PERP.symbol})
-    loop = TradingLoop(
-        Script(says), broker, ledger, {PERP.symbol: PERP}, settings, limits=NO_LIMITS, sizing=FIXED
-    )
+    settings = LoopSettings({symbol: symbol for symbol in traded})
+    loop = TradingLoop(Script(says), broker, ledger, traded, settings, limits=limits, sizing=FIXED)
     return loop, broker, ledger
 
 
@@ -102,6 +101,31 @@ def test_entry_when_an_order_of_the_symbol_is_in_flight_then_it_waits():
     assert max(broker.sent.values()) == 1
     entries = [order for order in rows(ledger, Order) if order.intent == "entry"]
     assert len(entries) == 2
+
+
+def test_entry_when_another_symbols_is_in_flight_then_its_exposure_counts():
+    other = replace(PERP, symbol="ETH/USDT:USDT")
+    limits = replace(NO_LIMITS, max_total_exposure=0.07)
+    loop, _, ledger = scene({0: "LONG"}, instruments=(PERP, other), limits=limits, arrives=False)
+    states = [states_of([flat(0, symbol=symbol)])[0] for symbol in (PERP.symbol, other.symbol)]
+    for state in states:
+        loop.absorb(state.bars.bar(-1))
+    for state in states:
+        loop.decide(state, [], {}, state.as_of)
+    assert [(row.symbol, row.code) for row in rows(ledger, Refusal)] == [
+        (other.symbol, Reason.RISK_VETO)
+    ]
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_kill_when_an_entry_is_in_flight_then_it_is_withdrawn_and_asked_after_no_more(arrives):
+    loop, broker, ledger = scene({2: "LONG"}, arrives=arrives)
+    play(loop, BARS[:3])
+    loop.kill("me", "lunch", BARS[2].close_ms)
+    for state in states_of(BARS)[3:]:
+        loop.step(state, [], {}, state.as_of)
+    assert [row.code for row in rows(ledger, Refusal)] == [Reason.KILLED]
+    assert (rows(ledger, Fill), broker.open_orders()) == ([], [])
 
 
 def test_resume_when_an_order_was_written_but_never_sent_then_it_is_asked_after():

@@ -1,0 +1,390 @@
+"""Orders of which nobody can say whether they arrived, and what is left of those before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from data.sources.listing import instrument_of
+from domain.decision import Reason
+from domain.errors import AmbiguousOutcome
+from domain.operations import RiskEvent
+from domain.trading import Fill, Order, OrderStatus, OrderType, Refusal, Side
+from execution import books
+from execution.adapters.ccxt_broker import CcxtBroker
+from execution.adapters.gateway import Gateway
+from execution.adapters.guard import LastGuard
+from execution.adapters.tracked import Tracked
+from sim.venue.refusals import Refused
+from storage.memory import MemoryLedger
+from tests.live_scenes import (
+    CASH,
+    PERP,
+    QUICK,
+    STEP,
+    WIDE,
+    Stage,
+    Turning,
+    agreed,
+    live_loop,
+    live_states,
+    order_at,
+    stage,
+)
+
+ETH = "ETH/USDT:USDT"
+
+
+@dataclass
+class Late:
+    """Loses the answers to orders, which arrive when a test says so.
+
+    Attributes
+    ----------
+    lost : client ids whose request is held back; ``*`` = the next one's, whatever its id.
+    quantities : that are taken of an order instead of its own, by client id.
+    """
+
+    lost: set[str] = field(default_factory=set)
+    held: list[Callable[[], Any]] = field(default_factory=list)
+    quantities: dict[str, str] = field(default_factory=dict)
+
+    async def __call__(self, request: Any, call: Any, take: Any) -> Any:
+        name = call.query.get("newClientOrderId") or call.query.get("clientAlgoId")
+        if request.method == "POST" and name in self.quantities:
+            call.query["quantity"] = self.quantities[name]
+        if request.method == "POST" and name and self.lost & {name, "*"}:
+            self.lost -= {name, "*"}
+            self.held.append(take)
+            raise Refused(503, -1007, "Timeout waiting for response from backend server.")
+        return take()
+
+    def arrive(self) -> None:
+        """Let the venue take what was held back."""
+        while self.held:
+            self.held.pop()()
+
+
+@contextmanager
+def at_a_late_venue() -> Iterator[tuple[Stage, Late]]:
+    late = Late()
+    with stage(passage=late) as here:
+        yield here, late
+
+
+@pytest.fixture
+def scene() -> Iterator[tuple[Stage, Late]]:
+    with at_a_late_venue() as made:
+        yield made
+
+
+def opened(here: Stage, broker: CcxtBroker | None = None) -> CcxtBroker:
+    broker = broker or here.broker()
+    broker.restore(books.opening("live", "USDT", CASH, here.at))
+    broker.on_bar(here.next_bar())
+    return broker
+
+
+def held(here: Stage) -> Decimal:
+    return here.account.perp.of("BTCUSDT").qty
+
+
+def resting(here: Stage) -> list[str]:
+    return [order.client_id for order in here.account.open_orders()]
+
+
+def stop_at(here: Stage, broker: CcxtBroker, name: str, side: Side, decision: str) -> Order:
+    """A stop far from the market."""
+    last = Decimal(str(broker._last[PERP].close)).quantize(Decimal("0.1"))
+    trigger = last - 3_000 if side is Side.SELL else last + 3_000
+    return order_at(
+        here, name, side, "stop", type=OrderType.STOP, trigger=trigger, decision=decision
+    )
+
+
+def decided(here: Stage, broker: CcxtBroker, ledger: MemoryLedger, turn: int = 0) -> Any:
+    """A loop that has entered at its first bar; ``turn`` 0 = without stop and target, 2 = both."""
+    loop = live_loop(ledger, Turning(), broker, here)
+    while (here.at // STEP + 1) % 4 != turn:
+        here.next_bar()
+    bar = here.next_bar()
+    loop.absorb(bar)
+    loop.decide(live_states([bar])[-1], [], {}, here.at)
+    return loop
+
+
+@pytest.mark.parametrize("between_bars", [True, False])
+def test_a_kill_closes_an_entry_that_arrives_after_it(
+    scene: tuple[Stage, Late], between_bars: bool
+) -> None:
+    here, late = scene
+    ledger = MemoryLedger()
+    late.lost.add("*")
+    loop = decided(here, here.broker(), ledger)
+    assert held(here) == 0
+    loop.kill("Ada", "enough", here.at + 1)
+    late.arrive()
+    assert held(here) != 0
+    if between_bars:
+        loop.tend()
+        assert held(here) == 0
+    loop.absorb(here.next_bar())
+    assert held(here) == 0
+    loop.absorb(here.next_bar())
+    assert list(loop.portfolio(here.at).positions) == []
+    assert loop.open_orders() == []
+    [refused] = [row for _, row in ledger.records(Refusal)]
+    assert (refused.intent, refused.code) == ("entry", Reason.KILLED)
+    agreed(here, ledger, modes=["KILLED"])
+
+
+def test_an_entry_that_is_killed_in_doubt_is_closed_by_the_process_that_comes_after(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, late = scene
+    ledger = MemoryLedger()
+    late.lost.add("*")
+    loop = decided(here, here.broker(), ledger)
+    loop.kill("Ada", "enough", here.at + 1)
+    late.arrive()
+    again = live_loop(ledger, Turning(), here.broker(), here)
+    again.resume()
+    again.absorb(here.next_bar())
+    assert held(here) == 0
+    again.absorb(here.next_bar())
+    assert list(again.portfolio(here.at).positions) == []
+    agreed(here, ledger, modes=["KILLED"])
+
+
+def test_an_entry_that_arrives_late_has_its_stop_before_the_next_bar(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, late = scene
+    ledger = MemoryLedger()
+    late.lost.add("*")
+    loop = decided(here, here.broker(), ledger, turn=2)
+    late.arrive()
+    assert (held(here) != 0, resting(here)) == (True, [])
+    loop.tend()
+    assert len(resting(here)) == 2
+    before = len(here.account.orders)
+    loop.tend()
+    assert len(here.account.orders) == before
+    assert list(loop.portfolio(here.at).positions) == []  # its bar tells of it
+    loop.absorb(here.next_bar())
+    assert len(list(loop.portfolio(here.at).positions)) == 1 or not held(here)
+    agreed(here, ledger)
+    events = [row for _, row in ledger.records(RiskEvent) if row.kind == "in_flight"]
+    assert [row.subject.split(" ")[1] for row in events] in (["sent", "working"], ["sent", "done"])
+
+
+def test_a_stop_that_never_arrived_is_sent_again_before_the_next_bar(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, late = scene
+    broker = opened(here)
+    broker.submit(order_at(here, "e"))
+    late.lost.add("s")
+    broker.submit(stop_at(here, broker, "s", Side.SELL, "d1"))
+    late.held.clear()  # it is lost for good
+    broker.tend()
+    assert resting(here) == []  # it might still arrive
+    here.skew[0] += QUICK.window
+    broker.tend()
+    assert resting(here) == ["s"]
+
+
+def test_what_the_exchange_never_had_is_not_asked_after_without_end(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, late = scene
+    broker, asked = opened(here), list[str]()
+    late.lost.add("e")
+    with pytest.raises(AmbiguousOutcome):
+        broker.submit(order_at(here, "e"))
+    find = broker._courier.find
+
+    def counted(tracked: Tracked) -> bool:
+        asked.append(tracked.order.id)
+        return find(tracked)
+
+    broker._courier.find = counted  # type: ignore[method-assign]
+    for _ in range(12):
+        here.skew[0] += 2.0
+        broker.tend()
+    assert 3 <= len(asked) <= 6
+
+
+def test_stop_of_a_position_when_another_is_entered_then_it_is_off(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, _ = scene
+    broker = opened(here)
+    broker.submit(order_at(here, "e1"))
+    broker.submit(stop_at(here, broker, "s1", Side.SELL, "d1"))
+    broker.on_bar(here.next_bar())
+    assert resting(here) == ["s1"]
+    broker.submit(order_at(here, "x1", Side.SELL, "horizon"))
+    assert broker.submit(order_at(here, "e2", Side.SELL, decision="d2")) is None
+    broker.submit(stop_at(here, broker, "s2", Side.BUY, "d2"))
+    assert resting(here) == ["s2"]
+    broker.on_bar(here.next_bar())
+    broker.submit(order_at(here, "x2", Side.BUY, "horizon", decision="d2"))
+    assert broker.submit(order_at(here, "e3", decision="d3")) is None
+    broker.submit(stop_at(here, broker, "s3", Side.SELL, "d3"))
+    assert resting(here) == ["s3"]
+    assert [order.id for order in broker.open_orders() if order.intent == "stop"] == ["s3"]
+    broker.on_bar(here.next_bar())
+    assert (held(here), resting(here)) == (Decimal("0.010"), ["s3"])
+
+
+def test_entry_when_the_stop_before_it_cannot_be_taken_off_then_it_does_not_leave() -> None:
+    refuse = [False]
+
+    async def passage(request: Any, call: Any, take: Any) -> Any:
+        if refuse[0] and request.method == "DELETE":
+            raise Refused(503, -1008, "Server is currently overloaded.")
+        return take()
+
+    with stage(passage=passage) as here:
+        broker = opened(here)
+        broker.submit(order_at(here, "e1"))
+        broker.submit(stop_at(here, broker, "s1", Side.SELL, "d1"))
+        broker.on_bar(here.next_bar())
+        broker.submit(order_at(here, "x1", Side.SELL, "horizon"))
+        refuse[0] = True
+        refused = broker.submit(order_at(here, "e2", decision="d2"))
+        assert refused is not None
+        assert refused.code == Reason.NOT_PLACED
+        broker.submit(stop_at(here, broker, "s2", Side.SELL, "d2"))
+        refuse[0] = False
+        here.skew[0] += broker._gateway.left_alone()
+        broker.on_bar(here.next_bar())
+        assert (held(here), resting(here)) == (0, [])
+
+
+def test_stop_of_a_position_when_the_process_fell_before_the_next_entry_left_then_it_is_off(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, _ = scene
+    broker, rows = opened(here), [*books.opening("live", "USDT", CASH, here.at)]
+    sent = [order_at(here, "e1"), stop_at(here, broker, "s1", Side.SELL, "d1")]
+    for order in sent:
+        broker.submit(order)
+    filled = [row for row in broker.on_bar(here.next_bar()) if isinstance(row, Fill)]
+    out = order_at(here, "x1", Side.SELL, "horizon")
+    broker.submit(out)
+    # on the ledger, and never sent
+    lost = [
+        order_at(here, "e2", decision="d2"), stop_at(here, broker, "s2", Side.SELL, "d2"),
+    ]  # fmt: skip
+    again = here.broker()
+    again.restore([*rows, *sent, *filled, broker._last[PERP], out, *lost])
+    again.on_bar(here.next_bar())
+    assert (held(here), resting(here)) == (0, [])
+
+
+def test_entry_that_is_refused_sends_no_stop(scene: tuple[Stage, Late]) -> None:
+    here, _ = scene
+    broker = opened(here)
+    broker.submit(order_at(here, "e1"))
+    broker.on_bar(here.next_bar())
+    refused = broker.submit(order_at(here, "e2", decision="d2"))
+    assert refused is not None  # something is held
+    broker.submit(stop_at(here, broker, "s2", Side.SELL, "d2"))
+    assert resting(here) == []
+    broker.on_bar(here.next_bar())
+    assert (resting(here), broker.open_orders()) == ([], [])
+
+
+def test_what_closes_a_withdrawn_entry_goes_on_until_nothing_is_left(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, late = scene
+    broker = opened(here)
+    late.quantities = {"e-x": "0.004", "e-x1": "0.003"}
+    broker.submit(order_at(here, "e"))
+    broker.cancel("e")
+    assert held(here) == Decimal("0.006")
+    broker.tend()
+    broker.tend()
+    assert held(here) == 0
+    rows = [row for row in broker.on_bar(here.next_bar()) if isinstance(row, Fill)]
+    assert [(row.order_id, row.qty) for row in rows] == [
+        ("e", Decimal("0.010")), ("e-x", Decimal("0.004")), ("e-x1", Decimal("0.003")),
+        ("e-x2", Decimal("0.003")),
+    ]  # fmt: skip
+    assert broker.holdings().cash == here.account.perp.balances["USDT"]
+
+
+def test_an_order_that_comes_while_it_is_asked_after_is_not_given_up(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, late = scene
+    broker = opened(here)
+    late.lost.add("e")
+    with pytest.raises(AmbiguousOutcome):
+        broker.submit(order_at(here, "e"))
+    here.skew[0] += QUICK.window / 2
+
+    find = broker._courier.find
+
+    def slow(tracked: Tracked) -> bool:
+        """It is answered, and only then taken; the answer is long on its way."""
+        found = find(tracked)
+        late.arrive()
+        here.skew[0] += QUICK.window
+        return found
+
+    broker._courier.find = slow  # type: ignore[method-assign]
+    with pytest.raises(AmbiguousOutcome):
+        broker.status("e")
+    assert broker.status("e") is OrderStatus.WORKING
+
+
+def test_entries_in_doubt_count_for_the_account(scene: tuple[Stage, Late]) -> None:
+    here, late = scene
+    client = here.client()
+    gateway = Gateway(client, [PERP, ETH], "USDT", monotonic=here.monotonic)
+    gateway.open()
+    gateway.settle_on_one()
+    instruments = {symbol: instrument_of(client.markets[symbol]) for symbol in (PERP, ETH)}
+    bounds = replace(WIDE, account=Decimal(1_500))
+    broker = CcxtBroker(
+        gateway, instruments, LastGuard(bounds, str, here.monotonic), waits=QUICK,
+        monotonic=here.monotonic, sleep=here.sleep,
+    )  # fmt: skip
+    opened(here, broker)
+    eth = broker._gateway.quote(ETH).mid
+    broker._last[ETH] = replace(broker._last[PERP], symbol=ETH, close=float(eth))
+    late.lost.add("e")
+    with pytest.raises(AmbiguousOutcome):
+        broker.submit(order_at(here, "e"))  # about a thousand
+    qty = (Decimal(900) / eth).quantize(Decimal("0.01"))
+    refused = broker.submit(replace(order_at(here, "f", decision="d2", qty=qty), symbol=ETH))
+    assert refused is not None
+    assert (refused.code, "of the account" in refused.rule) == (Reason.RISK_VETO, True)
+
+
+def test_a_first_fill_is_booked_however_long_ago_the_first_order_was(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, late = scene
+    broker = opened(here)
+    late.lost.add("e")
+    with pytest.raises(AmbiguousOutcome):
+        broker.submit(order_at(here, "e"))
+    late.held.clear()
+    here.skew[0] += QUICK.window
+    assert broker.status("e").value == "unknown"
+    here.pass_to(here.at + 8 * 86_400_000)
+    broker.on_bar(here.next_bar())
+    assert broker.submit(order_at(here, "f", decision="d2")) is None
+    assert [row.order_id for row in broker.on_bar(here.next_bar()) if isinstance(row, Fill)] == [
+        "f"
+    ]

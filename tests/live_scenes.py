@@ -237,6 +237,13 @@ def agreed(here: Stage, ledger: Ledger, modes: Sequence[str] = ()) -> None:
     assert sums.get(("position", PERP), 0) == here.account.perp.of("BTCUSDT").qty
     assert [change.mode for _, change in ledger.records(ModeChange)] == list(modes)
     assert [e for _, e in ledger.records(RiskEvent) if e.kind == "reconciliation"] == []
+    # Whatever rests at the exchange is of the position that is held there.
+    orders = {order.id: order for _, order in ledger.records(Order)}
+    entries = [fill.order_id for fill in fills if fill.intent == "entry"]
+    held = {orders[entries[-1]].decision_id} if here.account.perp.of("BTCUSDT").qty else set()
+    resting = [order.client_id for order in here.account.open_orders()]
+    assert {orders[name if name in orders else name.rpartition("-")[0]].decision_id
+            for name in resting} <= held  # fmt: skip
 
 
 def storage(tmp_path: Path) -> SqlLedger:

@@ -29,13 +29,19 @@ def venue(
         typer.Option(help="bars to show, one file a pair; else the simulated market",
                      metavar="FILE"),
     ] = None,
+    books: Annotated[
+        list[Path] | None,
+        typer.Option(help="recorded order books to show, one file a symbol, each with its trades "
+                     "beside it; bars are made of these",
+                     metavar="FILE"),
+    ] = None,
     symbol: Annotated[
         list[str] | None, typer.Option(help="of the simulated market; else SYMBOLS")
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(help="market time at the start; else behind the simulated market's warm-up, "
-                     "or the middle of the files", metavar="TIME"),
+                     "the middle of bars, or where recorded books begin", metavar="TIME"),
     ] = None,
     speed: Annotated[float, typer.Option(min=0.001, max=10_000, help="market seconds a second")]
     = 1.0,
@@ -80,7 +86,7 @@ def venue(
     from domain.errors import UsageError
     from domain.times import iso, parse_iso
     from serving.venue_account import NAME, USUAL, AccountFile, balances, opened
-    from serving.venue_market import of_files, simulated
+    from serving.venue_market import wares_of
     from sim.venue.server import for_ever, serving
     from sim.venue.signing import Key
     from sim.venue.trading import Trading
@@ -88,11 +94,9 @@ def venue(
     settings = settings_from(None, config, sets)
     if 24 % funding_hours:
         raise UsageError("--funding-hours", "must divide 24", funding_hours)
-    if data and symbol:
-        raise UsageError("--symbol", "is of the simulated market, which --data replaces", symbol)
     clock, amounts = SystemClock(), balances(balance or USUAL)
     wanted = None if start is None else parse_iso(start, "--start")
-    wares = of_files(data, seed) if data else simulated(symbol or settings.data.symbols, seed)
+    wares = wares_of(data or (), books or (), symbol or (), settings.data.symbols, seed)
     account = None if state is None else AccountFile(state, wares.name)
     ledger = None if account is None else account.read()
     begins = wares.begin(wanted, 0 if ledger is None else ledger.at)
@@ -111,13 +115,12 @@ def venue(
         async with serving(markets, clock.now, port=port, trading=trading, faults=trouble) as found:
             names = ", ".join(sorted({each.name for each in markets.listings.values()}))
             out.print(f"http://127.0.0.1:{found}", markup=False)
-            what = "bars of files" if data else "simulated market"
-            err.print(f"{names}; {what}, speed {speed:g}; Ctrl-C ends it", style="dim",
+            err.print(f"{names}; {wares.what}, speed {speed:g}; Ctrl-C ends it", style="dim",
                       markup=False)  # fmt: skip
             until = "" if wares.ends_ms is None else f"; no trading after {iso(wares.ends_ms)}"
             err.print(f"market time {iso(begins)}{until}", style="dim", markup=False)
-            for what, value in (("key", key.key), ("secret", key.secret)):
-                err.print(f"{what} {value}", markup=False)
+            for name, value in (("key", key.key), ("secret", key.secret)):
+                err.print(f"{name} {value}", markup=False)
             err.print("paper money of this venue only", style="dim")
             if trouble is not None:
                 err.print(f"faults: http://127.0.0.1:{found}/admin/faults", style="dim")

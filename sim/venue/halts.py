@@ -22,9 +22,11 @@ class Halts:
     Parameters
     ----------
     ends_ms : when all symbols are traded no more, ms; None = never.
+    step_ms : between two instants at which the venue tells of anything.
     """
 
-    def __init__(self, ends_ms: int | None = None) -> None:
+    def __init__(self, ends_ms: int | None = None, step_ms: int = STEP_MS) -> None:
+        self._step = step_ms
         self._of: dict[Key, list[tuple[int, int]]] = {}
         self._last = [] if ends_ms is None else [(ends_ms, _NEVER)]
 
@@ -43,11 +45,11 @@ class Halts:
         return any(start <= at < end for start, end in self._stretches(key))
 
     def newest(self, key: Key, at: int) -> int:
-        """Return the instant of the newest print at or before ``at``."""
-        at = at // STEP_MS * STEP_MS
+        """Return the newest instant that the venue has told of, at or before ``at``."""
+        at = at // self._step * self._step
         for start, end in reversed(self._stretches(key)):
             if start <= at < end:
-                at = (start - 1) // STEP_MS * STEP_MS
+                at = (start - 1) // self._step * self._step
         return at
 
     def touch(self, key: Key, start_ms: int, end_ms: int) -> bool:

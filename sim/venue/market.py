@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data.instruments import instrument_for
 from domain.errors import DataRefused, NotFound
-from domain.market import BarFrame, BookSnapshot, Instrument, Market, symbol_on
+from domain.market import BarFrame, BookSnapshot, Instrument, Market, market_of, symbol_on
 from domain.times import DAY_MS, iso, timeframe_ms
 from execution.funding import stamps_between, usual_rate
-from sim.venue.books import LEVELS, Levels, Shape, changes, side
+from sim.venue import recorded
+from sim.venue.books import Levels, Shape
+from sim.venue.depth import Depth, MadeDepth
 from sim.venue.halts import Halts
 from sim.venue.moments import LAG_MS
-from sim.venue.tape import STEP_MS, Prints, Tape
+from sim.venue.recorded import Recording
+from sim.venue.tape import STEP_MS, MadeTape, Prints, Tape
 from sim.worlds import World
 
 _WORTH = 40_000.0  # median worth of a level, quote units
 _KEPT_BOOKS = 256  # of moments that are asked for more than once
 _GAP_BPS = 0.2  # between two orders
+_BOTH: tuple[Market, Market] = ("spot", "perp")
 
 
 class VenueClock:
@@ -112,11 +116,12 @@ class Listing:
 
 
 class Markets:
-    """Every pair on spot and as a perpetual, both on the same tape.
+    """Every pair on spot and as a perpetual, both on the same tape; or what was recorded.
 
     Parameters
     ----------
     worlds : the bars of every pair.
+    recordings : of symbols of one market each, instead of ``worlds``.
     clock : the venue's time.
     spread_bps : of the books.
     funding_hours : between two stamps of every perpetual.
@@ -124,33 +129,44 @@ class Markets:
 
     Attributes
     ----------
+    step_ms : between two instants at which the venue tells of anything.
     ends_ms : when the first of the worlds is over and all trading with it, ms; None = never.
     """
 
     def __init__(
         self, worlds: Mapping[str, World], clock: VenueClock, *, seed: int = 0,
         spread_bps: float = 1.0, funding_hours: int = 8, name: str = "simulated",
+        recordings: Sequence[Recording] = (),
     ) -> None:  # fmt: skip
         self.clock, self.name, self._seed, self._spread = clock, name, seed, spread_bps
-        self._tapes: dict[str, Tape] = {}
+        self.step_ms = recorded.STEP_MS if recordings else STEP_MS
         ends = [end for end in map(_end, worlds.values()) if end is not None]
-        self.ends_ms = min(ends, default=None)
-        self.halts = Halts(self.ends_ms)
+        self.ends_ms = min((*ends, *(each.end_ms for each in recordings)), default=None)
+        self.halts = Halts(self.ends_ms, self.step_ms)
         self.listings: dict[tuple[Market, str], Listing] = {}
+        self._tapes: dict[str, Tape] = {}
+        self._depths: dict[str, Depth] = {}
         self._books: dict[tuple[str, int, int], BookSnapshot] = {}
-        self._shapes: dict[str, Shape] = {}
         for pair, world in worlds.items():
-            spot = symbol_on(pair, "spot")
-            price = float(world.bars(_opened(world, self.within(clock.now())), 1).open[0])
-            markets: tuple[Market, Market] = ("spot", "perp")
-            for market in markets:
-                listing = _listed(spot, market, price, funding_hours)
-                self.listings[market, listing.name] = listing
-                self._shapes[listing.symbol] = self._shape(listing, price)
-            tick = float(instrument_for(spot, price).tick)
-            # one tape for both: its steps are the larger ones
-            step = max(self.listings[m, _name(spot)].instrument.step for m in markets)
-            self._tapes[spot] = Tape(world, tick, seed, float(step))
+            self._add(symbol_on(pair, "spot"), world, funding_hours)
+        for each in recordings:
+            spot, market = symbol_on(each.symbol, "spot"), market_of(each.symbol)
+            price = each.tape.last(each.start_ms)[1]
+            self._list(_listed(spot, market, price, funding_hours), each.tape, each.depth)
+
+    def _add(self, spot: str, world: World, funding_hours: int) -> None:
+        price = float(world.bars(_opened(world, self.within(self.clock.now())), 1).open[0])
+        listed = [_listed(spot, market, price, funding_hours) for market in _BOTH]
+        tick = float(instrument_for(spot, price).tick)
+        # one tape for both: its steps are the larger ones
+        step = max(listing.instrument.step for listing in listed)
+        tape = MadeTape(world, tick, self._seed, float(step))
+        for listing in listed:
+            self._list(listing, tape, MadeDepth(self._shape(listing, price), tape))
+
+    def _list(self, listing: Listing, tape: Tape, depth: Depth) -> None:
+        self.listings[listing.key] = listing
+        self._tapes[listing.symbol], self._depths[listing.symbol] = tape, depth
 
     def listing(self, market: Market, name: str) -> Listing:
         """Return a listing.
@@ -166,7 +182,7 @@ class Markets:
 
     def tape(self, listing: Listing) -> Tape:
         """Return what is traded there."""
-        return self._tapes[symbol_on(listing.symbol, "spot")]
+        return self._tapes[listing.symbol]
 
     def bars(
         self, listing: Listing, timeframe: str, first_ms: int, n: int, at_ms: int | None = None
@@ -195,36 +211,38 @@ class Markets:
     def trades(self, listing: Listing, n: int, until_ms: int | None = None) -> Prints:
         """Return the last n prints up to an instant, None = now; fewer where it was halted."""
         until = self.moment(listing, until_ms)
-        first = max(until + 1 - n * STEP_MS, tape_start(self.tape(listing)))
-        return self.prints(listing, first, until + 1)
+        found = self.prints(listing, self.tape(listing).back(n, until), until + 1)
+        return found.where(np.s_[-n:])
+
+    def printed(self, listing: Listing, at_ms: int) -> Prints:
+        """Return what is told of at an instant: what was traded since the one before."""
+        start = max(at_ms - self.step_ms + 1, self.tape(listing).start_ms)
+        return self.prints(listing, start, at_ms + 1)
 
     def moment(self, listing: Listing, at_ms: int | None = None) -> int:
-        """Return the instant of the newest print at or before another, None = now, ms."""
+        """Return the newest instant that was told of at or before another, None = now, ms."""
         return self.halts.newest(listing.key, self.clock.now() if at_ms is None else at_ms)
 
     def book(self, listing: Listing, levels: int, at_ms: int | None = None) -> BookSnapshot:
         """Return the book around the last price; the same whenever it is asked for an instant."""
-        at, price = self.tape(listing).last(self.moment(listing, at_ms))
+        at = self.moment(listing, at_ms)
         key = (listing.symbol, levels, at)
         book = self._books.get(key)
         if book is None:
-            shape, n = self._shapes[listing.symbol], min(levels, LEVELS)
-            bids, asks = (side(shape, price, at // STEP_MS, n, sign) for sign in (-1, 1))
+            bids, asks = self._depths[listing.symbol].book(at, levels)
             book = self._books[key] = BookSnapshot(listing.symbol, at, tuple(bids), tuple(asks))
             if len(self._books) > _KEPT_BOOKS:
                 del self._books[next(iter(self._books))]
         return book
 
     def changes(self, listing: Listing, levels: int, at_ms: int) -> tuple[Levels, Levels]:
-        """Return what the print of an instant changes of bids and asks; quantity 0 = gone."""
-        shape, tape, n = self._shapes[listing.symbol], self.tape(listing), min(levels, LEVELS)
-        (at, price), (last, before) = tape.last(at_ms), tape.last(self.before(listing, at_ms))
-        was, now = (before, last // STEP_MS), (price, at // STEP_MS)
-        return changes(shape, was, now, n, -1), changes(shape, was, now, n, 1)
+        """Return what an instant changes of bids and asks; quantity 0 = gone."""
+        before = self.before(listing, at_ms)
+        return self._depths[listing.symbol].changes(before, at_ms, levels)
 
     def before(self, listing: Listing, at_ms: int) -> int:
-        """Return the instant of the print before that of an instant, ms."""
-        return self.moment(listing, at_ms - STEP_MS)
+        """Return the instant that was told of before another, ms."""
+        return self.moment(listing, at_ms - self.step_ms)
 
     def _shape(self, listing: Listing, first: float) -> Shape:
         # of the price at which it was listed, so that levels stay where they are
@@ -234,14 +252,24 @@ class Markets:
         half = max(first * self._spread / 2e4 / tick, 0.5)
         return Shape(tick, float(listing.instrument.step), gap, half, _WORTH, key)
 
-    def update_id(self, at_ms: int | None = None) -> int:
-        """Return the number of the books' newest change; grows by one with every print."""
-        return (self.clock.now() if at_ms is None else at_ms) // STEP_MS
+    def update_id(self, listing: Listing, at_ms: int) -> int:
+        """Return the number of the book's newest change by an instant."""
+        return self._depths[listing.symbol].update(at_ms)
+
+    def moved(self, listing: Listing, at_ms: int) -> bool:
+        """Return whether an instant has another book than the one before."""
+        before = self.update_id(listing, self.before(listing, at_ms))
+        return self.update_id(listing, at_ms) > before
+
+    def traded(self, listing: Listing, at_ms: int) -> bool:
+        """Return whether anything was traded between the instant before and this one."""
+        first, last = self.tape(listing).numbers(at_ms - self.step_ms + 1, at_ms + 1)
+        return first <= last
 
     def funding_rate(self, listing: Listing, stamp_ms: int) -> float:
         """Return what a stamp pays, fraction: the base rate, more where the day rose."""
-        tape, day = self.tape(listing), stamp_ms - DAY_MS
-        now, before = self.mark(listing, stamp_ms), self.mark(listing, max(day, tape_start(tape)))
+        day = max(stamp_ms - DAY_MS, self.tape(listing).start_ms)
+        now, before = self.mark(listing, stamp_ms), self.mark(listing, day)
         usual = usual_rate(listing.instrument.funding_ms)
         return round(usual + 0.002 * float(np.clip(now / before - 1.0, -0.1, 0.1)), 8)
 
@@ -249,11 +277,6 @@ class Markets:
 def next_funding(listing: Listing, now_ms: int) -> int:
     """Return the next stamp of a perpetual after an instant, ms."""
     return next(stamps_between(now_ms, now_ms + DAY_MS, listing.instrument.funding_ms))
-
-
-def tape_start(tape: Tape) -> int:
-    """Return the first instant of a tape, ms; 0 where the world does not say."""
-    return int(getattr(tape.world, "start_ms", 0))
 
 
 def _end(world: World) -> int | None:

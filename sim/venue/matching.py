@@ -8,6 +8,7 @@ Own orders do not move the market.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 
 from domain.errors import UsageError
@@ -26,9 +27,16 @@ from sim.venue.orders import CANCELED, EXPIRED, NEW, REJECTED, TRIGGERED, Order
 from sim.venue.placing import check_filters
 from sim.venue.refusals import Refused
 from sim.venue.settling import Nobody, Settlement, Teller
-from sim.venue.tape import STEP_MS
 
 RECENT_MS = 86_400_000  # market time for which a client order id stays taken
+
+
+@dataclass(slots=True)
+class _Print:
+    """What was traded at once: its price, quote units, and what is left of it, base units."""
+
+    price: Decimal
+    left: Decimal
 
 
 class Exchange:
@@ -60,9 +68,10 @@ class Exchange:
         return at
 
     def advance(self, at: int) -> None:
-        """Let every print up to an instant happen that has not yet."""
+        """Let everything up to an instant happen that has not yet."""
         last = self.markets.within(at)
-        for instant in range((self.ledger.at // STEP_MS + 1) * STEP_MS, last + 1, STEP_MS):
+        step = self.markets.step_ms
+        for instant in range((self.ledger.at // step + 1) * step, last + 1, step):
             if not any(_concerned(account) for account in self.ledger.accounts.values()):
                 break
             for account in self.ledger.accounts.values():
@@ -73,7 +82,7 @@ class Exchange:
     def _print(self, account: Account, at: int) -> None:
         if at % HOUR_MS == 0:
             self.settlement.fund(account, at)
-        printed: dict[str, Decimal] = {}  # what is left of each print
+        printed: dict[str, list[_Print]] = {}
         for order in account.open_orders():
             if not order.open:  # another of them ended it
                 continue
@@ -83,18 +92,23 @@ class Exchange:
             if order.held_until:
                 self._let_go(account, order, listing, at)
                 continue
-            found = self.markets.tape(listing).prints(at, at + 1)
-            price = float(found.price[0])
-            if order.waits:
-                if order.reached(dec(price)):
-                    self._trigger(account, order, listing, at)
-            else:
-                left = printed.setdefault(listing.symbol, dec(float(found.qty[0])))
-                printed[listing.symbol] = left - self._touch(
-                    account, order, listing, at, price, left
-                )
+            if listing.symbol not in printed:
+                printed[listing.symbol] = _prints(self.markets, listing, at)
+            self._strike(account, order, listing, at, printed[listing.symbol])
         if not self._stands_still(account, at):
             liquidate(account, self.markets, self.settlement, self.next_number, at)
+
+    def _strike(
+        self, account: Account, order: Order, listing: Listing, at: int, printed: list[_Print]
+    ) -> None:
+        """Let an open order meet prints, one after another."""
+        for one in printed:
+            if not order.open:
+                return
+            if not order.waits:
+                one.left -= self._touch(account, order, listing, at, one)
+            elif order.reached(one.price):
+                self._trigger(account, order, listing, at)
 
     def _stands_still(self, account: Account, at: int) -> bool:
         """Return whether a position cannot be closed because its symbol is not traded."""
@@ -102,15 +116,14 @@ class Exchange:
         return any(self.markets.halts.closed(("perp", name), at) for name in held)
 
     def _touch(
-        self, account: Account, order: Order, listing: Listing, at: int, price: float,
-        left: Decimal,
-    ) -> Decimal:  # fmt: skip
+        self, account: Account, order: Order, listing: Listing, at: int, one: _Print
+    ) -> Decimal:
         """Fill what a print can of a resting order, and return how much that is."""
         qty = wanted(account, order)
         if qty <= 0:
             self.settlement.end(account, order, listing, EXPIRED, at)
             return ZERO
-        done = self._offers.of_print(order, listing, qty, price, left, at)
+        done = self._offers.of_print(order, listing, qty, float(one.price), one.left, at)
         if done is None:
             return ZERO
         self._book(account, order, listing, [done], at)
@@ -291,6 +304,12 @@ class Exchange:
 
     def _listing(self, order: Order) -> Listing:
         return self.markets.listings[order.market, order.name]
+
+
+def _prints(markets: Markets, listing: Listing, at: int) -> list[_Print]:
+    found = markets.printed(listing, at)
+    columns = zip(found.price.tolist(), found.qty.tolist(), strict=True)
+    return [_Print(dec(price), dec(qty)) for price, qty in columns]
 
 
 def _concerned(account: Account) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,15 @@ from domain.times import timeframe_ms
 from sim.venue.asked import text
 from sim.venue.market import Listing, Markets, next_funding
 from sim.venue.rest import INTERVALS
-from sim.venue.tape import STEP_MS
 from sim.venue.tickers import day_of
 
 _NAME = re.compile(r"(?P<symbol>[a-z0-9]+)@(?P<kind>[A-Za-z]+)(?P<levels>\d+)?(?:_(?P<bar>\w+))?"
                    r"(?:@(?P<speed>\d+ms|1s|3s))?")  # fmt: skip
 _PARTIAL = (5, 10, 20)
 _ALWAYS = ("kline", "markPrice")  # bars end by the clock, marks are of other exchanges
+_OF_BOOKS = ("depth", "bookTicker")
+_OF_PRINTS = ("trade", "aggTrade", "ticker", "miniTicker")
+_MARKED_MS = 1_000  # between two marks
 DIFFED = 1_000  # levels a side that diffs tell about
 
 Body = dict[str, Any]
@@ -67,8 +69,15 @@ def stream_of(name: str, market: Market, markets: Markets) -> Stream | None:
 
 
 def said(stream: Stream, markets: Markets, at_ms: int) -> list[Body]:
-    """Return what a stream says at the instant of a print; nothing while its symbol is halted."""
-    if stream.kind not in _ALWAYS and markets.halts.closed(stream.listing.key, at_ms):
+    """Return what a stream says at an instant of the market; nothing while its symbol is halted."""
+    listing, kind = stream.listing, stream.kind
+    if kind not in _ALWAYS and markets.halts.closed(listing.key, at_ms):
+        return []
+    if kind in _OF_BOOKS and not markets.moved(listing, at_ms):
+        return []
+    if kind in _OF_PRINTS and not markets.traded(listing, at_ms):
+        return []
+    if kind == "markPrice" and markets.before(listing, at_ms) // _MARKED_MS == at_ms // _MARKED_MS:
         return []
     return _KINDS[stream.kind](stream, markets, at_ms)
 
@@ -78,7 +87,8 @@ def _kline(stream: Stream, markets: Markets, at: int) -> list[Body]:
     opened, bodies = at // step * step, list[Body | None]()
     if at == opened:  # the one before is over with the first print after it
         bodies.append(_bar(stream, markets, opened - step, at, closed=True))
-    if not markets.halts.closed(stream.listing.key, at):
+    open_ = not markets.halts.closed(stream.listing.key, at)
+    if open_ and (markets.traded(stream.listing, at) or at == opened):
         bodies.append(_bar(stream, markets, opened, at, closed=False))
     return [body for body in bodies if body is not None]
 
@@ -90,48 +100,55 @@ def _bar(stream: Stream, markets: Markets, opened: int, at: int, *, closed: bool
         return None
     bar = found.bar(0)
     quote = bar.volume * (bar.high + bar.low + bar.close) / 3.0
-    last = (opened + step) // STEP_MS - 1 if closed else at // STEP_MS
+    end = opened + step if closed else at + 1
+    first, last = markets.tape(stream.listing).numbers(opened, end)
     return {
         "e": "kline", "E": at, "s": stream.listing.name,
         "k": {
             "t": opened, "T": opened + step - 1, "s": stream.listing.name, "i": stream.bar,
-            "f": opened // STEP_MS, "L": last, "o": text(bar.open), "c": text(bar.close),
+            "f": first, "L": last, "o": text(bar.open), "c": text(bar.close),
             "h": text(bar.high), "l": text(bar.low), "v": text(bar.volume),
-            "n": last - opened // STEP_MS + 1, "x": closed, "q": text(quote),
+            "n": last - first + 1, "x": closed, "q": text(quote),
             "V": text(bar.volume / 2.0), "Q": text(quote / 2.0), "B": "0",
         },
     }  # fmt: skip
 
 
 def _trade(stream: Stream, markets: Markets, at: int) -> list[Body]:
-    price, qty, sold = _print(stream, markets, at)
-    number = at // STEP_MS
-    return [{"e": "trade", "E": at, "s": stream.listing.name, "t": number, "p": price, "q": qty,
-             "T": at, "m": sold, "M": True}]  # fmt: skip
+    return [
+        {"e": "trade", "E": at, "s": stream.listing.name, "t": number, "p": price, "q": qty,
+         "T": when, "m": sold, "M": True}
+        for number, when, price, qty, sold in _prints(stream, markets, at)
+    ]  # fmt: skip
 
 
 def _agg_trade(stream: Stream, markets: Markets, at: int) -> list[Body]:
-    price, qty, sold = _print(stream, markets, at)
-    number = at // STEP_MS
-    return [{"e": "aggTrade", "E": at, "s": stream.listing.name, "a": number, "p": price, "q": qty,
-             "f": number, "l": number, "T": at, "m": sold, "M": True}]  # fmt: skip
+    return [
+        {"e": "aggTrade", "E": at, "s": stream.listing.name, "a": number, "p": price, "q": qty,
+         "f": number, "l": number, "T": when, "m": sold, "M": True}
+        for number, when, price, qty, sold in _prints(stream, markets, at)
+    ]  # fmt: skip
 
 
-def _print(stream: Stream, markets: Markets, at: int) -> tuple[str, str, bool]:
-    found = markets.prints(stream.listing, at, at + 1)
-    return text(found.price[0]), text(found.qty[0]), bool(found.sold[0])
+def _prints(stream: Stream, markets: Markets, at: int) -> Iterator[tuple[int, int, str, str, bool]]:
+    """Iterate over (number, instant, price, quantity, whether the buyer was the maker)."""
+    found = markets.printed(stream.listing, at)
+    columns = (each.tolist() for each in (found.number, found.at, found.price, found.qty))
+    for number, when, price, qty, sold in zip(*columns, found.sold.tolist(), strict=True):
+        yield number, when, text(price), text(qty), sold
 
 
 def _book_ticker(stream: Stream, markets: Markets, at: int) -> list[Body]:
     book = markets.book(stream.listing, 1, at)
     (bid, bids), (ask, asks) = book.bids[0], book.asks[0]
-    body: Body = {"u": markets.update_id(at), "s": stream.listing.name, "b": text(bid),
-                  "B": text(bids), "a": text(ask), "A": text(asks)}  # fmt: skip
+    number = markets.update_id(stream.listing, at)
+    body: Body = {"u": number, "s": stream.listing.name, "b": text(bid), "B": text(bids),
+                  "a": text(ask), "A": text(asks)}  # fmt: skip
     return [{"e": "bookTicker", "E": at, "T": at, **body} if stream.market == "perp" else body]
 
 
 def _depth(stream: Stream, markets: Markets, at: int) -> list[Body]:
-    number = markets.update_id(at)
+    number = markets.update_id(stream.listing, at)
     if stream.levels is not None:
         book = markets.book(stream.listing, stream.levels, at)
         bids, asks = _levels(book.bids), _levels(book.asks)
@@ -139,7 +156,7 @@ def _depth(stream: Stream, markets: Markets, at: int) -> list[Body]:
             return [{"lastUpdateId": number, "bids": bids, "asks": asks}]
         return [_update(stream, number, number, at, bids, asks)]
     bids, asks = map(_levels, markets.changes(stream.listing, DIFFED, at))
-    first = markets.update_id(markets.before(stream.listing, at)) + 1
+    first = markets.update_id(stream.listing, markets.before(stream.listing, at)) + 1
     return [_update(stream, first, number, at, bids, asks)]
 
 

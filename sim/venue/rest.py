@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from aiohttp import web
 
 from data.sources.market_time import NAME, SPEED
@@ -16,9 +17,9 @@ from execution.funding import INTERVAL_MS, stamps_between
 from sim.venue import refusals
 from sim.venue.asked import Asked, text
 from sim.venue.exchange_info import LIMITS, exchange_info
-from sim.venue.market import Markets, next_funding, tape_start
+from sim.venue.market import Markets, next_funding
 from sim.venue.refusals import Refused, Weights
-from sim.venue.tape import STEP_MS
+from sim.venue.tape import Prints
 from sim.venue.tickers import average, book_ticker, day, price
 
 INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d")
@@ -118,9 +119,7 @@ def _klines(asked: Asked) -> Any:
     end = now if end is None else min(end, now)
     if start is None:
         start = asked.markets.within(end) // step * step - (n - 1) * step
-    first = max(
-        -(-start // step) * step, -(-tape_start(asked.markets.tape(listing)) // step) * step
-    )
+    first = max(-(-start // step), -(-asked.markets.tape(listing).start_ms // step)) * step
     n = min(n, (end - first) // step + 1)
     if n <= 0:
         return []
@@ -145,7 +144,7 @@ def _depth(asked: Asked) -> Any:
     at = asked.markets.clock.now()  # one moment: the number must be that of these levels
     book = asked.markets.book(listing, levels, at)
     body: dict[str, Any] = {
-        "lastUpdateId": asked.markets.update_id(book.at),
+        "lastUpdateId": asked.markets.update_id(listing, book.at),
         "bids": [[text(price), text(qty)] for price, qty in book.bids],
         "asks": [[text(price), text(qty)] for price, qty in book.asks],
     }
@@ -158,10 +157,9 @@ def _trades(asked: Asked) -> Any:
     listing = asked.listing()
     found = asked.markets.trades(listing, asked.limit(500, 1_000))
     return [
-        {"id": int(at) // STEP_MS, "price": text(price), "qty": text(qty),
-         "quoteQty": text(price * qty), "time": int(at), "isBuyerMaker": bool(sold),
-         "isBestMatch": True}
-        for at, price, qty, sold in zip(found.at, found.price, found.qty, found.sold, strict=True)
+        {"id": number, "price": text(price), "qty": text(qty), "quoteQty": text(price * qty),
+         "time": at, "isBuyerMaker": sold, "isBestMatch": True}
+        for number, at, price, qty, sold in _each(found)
     ]  # fmt: skip
 
 
@@ -170,21 +168,30 @@ def _agg_trades(asked: Asked) -> Any:
     start, end = asked.number("startTime"), asked.number("endTime")
     number = asked.number("fromId")
     if number is not None:
-        start, end = number * STEP_MS, None
+        start, end = asked.markets.tape(listing).when(number), None
     now = asked.markets.clock.now()
     end = now if end is None else min(end, now)
-    if end < tape_start(asked.markets.tape(listing)):
+    tape = asked.markets.tape(listing)
+    if end < tape.start_ms:
         return []
     if start is None:
         found = asked.markets.trades(listing, n, end)
     else:
-        start = max(start, tape_start(asked.markets.tape(listing)))
-        found = asked.markets.prints(listing, start, min(end + 1, start + n * STEP_MS))
+        start = max(start, tape.start_ms)
+        found = asked.markets.prints(listing, start, min(end + 1, tape.forth(n, start)))
+        if number is not None:  # several prints may share an instant
+            found = found.where(found.number >= number)
+        found = found.where(np.s_[:n])
     return [
-        {"a": int(at) // STEP_MS, "p": text(price), "q": text(qty), "f": int(at) // STEP_MS,
-         "l": int(at) // STEP_MS, "T": int(at), "m": bool(sold), "M": True}
-        for at, price, qty, sold in zip(found.at, found.price, found.qty, found.sold, strict=True)
+        {"a": number, "p": text(price), "q": text(qty), "f": number, "l": number, "T": at,
+         "m": sold, "M": True}
+        for number, at, price, qty, sold in _each(found)
     ]  # fmt: skip
+
+
+def _each(found: Prints) -> Iterator[tuple[int, int, float, float, bool]]:
+    columns = (found.number, found.at, found.price, found.qty, found.sold)
+    yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _premium(asked: Asked) -> Any:
@@ -207,7 +214,7 @@ def _funding(asked: Asked) -> Any:
     end = asked.markets.within(now if end is None else min(end, now))
     every = listing.instrument.funding_ms
     first = end // every * every - (n - 1) * every if start is None else start
-    first = max(first, tape_start(asked.markets.tape(listing)))
+    first = max(first, asked.markets.tape(listing).start_ms)
     stamps = islice(stamps_between(first - 1, end, every), n)
     return [
         {"symbol": listing.name, "fundingTime": stamp,

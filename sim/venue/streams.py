@@ -16,7 +16,6 @@ from domain.market import Market
 from sim.venue.lines import GOING_AWAY, Laid, Listener, converse, straight
 from sim.venue.market import Markets
 from sim.venue.messages import Stream, said, stream_of
-from sim.venue.tape import STEP_MS
 
 _MOST_STREAMS = 1_024  # of one connection
 _PREFIXES: dict[Market, tuple[str, ...]] = {
@@ -76,15 +75,15 @@ class Streams:
             listener.end(GOING_AWAY)
 
     async def _tell_all(self) -> None:
-        clock = self._markets.clock
-        next_at = (clock.now() // STEP_MS + 1) * STEP_MS
+        clock, step_ms = self._markets.clock, self._markets.step_ms
+        next_at = (clock.now() // step_ms + 1) * step_ms
         while True:
             wait_ms = (next_at - clock.now()) / max(clock.speed, 1e-9)
             await asyncio.sleep(min(max(wait_ms / 1000.0, 0.0), 1.0))
             if clock.now() < next_at:
                 continue
             self._tell_of(next_at)
-            next_at += STEP_MS
+            next_at += step_ms
             await asyncio.sleep(0)  # whoever asks or listens gets a turn, however late this is
 
     def _tell_of(self, at: int) -> None:

@@ -1,4 +1,4 @@
-"""What was traded inside the bars of a market, second by second: prints that add up to the bars.
+"""What was traded, print by print: made inside the bars of a market, so that it adds up to them.
 
 A bar says where it opened, how high and how low it was, where it closed and how much was traded.
 Between these lies a path that is made up, the same one whenever it is asked for: through open,
@@ -13,6 +13,7 @@ is on the step where the bar's volume is.
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -38,10 +39,12 @@ class Prints:
 
     Attributes
     ----------
-    at : ms (n,). ``price`` : quote units (n,). ``qty`` : base units (n,).
+    number : (n,) of each, growing. ``at`` : ms (n,).
+    price : quote units (n,). ``qty`` : base units (n,).
     sold : (n,) whether the buyer was the maker.
     """
 
+    number: Ints
     at: Ints
     price: Floats
     qty: Floats
@@ -50,13 +53,82 @@ class Prints:
     def __len__(self) -> int:
         return len(self.at)
 
-    def where(self, use: NDArray[np.bool_]) -> Prints:
-        """Return those of a mask (n,)."""
+    def where(self, use: NDArray[np.bool_] | slice) -> Prints:
+        """Return those of a mask (n,) or a slice."""
         return Prints(*(getattr(self, name)[use] for name in _COLUMNS))
 
 
-class Tape:
+class Tape(ABC):
     """The prints of one pair.
+
+    Attributes
+    ----------
+    start_ms : of the first of them. ``end_ms`` : when they are over; None = never.
+    """
+
+    symbol: str
+    start_ms: int
+    end_ms: int | None
+
+    @abstractmethod
+    def prints(self, start_ms: int, end_ms: int) -> Prints:
+        """Return what was traded in [start, end)."""
+
+    @abstractmethod
+    def last(self, now_ms: int) -> tuple[int, float]:
+        """Return when and at which price was traded last before or at ``now_ms``."""
+
+    @abstractmethod
+    def numbers(self, start_ms: int, end_ms: int) -> tuple[int, int]:
+        """Return the first and the last number in [start, end); the last is less if none is."""
+
+    @abstractmethod
+    def when(self, number: int) -> int:
+        """Return the instant (ms) of a number."""
+
+    @abstractmethod
+    def back(self, n: int, until_ms: int) -> int:
+        """Return from when on (ms) there are n prints up to an instant, or all there are."""
+
+    @abstractmethod
+    def forth(self, n: int, start_ms: int) -> int:
+        """Return before when (ms) there are n prints from an instant on, or all there are."""
+
+    def bars(self, timeframe: str, first_open_ms: int, n: int, now_ms: int) -> BarFrame:
+        """Return bars that open from ``first_open_ms`` on, the last one as far as it is by now.
+
+        Fewer than n where the market ends: nothing of what comes after ``now_ms`` is in them.
+        """
+        step = timeframe_ms(timeframe)
+        first = -(-first_open_ms // step) * step
+        n = max(min(n, (now_ms - first) // step + 1), 0)
+        return self._from_prints(timeframe, first, n, now_ms)
+
+    def bars_of(self, timeframe: str, first: int, found: Prints) -> BarFrame:
+        """Return the bars that prints make, the first of which may open at ``first`` (ms)."""
+        step = timeframe_ms(timeframe)
+        slot = (found.at - first) // step
+        starts = np.flatnonzero(np.diff(slot, prepend=-1) != 0)
+        ends = (np.append(starts[1:], len(slot)) - 1)[: len(starts)]
+        high, low, volume = (
+            ufunc.reduceat(column, starts) if len(starts) else np.empty(0)
+            for ufunc, column in (
+                (np.maximum, found.price), (np.minimum, found.price), (np.add, found.qty),
+            )
+        )  # fmt: skip
+        volume = np.round(volume, 12)  # of what adding leaves behind the digits
+        return BarFrame(
+            self.symbol, timeframe, first + slot[starts] * step, found.price[starts], high,
+            low, found.price[ends], volume,
+        )  # fmt: skip
+
+    def _from_prints(self, timeframe: str, first: int, n: int, now_ms: int) -> BarFrame:
+        end_ms = min(first + n * timeframe_ms(timeframe), now_ms + 1)
+        return self.bars_of(timeframe, first, self.prints(first, end_ms))
+
+
+class MadeTape(Tape):
+    """Prints that are made inside bars, one every :data:`STEP_MS`, numbered by their instant.
 
     Parameters
     ----------
@@ -66,9 +138,11 @@ class Tape:
 
     def __init__(self, world: World, tick: float, seed: int = 0, step: float = 0.0) -> None:
         self.world, self.tick, self.seed, self.step = world, tick, seed, step
-        self.bar_ms = timeframe_ms(world.timeframe)
+        self.symbol, self.bar_ms = world.symbol, timeframe_ms(world.timeframe)
         self.per_bar = self.bar_ms // STEP_MS
-        self._end: int = getattr(world, "end_ms", None) or _NEVER
+        self.start_ms = int(getattr(world, "start_ms", 0))  # 0 where the world does not say
+        self.end_ms = getattr(world, "end_ms", None)
+        self._end: int = self.end_ms or _NEVER
         self._pair = zlib.crc32(symbol_on(world.symbol, "spot").encode())
         self._kept: OrderedDict[int, Prints] = OrderedDict()
 
@@ -106,31 +180,25 @@ class Tape:
         place = (at % self.bar_ms) // STEP_MS
         return at, float(found.price[place])
 
+    def numbers(self, start_ms: int, end_ms: int) -> tuple[int, int]:
+        """Return the first and the last number in [start, end)."""
+        return -(-start_ms // STEP_MS), (end_ms - 1) // STEP_MS
+
+    def when(self, number: int) -> int:
+        """Return the instant of a number, ms."""
+        return number * STEP_MS
+
+    def back(self, n: int, until_ms: int) -> int:
+        """Return from when on there are n prints up to an instant, ms."""
+        return max(until_ms + 1 - n * STEP_MS, self.start_ms)
+
+    def forth(self, n: int, start_ms: int) -> int:
+        """Return before when there are n prints from an instant on, ms."""
+        return start_ms + n * STEP_MS
+
     def _from_bars(self, timeframe: str, first: int, n: int) -> BarFrame:
         per = timeframe_ms(timeframe) // self.bar_ms
         return resample(self.world.bars(first, n * per), timeframe)
-
-    def _from_prints(self, timeframe: str, first: int, n: int, now_ms: int) -> BarFrame:
-        end_ms = min(first + n * timeframe_ms(timeframe), now_ms + 1)
-        return self.bars_of(timeframe, first, self.prints(first, end_ms))
-
-    def bars_of(self, timeframe: str, first: int, found: Prints) -> BarFrame:
-        """Return the bars that prints make, the first of which may open at ``first`` (ms)."""
-        step = timeframe_ms(timeframe)
-        slot = (found.at - first) // step
-        starts = np.flatnonzero(np.diff(slot, prepend=-1) != 0)
-        ends = (np.append(starts[1:], len(slot)) - 1)[: len(starts)]
-        high, low, volume = (
-            ufunc.reduceat(column, starts) if len(starts) else np.empty(0)
-            for ufunc, column in (
-                (np.maximum, found.price), (np.minimum, found.price), (np.add, found.qty),
-            )
-        )  # fmt: skip
-        volume = np.round(volume, 12)  # of what adding leaves behind the digits
-        return BarFrame(
-            self.world.symbol, timeframe, first + slot[starts] * step, found.price[starts], high,
-            low, found.price[ends], volume,
-        )  # fmt: skip
 
     def _bar(self, number: int) -> Prints:
         if number not in self._kept:
@@ -155,7 +223,8 @@ class Tape:
         qty = _parts(bar.volume, rng.exponential(1.0, n), self.step)
         moved = np.diff(price, prepend=price[0])
         sold = np.where(moved == 0.0, rng.random(n) < 0.5, moved < 0.0)
-        return Prints(opened + STEP_MS * np.arange(n, dtype=np.int64), price, qty, sold)
+        at = opened + STEP_MS * np.arange(n, dtype=np.int64)
+        return Prints(at // STEP_MS, at, price, qty, sold)
 
 
 def _parts(volume: float, share: Floats, step: float) -> Floats:
@@ -175,5 +244,7 @@ def _parts(volume: float, share: Floats, step: float) -> Floats:
     return parts
 
 
-_COLUMNS = ("at", "price", "qty", "sold")
-_NONE = Prints(np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, bool))
+_COLUMNS = ("number", "at", "price", "qty", "sold")
+_NONE = Prints(
+    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0, bool)
+)

@@ -6,8 +6,7 @@ from typing import Any
 
 from domain.times import DAY_MS, HOUR_MS
 from sim.venue.asked import Asked, text
-from sim.venue.market import Listing, Markets, tape_start
-from sim.venue.tape import STEP_MS
+from sim.venue.market import Listing, Markets
 
 _AVERAGED_MS = 300_000  # of the average price
 
@@ -37,10 +36,12 @@ def price(asked: Asked) -> Any:
 def average(asked: Asked) -> Any:
     """Return the average price of the last minutes, by volume."""
     listing = asked.listing()
-    found = asked.markets.trades(listing, _AVERAGED_MS // STEP_MS)
-    volume = float(found.qty.sum())
-    mean = float((found.price * found.qty).sum()) / volume if volume else float(found.price[-1])
-    return {"mins": _AVERAGED_MS // 60_000, "price": text(mean), "closeTime": int(found.at[-1])}
+    now = asked.markets.moment(listing)
+    start = max(now - _AVERAGED_MS + 1, asked.markets.tape(listing).start_ms)
+    found = asked.markets.prints(listing, start, now + 1)
+    volume, last = float(found.qty.sum()), asked.markets.price(listing)
+    mean = float((found.price * found.qty).sum()) / volume if volume else last
+    return {"mins": _AVERAGED_MS // 60_000, "price": text(mean), "closeTime": now}
 
 
 def day(asked: Asked) -> Any:
@@ -53,7 +54,7 @@ def day(asked: Asked) -> Any:
 def day_of(markets: Markets, listing: Listing, now: int) -> dict[str, Any]:
     """Return the statistics of the last day, in whole hours, as of ``now`` (ms)."""
     tape, now = markets.tape(listing), markets.moment(listing, now)
-    first = max((now - DAY_MS) // HOUR_MS * HOUR_MS, tape_start(tape))
+    first = max((now - DAY_MS) // HOUR_MS * HOUR_MS, tape.start_ms)
     bars = markets.bars(listing, "1h", first, 26, now)
     if not len(bars):  # of a market that began in this hour
         bars = markets.bars(listing, "1m", first, 61, now)

@@ -22,7 +22,6 @@ from sim.venue.orders import Order
 from sim.venue.placing import order_of
 from sim.venue.refusals import Refused, Weights
 from sim.venue.signing import Key, KeyRing, Question
-from sim.venue.tape import STEP_MS
 from sim.venue.user_stream import UserStreams
 
 Take = Callable[[], Any]
@@ -199,10 +198,10 @@ class Trading:
             await passing
 
     async def _pass(self) -> None:
-        clock = self.exchange.markets.clock
+        clock, step_ms = self.exchange.markets.clock, self.exchange.markets.step_ms
         while True:
             self.exchange.now()
-            wait_ms = (STEP_MS - clock.now() % STEP_MS) / max(clock.speed, 1e-9)
+            wait_ms = (step_ms - clock.now() % step_ms) / max(clock.speed, 1e-9)
             await asyncio.sleep(min(max(wait_ms / 1000.0, 0.001), 1.0))
 
 

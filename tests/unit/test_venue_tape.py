@@ -10,7 +10,7 @@ from domain.errors import DataRefused
 from domain.market import BarFrame
 from domain.times import timeframe_ms
 from sim.venue.market import Stored
-from sim.venue.tape import STEP_MS, Tape
+from sim.venue.tape import STEP_MS, MadeTape
 from sim.worlds import DEMO_START_MS, DemoMarket
 
 COLUMNS = ("ts", "open", "high", "low", "close")
@@ -19,8 +19,8 @@ END = DEMO_START_MS + 3 * DAY
 
 
 @pytest.fixture(scope="module")
-def tape() -> Tape:
-    return Tape(DemoMarket(), 0.01, seed=7)
+def tape() -> MadeTape:
+    return MadeTape(DemoMarket(), 0.01, seed=7)
 
 
 def same(one: BarFrame, other: BarFrame) -> None:
@@ -29,7 +29,7 @@ def same(one: BarFrame, other: BarFrame) -> None:
     np.testing.assert_allclose(one.volume, other.volume, rtol=1e-12)
 
 
-def test_prints_add_up_to_the_bars_that_they_are_from(tape: Tape) -> None:
+def test_prints_add_up_to_the_bars_that_they_are_from(tape: MadeTape) -> None:
     own = DemoMarket().bars(DEMO_START_MS, 288)
     made = tape.bars("1m", DEMO_START_MS, 288 * 5, END)
     same(resample(made, "5m"), own)
@@ -39,13 +39,13 @@ def test_prints_add_up_to_the_bars_that_they_are_from(tape: Tape) -> None:
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "3m", "5m", "15m", "30m", "1h", "4h"])
-def test_every_timeframe_agrees_with_the_minutes(tape: Tape, timeframe: str) -> None:
+def test_every_timeframe_agrees_with_the_minutes(tape: MadeTape, timeframe: str) -> None:
     minutes = tape.bars("1m", DEMO_START_MS, 24 * 60, END)
     n = DAY // timeframe_ms(timeframe)
     same(tape.bars(timeframe, DEMO_START_MS, n, END), resample(minutes, timeframe))
 
 
-def test_the_newest_bar_is_as_far_as_it_is_and_knows_nothing_later(tape: Tape) -> None:
+def test_the_newest_bar_is_as_far_as_it_is_and_knows_nothing_later(tape: MadeTape) -> None:
     now = DEMO_START_MS + DAY + 7 * 60_000 + 31_000
     bars = tape.bars("5m", DEMO_START_MS, 10_000, now)
     assert int(bars.ts[-1]) == DEMO_START_MS + DAY + 5 * 60_000
@@ -58,13 +58,13 @@ def test_the_newest_bar_is_as_far_as_it_is_and_knows_nothing_later(tape: Tape) -
 
 
 def test_prints_are_the_same_whenever_they_are_asked_for() -> None:
-    one, other = (Tape(DemoMarket(), 0.01, seed=7) for _ in range(2))
+    one, other = (MadeTape(DemoMarket(), 0.01, seed=7) for _ in range(2))
     late = other.prints(END - 60_000, END)
     whole = one.prints(END - DAY, END)
     np.testing.assert_array_equal(whole.price[-len(late) :], late.price)
     assert (np.diff(whole.at) == STEP_MS).all()
     assert (whole.qty > 0.0).all()
-    assert not np.array_equal(Tape(DemoMarket(), 0.01, seed=8).prints(END - 60_000, END).price,
+    assert not np.array_equal(MadeTape(DemoMarket(), 0.01, seed=8).prints(END - 60_000, END).price,
                               late.price)  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_prints_are_of_whole_steps_and_add_up(step: float) -> None:
         np.round(np.round(bars.volume / step) * step, 10),
     )  # fmt: skip
     for world, off in ((Stored(on_step), 0), (DemoMarket(), 1)):
-        tape = Tape(world, 0.01, 7, step)
+        tape = MadeTape(world, 0.01, 7, step)
         for bar in world.bars(DEMO_START_MS, 20).bars():
             qty = tape.prints(bar.open_ms, bar.close_ms).qty
             lots = qty / step
@@ -86,7 +86,7 @@ def test_prints_are_of_whole_steps_and_add_up(step: float) -> None:
     small = DemoMarket().bars(DEMO_START_MS, 1)
     thin = BarFrame(small.symbol, "5m", small.ts, small.open, small.high, small.low, small.close,
                     np.array([step * 3]))  # fmt: skip
-    qty = Tape(Stored(thin), 0.01, 7, step).prints(DEMO_START_MS, DEMO_START_MS + 300_000).qty
+    qty = MadeTape(Stored(thin), 0.01, 7, step).prints(DEMO_START_MS, DEMO_START_MS + 300_000).qty
     assert qty.sum() == pytest.approx(3 * step)
 
 
@@ -104,12 +104,14 @@ def test_stored_bars_end_and_a_hole_is_flat_and_untraded() -> None:
     np.testing.assert_array_equal(shown.close[43:], bars.close[43:])
     with pytest.raises(DataRefused, match="stored"):
         world.bars(int(bars.ts[-1]), 2)
-    flat = Tape(world, 0.01).prints(int(bars.ts[40]), int(bars.ts[41]))
+    flat = MadeTape(world, 0.01).prints(int(bars.ts[40]), int(bars.ts[41]))
     assert (flat.price == bars.close[39]).all()
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "5m", "15m", "1h"])
-def test_a_bar_is_the_same_to_the_bit_however_it_is_asked_for(tape: Tape, timeframe: str) -> None:
+def test_a_bar_is_the_same_to_the_bit_however_it_is_asked_for(
+    tape: MadeTape, timeframe: str
+) -> None:
     step = timeframe_ms(timeframe)
     first = DEMO_START_MS + DAY
     many = tape.bars(timeframe, first, 40, END)

@@ -43,6 +43,10 @@ class RecordedTape(Tape):
         )
         self.start_ms, self.end_ms = int(self._all.at[0]), int(self._all.at[-1]) + 1
 
+    def first_open(self, step_ms: int) -> int:
+        """Return when the first bar of a length opens, ms; of a few minutes no hour is whole."""
+        return self.start_ms // step_ms * step_ms
+
     def prints(self, start_ms: int, end_ms: int) -> Prints:
         """Return what was traded in [start, end)."""
         first, last = self._rows(start_ms, end_ms)

@@ -119,7 +119,7 @@ def _klines(asked: Asked) -> Any:
     end = now if end is None else min(end, now)
     if start is None:
         start = asked.markets.within(end) // step * step - (n - 1) * step
-    first = max(-(-start // step), -(-asked.markets.tape(listing).start_ms // step)) * step
+    first = max(-(-start // step) * step, asked.markets.tape(listing).first_open(step))
     n = min(n, (end - first) // step + 1)
     if n <= 0:
         return []

@@ -94,6 +94,10 @@ class Tape(ABC):
     def forth(self, n: int, start_ms: int) -> int:
         """Return before when (ms) there are n prints from an instant on, or all there are."""
 
+    def first_open(self, step_ms: int) -> int:
+        """Return when the first bar of a length opens (ms): the first that is whole."""
+        return -(-self.start_ms // step_ms) * step_ms
+
     def bars(self, timeframe: str, first_open_ms: int, n: int, now_ms: int) -> BarFrame:
         """Return bars that open from ``first_open_ms`` on, the last one as far as it is by now.
 

@@ -13,7 +13,7 @@ from domain.operations import RiskEvent
 from domain.times import HOUR_MS, iso
 from domain.trading import RiskMode
 from execution.dispatch import RECONCILIATION
-from serving.going_live import LiveRecord, configured
+from serving.going_live import LIVE_ACCOUNT, LiveRecord, configured
 from serving.killing import KILL_FILE, read_kill
 from serving.rules import ACCOUNT
 from serving.scoreboard import CONSENSUS, DRAWS, LEAST, Columns
@@ -98,6 +98,19 @@ def paper_conditions(
     yield _reconciled(reader)
     yield _mode(reader, settings)
     yield from _rehearsals(record, settings, now)
+
+
+def broken_since(
+    engine: Engine, world: str, settings: Settings, record: LiveRecord, now: int
+) -> str:
+    """Return what paper trading no longer shows before the first real order; empty if nothing.
+
+    Once an account has traded it is not asked: who holds a position must be able to close it.
+    """
+    if Reader(engine, world).postings(limit=1, account=LIVE_ACCOUNT, book="capital").items:
+        return ""
+    unmet = (one for one in paper_conditions(engine, world, settings, record, now) if not one.ok)
+    return "; ".join(f"{one.name}: {one.value}, must be {one.limit}" for one in unmet)
 
 
 def _drawdown(mark: Any) -> float:

@@ -23,7 +23,13 @@ from serving.bootstrap.settings import settings_wished
 from serving.commands.common import err, out
 from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.feed_words import feed_line
-from serving.going_live import LiveRecord, account_in_use, configured, execution_of
+from serving.going_live import (
+    Execution,
+    LiveRecord,
+    account_in_use,
+    configured,
+    execution_of,
+)
 from serving.local_exchange import answers, at_local_exchange, at_told_exchange
 from serving.logs import start_logging
 from serving.plan import RunPlan
@@ -68,8 +74,7 @@ def start(wish: Wish) -> int:
     settings = resolved.settings
     plan = resolved.plan(_ports(settings, local=resolved.wish.local))
     plan = _at_exchange(plan, resolved, engine)
-    record = LiveRecord(engine, plan.world)
-    execution, because = execution_of(plan.source, settings, record, SystemClock().now())
+    execution, because = _execution(plan, settings, engine)
     plan = replace(plan, execution=execution)
     if configured(settings):
         why = f"{why}; execution {execution}: {because}"
@@ -113,6 +118,18 @@ def start(wish: Wish) -> int:
     code = supervisor.run(tick)
     screen.close()
     return code
+
+
+def _execution(plan: RunPlan, settings: Settings, engine: Engine) -> tuple[Execution, str]:
+    """Return how a run executes, and why."""
+    record, now = LiveRecord(engine, plan.world), SystemClock().now()
+    execution, because = execution_of(plan.source, settings, record, now)
+    if execution == "live":
+        from serving.going_live_conditions import broken_since  # it asks for the whole scoreboard
+
+        if broken := broken_since(engine, plan.world, settings, record, now):
+            return "paper", f"what it was enabled for holds no more ({broken})"
+    return execution, because
 
 
 def _beside_ray(settings: Settings) -> dict[str, str]:

@@ -20,11 +20,13 @@ from domain.errors import CheckFailed
 from domain.operations import RiskEvent
 from domain.times import HOUR_MS
 from domain.trading import ModeChange, RiskMode
+from execution import books
 from serving.bootstrap.storage import open_storage
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
 from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.going_live import LiveRecord, account_of, execution_of
+from serving.going_live_conditions import broken_since
 from serving.going_live_scene import Rehearsal
 from serving.going_live_testnet import rehearse_at_testnet
 from serving.killing import KillOrder, write_kill
@@ -33,6 +35,7 @@ from serving.system import SystemClock, git_commit
 from sim.venue.signing import Key
 from sim.venue.trading import Trading
 from storage.leases import Lease
+from storage.ledger import SqlLedger
 from tests.live_record import BTC, WORLD, Past, environment, exchange
 from tests.relay import free_port
 from tests.venue_server import key_for, wall
@@ -253,6 +256,24 @@ def test_live_enable_when_all_holds_then_it_cools_down_and_only_then_orders_are_
     assert record.standing(ready.settings, later).why == (
         "was enabled for another account or exchange"
     )
+
+
+def test_first_real_order_when_a_condition_holds_no_more_then_it_is_paper_until_it_does(
+    ready: Candidate,
+) -> None:
+    assert ready.enable()[0] == 0
+    engine, settings = open_storage(ready.settings), ready.settings
+    later = wall() + 25 * HOUR_MS
+
+    def broken() -> str:
+        return broken_since(engine, WORLD, settings, ready.record, later)
+
+    assert broken() == ""
+    write_kill(ready.var_dir, KillOrder("stop"))
+    assert "risk mode" in broken()
+    # once an account has traded, whoever holds a position must be able to close it
+    SqlLedger(engine, WORLD).append(books.opening("live", "USDT", Decimal(5_000), later))
+    assert broken() == ""
 
 
 @pytest.mark.long

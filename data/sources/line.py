@@ -49,6 +49,18 @@ class Patience:
     first_wait: float = 1.0
     longest_wait: float = 60.0
 
+    @property
+    def proof(self) -> float:
+        """How long a line must make sense until the failures before it are forgotten, s.
+
+        As long as silence is borne. One that hangs up after its first message is opened in vain as
+        much as one that never stood: forgotten at once, it would be opened each second for ever,
+        more often than an exchange allows (Binance: 300 times in five minutes), and no other
+        address would be tried. Where silence is borne for hours, as on a stream of an account, the
+        longest wait will do: whoever comes back so seldom is no burden.
+        """
+        return min(self.silence, self.longest_wait)
+
 
 @dataclass(slots=True)
 class LineHealth:
@@ -97,6 +109,7 @@ class Line(Generic[Said]):
     seed: int
     health: LineHealth
     _lost_at: float | None = field(default=None, init=False)  # monotonic
+    _sense_s: float = field(default=0.0, init=False)  # that the line that stands has made
 
     async def through(
         self, use: Callable[[AsyncGenerator[Said, None]], AsyncGenerator[Made, None]]
@@ -104,7 +117,8 @@ class Line(Generic[Said]):
         """Iterate for ever over what ``use`` makes of every line that stands, one after another.
 
         An error of the line, or a ConclaveError of ``use``, ends a line; the next one is tried
-        after a wait.
+        after a wait, at the next address, or at the main one if that line had made sense for
+        :attr:`Patience.proof`.
 
         Parameters
         ----------
@@ -117,8 +131,7 @@ class Line(Generic[Said]):
         rng, attempt = random.Random(self.seed), 0  # noqa: S311 - spreads reconnects only
         while True:
             url = self.urls[attempt % len(self.urls)].strip()
-            place = place_of(url)
-            heard = self.health.messages - self.health.garbage
+            place, self._sense_s = place_of(url), 0.0
             try:
                 async with self._connected(url) as socket:
                     self.health.connects += 1
@@ -130,9 +143,8 @@ class Line(Generic[Said]):
             if self._lost_at is None:
                 self.health.lost += 1
                 self._lost_at = time.monotonic()
-            sense = self.health.messages - self.health.garbage > heard
-            attempt = 0 if sense else attempt + 1  # a line of nonsense is no better than none
             patience = self.patience
+            attempt = 0 if self._sense_s >= patience.proof else attempt + 1
             wait = backoff(attempt, patience.first_wait, patience.longest_wait, rng)
             await asyncio.sleep(wait)
 
@@ -144,7 +156,7 @@ class Line(Generic[Said]):
         )  # fmt: skip
 
     async def _said(self, socket: ClientConnection) -> AsyncGenerator[Said, None]:
-        in_a_row = 0
+        stood, in_a_row = time.monotonic(), 0
         while True:
             try:
                 # wait_for of Python 3.11 may lose a cancellation that comes with a message
@@ -164,7 +176,7 @@ class Line(Generic[Said]):
                 if in_a_row >= _GARBAGE:
                     raise
                 continue
-            in_a_row = 0
+            in_a_row, self._sense_s = 0, time.monotonic() - stood
             self._back()
             if said is not None:
                 yield said

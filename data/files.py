@@ -43,6 +43,7 @@ _NAME_HINT = (
     "Pass --symbol and --timeframe, or name the file like "
     "BTCUSDT-binance-spot-5m-20240101-20241231.parquet."
 )
+_HASHED = re.compile(r"[0-9a-f]{12}-(?=.)")  # begins the name of a file in ``01_raw``
 _LAST_MS = 253_402_300_799_999  # end of the year 9999
 _UNITS_PER_MS = ((10**11, 1000, 1), (10**14, 1, 1), (10**17, 1, 1000), (10**20, 1, 10**6))
 
@@ -105,7 +106,7 @@ def identify(
     DataRefused : if either is unknown, or a flag contradicts the name.
     UsageError : if ``symbol`` or ``timeframe`` is none.
     """
-    named = _NAME.fullmatch(path.name)
+    named = _NAME.fullmatch(plain_name(path))
     wanted = parse_symbol(symbol) if symbol else None
     if timeframe:
         timeframe_ms(timeframe)
@@ -134,9 +135,15 @@ def identify(
     return told, named["timeframe"]
 
 
+def plain_name(path: Path) -> str:
+    """Return a file's name as it was imported or fetched: without the hash before it in 01_raw."""
+    hashed = _HASHED.match(path.name)
+    return path.name if hashed is None else path.name[hashed.end() :]
+
+
 def named_venue(path: Path) -> str | None:
     """Return the venue that a file's name tells, ``binance`` …; None if it tells none."""
-    named = _NAME.fullmatch(path.name)
+    named = _NAME.fullmatch(plain_name(path))
     return None if named is None else named["venue"]
 
 
@@ -148,7 +155,7 @@ def read_funding(path: Path, symbol: str | None = None) -> Funding:
     DataRefused : as :func:`read_bars`; also for stamps not strictly increasing, NaN, or a rate
         beyond ±100 %.
     """
-    pair = path.name.split("-")[0]
+    pair = plain_name(path).split("-")[0]
     if symbol is None and not re.search(r"-funding-", path.name):
         raise DataRefused(path.name, "its name does not tell the symbol", hint=_NAME_HINT)
     table = _read_table(path, ("ts", "rate"))
@@ -165,15 +172,19 @@ def matching_funding(path: Path) -> Path | None:
 
     Of several, the one with the same date range in its name wins, else the last by name.
     """
-    named = _NAME.fullmatch(path.name)
+    named = _NAME.fullmatch(plain_name(path))
     if named is None or named["market"] != "perp":
         return None
     prefix = "-".join(part for part in (named["pair"], named["venue"], "perp-funding") if part)
     candidates = sorted(
-        entry
-        for entry in path.parent.glob(f"{prefix}-*")
-        if entry.suffix in (".parquet", ".csv") and entry.is_file()
-    )
+        (
+            entry
+            for entry in path.parent.glob(f"*{prefix}-*")
+            if plain_name(entry).startswith(prefix)
+            and entry.suffix in (".parquet", ".csv") and entry.is_file()
+        ),
+        key=plain_name,
+    )  # fmt: skip
     dates = path.stem.split(f"-{named['timeframe']}", 1)[1]
     same = [entry for entry in candidates if dates and entry.stem.endswith(dates)]
     matching = same or candidates

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.features import build_features
+from data.files import Funding, file_sha256
 from data.importing import import_file
 from data.origin import Origin, joined, note
 from data.resample import differing, resample
@@ -40,7 +41,7 @@ class Wanted:
     ----------
     symbols : unified, of one market.
     start_ms : first open; None = so that there are ``bars`` of every timeframe.
-    funding : whether perpetuals' settlements are fetched as well.
+    funding : whether perpetuals' settlements are fetched as well, if the exchange tells them.
     """
 
     symbols: Sequence[str]
@@ -70,6 +71,8 @@ class Fetcher:
 
     def fetch(self, wanted: Wanted, steps: Steps) -> dict[str, Any]:
         """Fetch everything and return a report, JSON's types.
+
+        Settlements that the exchange does not tell are ``missing`` in it, in words.
 
         Raises
         ------
@@ -209,18 +212,31 @@ class Fetcher:
         start = wanted.start_ms
         if start is None:
             start = now - max(timeframe_ms(one) for one in wanted.timeframes) * wanted.bars
-        found = self.history.funding(symbol, start, now)
+        report = {"symbol": symbol, "settlements": 0, "path": None, "missing": None}
+        try:
+            found = self.history.funding(symbol, start, now)
+        except UsageError as error:  # the bars are there, and most of what is done needs no more
+            return report | {"missing": error.message}
         if not len(found.ts):
-            return {"symbol": symbol, "settlements": 0, "path": None}
-        ends = (iso(int(found.ts[place]))[:10].replace("-", "") for place in (0, -1))
-        name = f"{_pair(symbol)}-{self.origin}-perp-funding-{found.hours}h-{'-'.join(ends)}.parquet"
-        path = self.store.raw / name
+            return report
+        return report | {"settlements": len(found.ts), "path": self._kept(found, now)}
+
+    def _kept(self, found: Funding, now: int) -> str:
+        """Keep settlements as bars are kept: for good, with where they are from."""
+        ends = [iso(int(found.ts[place])) for place in (0, -1)]
+        days = "-".join(end[:10].replace("-", "") for end in ends)
+        pair = f"{_pair(found.symbol)}-{self.origin}-perp-funding"
+        path = self.folder / f"{pair}-{found.hours}h-{days}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        table = pa.table({"ts": found.ts, "rate": found.rate})
-        part = path.with_suffix(".part")
-        pq.write_table(table, part)
-        part.replace(path)
-        return {"symbol": symbol, "settlements": len(found.ts), "path": name}
+        try:
+            pq.write_table(pa.table({"ts": found.ts, "rate": found.rate}), path)
+            raw = self.store.put_raw(path, file_sha256(path), {
+                "symbol": found.symbol, "market": "perp", "funding_hours": found.hours,
+                "imported_at": iso(now), "rows": len(found.ts), "start": ends[0], "end": ends[1],
+            })  # fmt: skip
+        finally:
+            path.unlink(missing_ok=True)
+        return raw.path.name
 
     def _name(self, symbol: str, timeframe: str) -> str:
         return f"{_pair(symbol)}-{self.origin}-{market_of(symbol)}-{timeframe}"

@@ -206,10 +206,3 @@ def file_in(folder: Path, name: str) -> Path:
         hint = "conclave data import FILE brings one there." if not files else "Add its hash."
         raise NotFound("file", what, name, hint)
     return files[0]
-
-
-def plain_name(path: Path) -> str:
-    """Return the name that a raw file was imported with."""
-    head, dash, rest = path.name.partition("-")
-    hashed = dash and len(head) == 12 and all(c in "0123456789abcdef" for c in head)
-    return rest if hashed else path.name

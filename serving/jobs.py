@@ -21,10 +21,11 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from data.files import plain_name
 from domain.errors import ConclaveError, ServiceUnreachable, UsageError
 from domain.ports import Clock
 from domain.times import iso
-from serving.job_kinds import command_of, file_in, plain_name
+from serving.job_kinds import command_of, file_in
 from storage.jobs import Job, Jobs
 from storage.leases import Lease
 

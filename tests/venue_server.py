@@ -38,10 +38,12 @@ class Faults:
     Attributes
     ----------
     silent_s : for so long every request is held, and then its line is cut.
+    lacks : a path that it does not have, as an exchange without that offer.
     """
 
     next: list[int] = field(default_factory=list)
     silent_s: float = 0.0
+    lacks: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
 
@@ -70,6 +72,8 @@ def venue(
     @web.middleware
     async def troubled(request: web.Request, handler: Handler) -> web.StreamResponse:
         trouble.seen.append(request.path_qs)
+        if request.path == trouble.lacks:
+            return web.json_response({"code": -1020, "msg": "no such operation"}, status=404)
         if trouble.silent_s:
             await asyncio.sleep(trouble.silent_s)
         if trouble.next or trouble.silent_s:

@@ -88,7 +88,14 @@ def fetch(
     bars: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="of each timeframe, the newest")
     ] = 1_000,
-    funding: Annotated[bool, typer.Option(help="settlements of perpetuals as well")] = True,
+    funding: Annotated[
+        bool | None,
+        typer.Option(
+            "--funding/--no-funding",
+            help="settlements of perpetuals as well; else as far as the exchange tells them",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False, config: Config = None, sets: Set = None,
 ) -> None:  # fmt: skip
     """Fetch bars from the exchange into all four layers; goes on where it was stopped.
@@ -126,7 +133,7 @@ def fetch(
         settings.data.exchange if url is None else without_user(url),
     )
     began = time.monotonic()
-    wanted = Wanted(symbols, timeframe or ALL, start, bars, funding)
+    wanted = Wanted(symbols, timeframe or ALL, start, bars, funding is not False)
     try:
         with progress_steps(quiet=json) as steps:
             report = fetcher.fetch(wanted, steps)
@@ -138,10 +145,18 @@ def fetch(
                "waits": caller.waits}  # fmt: skip
     if json:
         print_json(report)
-        return
-    if url is not None:
-        _tell_simulated()
-    _tell_fetched(report, start)
+    else:
+        if url is not None:
+            _tell_simulated()
+        _tell_fetched(report, start)
+    missing = [row["missing"] for row in report.get("funding", ()) if row["missing"]]
+    if missing and funding:
+        raise UsageError(
+            "--funding", f"must be what the exchange tells; {missing[0]}", None,
+            "The bars are stored. Without settlements: --no-funding.",
+        )  # fmt: skip
+    for why in missing:
+        err.print(f"no settlements of funding: {why}", style="yellow", markup=False)
 
 
 def _tell_fetched(report: dict[str, Any], start: int | None) -> None:
@@ -163,7 +178,8 @@ def _tell_fetched(report: dict[str, Any], start: int | None) -> None:
                 style="yellow", markup=False,
             )  # fmt: skip
     for row in report.get("funding", ()):
-        out.print(f"{row['symbol']}: {row['settlements']:,} settlements", markup=False)
+        if not row["missing"]:
+            out.print(f"{row['symbol']}: {row['settlements']:,} settlements", markup=False)
     out.print(f"{report['requests']:,} requests in {report['seconds']:.0f} s", style="dim")
 
 

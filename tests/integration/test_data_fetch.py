@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.files import read_funding
+from data.files import file_sha256, matching_funding, read_funding
 from data.sources.exchange import TRIES, Caller, connect
 from data.sources.history import PAGE, History
 from data.store import BarStore
 from domain.errors import DataRefused, ServiceUnreachable, UsageError
+from domain.times import iso
 from serving.fetching import ALL, Fetcher, Wanted, markets_of
 from serving.settings import Settings, load_settings
 from sim.progress import quiet
@@ -217,6 +218,52 @@ def test_funding_of_a_perpetual_is_kept_as_a_file_that_a_backtest_reads(tmp_path
     found = read_funding(made.store.raw / told["path"])
     assert told["settlements"] == len(found.ts) == 40 * 3 + 1
     assert found.symbol == PERP
+    [bars] = made.store.raw.glob("*-1h-*.parquet")
+    assert matching_funding(bars) == made.store.raw / told["path"]
+    assert not any((tmp_path / "fetching").iterdir())
+
+
+def test_funding_is_kept_for_good_with_where_it_is_from_and_once_only(tmp_path: Path) -> None:
+    wanted = Wanted([PERP], ["1h"], DEMO_START_MS, 1, True)
+    paths = []
+    for days in (10, 10, 11):
+        with venue(made=markets(days)) as url:
+            made = fetcher(tmp_path, url, "perp")
+            [told] = made.fetch(wanted, quiet)["funding"]
+            paths.append(made.store.raw / told["path"])
+    assert paths[0] == paths[1] != paths[2]
+    kept = sorted(made.store.raw.glob("*-funding-*.parquet"))
+    assert kept == sorted({*paths})
+    for path in kept:
+        rates = read_funding(path)
+        about = json.loads(Path(f"{path}.provenance.json").read_text(encoding="utf-8"))
+        assert path.stat().st_mode & 0o777 == 0o444
+        assert about["sha256"] == file_sha256(path)
+        assert about["name"] == path.name.partition("-")[2]
+        assert (about["symbol"], about["rows"], about["funding_hours"]) == (PERP, len(rates.ts), 8)
+        assert about["start"] == iso(int(rates.ts[0]))
+
+
+def test_funding_that_the_exchange_does_not_tell_takes_no_bars_with_it(
+    tmp_path: Path, cli: Cli
+) -> None:
+    words = ("data", "fetch", "--market", "perp", "--timeframe", "1h", "--bars", "30",
+             "--set", f"VAR_DIR={tmp_path}")  # fmt: skip
+    with venue(Faults(lacks="/fapi/v1/fundingRate")) as url:
+        at = ("--set", f"EXCHANGE_URL={url}")
+        code, out, told = cli(*words, *at, "--json")
+        body: dict[str, Any] = json.loads(out)
+        assert code == 0
+        assert body["items"][0]["stored"] == 30
+        assert body["funding"][0]["settlements"] == 0
+        assert "binance" in body["funding"][0]["missing"]
+        assert "no settlements of funding: binance" in told
+        code, out, told = cli(*words, *at)
+        assert (code, "no settlements" in told, "30" in out) == (0, True, True)
+        code, out, told = cli(*words, *at, "--funding", "--json")
+        assert (code, json.loads(out)["items"][0]["stored"]) == (2, 30)
+        assert "--funding: must be what the exchange tells" in told
+        assert cli(*words, *at, "--no-funding")[0] == 0
 
 
 def test_what_the_exchange_does_not_list_is_refused_before_anything_is_fetched(

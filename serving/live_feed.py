@@ -26,6 +26,7 @@ from data.sources.live_ingest import LiveIngest, Wire, bar_streams
 from data.sources.live_market import LiveMarket
 from data.sources.market_time import MarketTime
 from data.sources.order_book import Snapshot
+from data.sources.overdue import Overdue
 from data.sources.waiting import backoff
 from data.start_criteria import Rules
 from domain.errors import DataRefused, ServiceUnreachable, UsageError
@@ -303,11 +304,11 @@ def live_ingest(
     rules = Rules(
         feed.start_bars, round(feed.start_listen_s * 1e3), feed.start_share,
         round(feed.start_stamp_s * 1e3 * speed), feed.start_spread_bps,
-        round(feed.close_patience_s * 1e3 * speed), young=simulated,
+        _grace_ms(settings, speed), young=simulated,
     )  # fmt: skip
     return LiveIngest(
         wires, ask, places[sorted(markets)[0]].time, clock, frozenset(watched), rules,
-        feed.ingest_bars, patience(settings),
+        feed.ingest_bars, patience(settings), speed,
     )  # fmt: skip
 
 
@@ -355,6 +356,11 @@ def patience(settings: Settings) -> Patience:
     )
 
 
+def _grace_ms(settings: Settings, speed: float) -> int:
+    """Return how long a close waits for who has not told of it, market time."""
+    return round(settings.feed.close_patience_s * 1e3 * speed)
+
+
 def _begins(plan: RunPlan, settings: Settings, clock: Clock) -> int:
     if plan.venue is not None:  # the whole of its history, as far as it is wanted
         return DemoSource(warm_up_days=plan.warm_up_days).start_ms
@@ -367,9 +373,9 @@ def _bars(
     timeframe, names = settings.data.timeframe, _names(place, wanted)
     urls = place.streams(bar_streams(list(names), [timeframe]), settings.feed.backup_url)
     last = dict.fromkeys(((symbol, timeframe) for symbol in names.values()), 0)
-    return LiveBars(
-        urls, names, [timeframe], place.missing, last, patience(settings), plan.seed, now
-    )
+    borne, speed = patience(settings), plan.speed or 1.0
+    overdue = Overdue(now, speed, _grace_ms(settings, speed), borne, plan.seed)
+    return LiveBars(urls, names, [timeframe], place.missing, last, borne, plan.seed, now, overdue)
 
 
 def watcher(

@@ -1,7 +1,8 @@
 """Closed bars from an exchange as they close: none lost, none twice, each series in order.
 
 The stream tells of bars as they close; whatever it has not told (before it was there, while it was
-away, a hole in what it said) is asked for by REST before anything later is handed on.
+away, a hole in what it said) is asked for by REST before anything later is handed on. So is a close
+that is overdue by the clock.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import structlog
 
 from data.sources.klines import closed_bar
 from data.sources.line import Line, LineHealth, Patience
-from domain.errors import DataRefused, UsageError
+from data.sources.overdue import Overdue, Series
+from data.sources.waiting import ticking
+from domain.errors import ConclaveError, DataRefused, UsageError
 from domain.market import Bar
 from domain.times import iso, timeframe_ms
 
@@ -23,12 +26,11 @@ __all__ = ["Backfill", "Health", "LiveBars", "Patience", "Series"]
 
 log = structlog.get_logger("feed")
 
-Series = tuple[str, str]
-"""(unified symbol, timeframe)."""
 Backfill = Callable[[str, str, int], Awaitable[Sequence[Bar]]]
 """(unified symbol, timeframe, first open in ms) → closed bars from there to now, in order."""
 
 _AGAIN = (0.5, 1.0, 2.0)  # seconds until a hole is asked about again
+_LOOK_S = 0.1  # between two looks at the clock, each of which asks about one series at most
 _FARTHEST = 1_000  # bars of a hole that nobody knows of, beyond which it is no bar
 
 
@@ -59,6 +61,7 @@ class LiveBars:
     backfill : asks by REST.
     now : market time, ms: a bar that has not begun by then cannot be over; None = not looked at.
     last : of every series the open of the last bar known, ms; bars after it are handed on.
+    overdue : says which close to ask for though nobody told of it; None = each waits for the next.
     """
 
     urls: Sequence[str]
@@ -69,6 +72,7 @@ class LiveBars:
     patience: Patience = field(default_factory=Patience)
     seed: int = 0
     now: Callable[[], int] | None = None
+    overdue: Overdue | None = None
     health: Health = field(default_factory=Health)
 
     def __post_init__(self) -> None:
@@ -98,9 +102,23 @@ class LiveBars:
             async for bar in self._missing(series, None):
                 yield bar
         self.health.problem = ""
-        async for closed in said:
-            async for bar in self._in_order(closed):
+        async with aclosing(ticking(said, _LOOK_S)) as told:
+            async for closed in told:
+                coming = self._late() if closed is None else self._in_order(closed)
+                async for bar in coming:
+                    yield bar
+
+    async def _late(self) -> AsyncIterator[Bar]:
+        series = None if self.overdue is None else self.overdue.first(self.last)
+        if series is None:
+            return
+        log.info("close_overdue", series=" ".join(series), after=iso(self.last[series]))
+        try:
+            async for bar in self._missing(series, None):
                 yield bar
+        except (OSError, ConclaveError) as error:  # it is no trouble of the line's
+            self._asked(series)
+            log.warning("close_not_told", series=" ".join(series), why=str(error))
 
     async def _in_order(self, bar: Bar) -> AsyncIterator[Bar]:
         series, step = (bar.symbol, bar.timeframe), timeframe_ms(bar.timeframe)
@@ -132,3 +150,9 @@ class LiveBars:
                 self.last[series] = bar.open_ms
                 self.health.filled += 1
                 yield bar
+        if before_ms is None:
+            self._asked(series)
+
+    def _asked(self, series: Series) -> None:
+        if self.overdue is not None:
+            self.overdue.asked(series, self.last[series])

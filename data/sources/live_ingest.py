@@ -23,6 +23,7 @@ from data.sources.book_messages import Print
 from data.sources.line import LineHealth, Patience
 from data.sources.live import LiveBars
 from data.sources.order_book import Diff
+from data.sources.overdue import Overdue
 from data.sources.waiting import backoff
 from data.start_criteria import (
     SPREADS,
@@ -79,7 +80,7 @@ class LiveIngest:
     ----------
     wires : by market.
     ask : by REST. ``exchange_time`` : the same.
-    clock : market time on this machine.
+    clock : market time on this machine. ``speed`` : market seconds a second.
     watched : symbols whose books and trades are told to :meth:`hear` and :meth:`see`.
     keep : bars of each timeframe that are asked for at the start, and kept.
     others : health of the lines beside, counted as well: of books, of trades, of the
@@ -95,6 +96,7 @@ class LiveIngest:
     rules: Rules = field(default_factory=Rules)
     keep: int = 1_000
     patience: Patience = field(default_factory=Patience)
+    speed: float = 1.0
     seed: int = 0
     others: list[LineHealth] = field(default_factory=list)
     offset_ms: int = 0
@@ -111,7 +113,7 @@ class LiveIngest:
         self.lines = [
             LiveBars(wire.urls, wire.symbols, TIMEFRAMES, self._missing,
                      {(symbol, one): 0 for symbol in wire.symbols.values() for one in TIMEFRAMES},
-                     self.patience, self.seed + 1)
+                     self.patience, self.seed + 1, overdue=self._overdue())
             for wire in self.wires
         ]  # fmt: skip
         must = frozenset((symbol, "book updates") for symbol in self.watched)
@@ -222,6 +224,9 @@ class LiveIngest:
         }
 
     # Bars
+
+    def _overdue(self) -> Overdue:
+        return Overdue(self.now, self.speed, self.rules.grace_ms, self.patience, self.seed)
 
     async def _fill(self) -> None:
         for timeframe in TIMEFRAMES:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from data.sources.exchange import Caller, connect
 from data.sources.history import History
 from data.sources.live import Backfill, LiveBars, Patience
-from domain.errors import UsageError
+from data.sources.overdue import Overdue
+from domain.errors import ServiceUnreachable, UsageError
 from domain.market import Bar
+from serving.live_feed import Place
 from sim.venue.market import Markets
 from tests.relay import Relay, between, free_port
 from tests.venue_server import BTC, ETH, markets, venue
@@ -137,6 +142,85 @@ def test_messages_that_are_dropped_doubled_or_nonsense_change_no_bar(made: Marke
     _, feed = heard(made, 60, relay)
     assert feed.health.garbage > 50
     assert feed.health.repeated > 10
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["lost", "cut"])
+def test_a_close_that_nobody_told_of_comes_before_the_next_one(cut: bool) -> None:
+    """Its message is lost on a line that stands, or while the line was away at that moment."""
+    # A bar each three seconds. It can be asked for 50 ms after its close; the line is back before.
+    made, soon = markets(speed=20.0), Patience(silence=1.5, first_wait=0.005, longest_wait=0.2)
+
+    async def relay(number: int, listener: ServerConnection, message: str) -> bool:
+        if '"x":true' not in message:
+            await listener.send(message)
+            return True
+        return not cut
+
+    async def run(url: str) -> tuple[list[int], LiveBars]:
+        port, start = free_port(), made.clock.now() // 60_000 * 60_000 - 60_000
+        own = f"{url.replace('http', 'ws')}/stream?streams=btcusdt@kline_1m"
+        place = Place("binance", "spot", url, made.clock)
+        await asyncio.to_thread(place.history.open)
+        feed = LiveBars(
+            [f"ws://127.0.0.1:{port}"], {"BTCUSDT": BTC}, ["1m"], place.missing,
+            {(BTC, "1m"): start}, soon, now=made.clock.now,
+            overdue=Overdue(made.clock.now, 20.0, 20_000, soon),
+        )  # fmt: skip
+        spoiler = asyncio.create_task(between(own, relay, port))
+        ages: list[int] = []
+        try:
+            async with asyncio.timeout(30), contextlib.aclosing(feed.bars()) as bars:
+                async for bar in bars:
+                    ages.append(made.clock.now() - bar.close_ms)
+                    if len(ages) == 3:
+                        break
+        finally:
+            spoiler.cancel()
+            place.let_go()
+        return ages, feed
+
+    with venue(made=made) as url:
+        ages, feed = asyncio.run(run(url))
+    assert all(age < 60_000 for age in ages), ages
+    assert feed.health.holes == 0
+    assert feed.health.filled == 3
+    assert (feed.health.reconnects > 0) is cut
+
+
+def test_a_close_that_rest_does_not_tell_either_costs_no_line_and_few_questions() -> None:
+    """Trading is halted, or REST fails: the line goes on, and so do the others on it."""
+    made, asked = markets(speed=30.0), list[float]()
+
+    async def backfill(symbol: str, timeframe: str, first: int) -> Sequence[Bar]:
+        asked.append(time.monotonic())
+        if len(asked) > 1:
+            raise ServiceUnreachable("binance", "did not answer")
+        return []
+
+    async def run(url: str) -> LiveBars:
+        last = made.clock.now() // 60_000 * 60_000 - 60_000
+        patience = Patience(silence=5.0, first_wait=0.1, longest_wait=60.0)
+        feed = LiveBars(
+            [f"{url.replace('http', 'ws')}/stream?streams=btcusdt@trade"], {"BTCUSDT": BTC}, ["1m"],
+            backfill, {(BTC, "1m"): last - 60_000}, patience,
+            overdue=Overdue(made.clock.now, 30.0, 1_000, patience),
+        )  # fmt: skip
+
+        async def listen() -> None:
+            async for _ in feed.bars():
+                raise AssertionError
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3.0):
+                await listen()
+        return feed
+
+    with venue(made=made) as url:
+        feed = asyncio.run(run(url))
+    assert (feed.health.connects, feed.health.lost, feed.health.problem) == (1, 0, "")
+    assert 3 <= len(asked) <= 6  # at once, and after .1, .2, .4, .8 and 1.6 s
+    for n, (before, later) in enumerate(pairwise(asked)):
+        assert later - before >= 0.1 * 2.0**n
 
 
 def test_the_backup_is_tried_where_the_main_address_is_gone(made: Markets) -> None:

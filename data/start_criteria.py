@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.reception import Heard
@@ -114,21 +114,29 @@ def connection_criteria(heard: Heard | None, rules: Rules) -> list[Criterion]:
 
 
 def spread_criterion(
-    spreads: Sequence[tuple[str, float | None]], rules: Rules, *, watched: bool
+    spreads: Mapping[str, Sequence[float]], rules: Rules, *, watched: bool
 ) -> Criterion:
-    """Return whether the mean spread of every symbol, basis points, is small enough.
+    """Return whether the mean spread of every symbol is small enough.
 
     Parameters
     ----------
-    spreads : (symbol, its mean; None = no book yet).
+    spreads : the last :data:`SPREADS` of each symbol, basis points; fewer are no mean yet.
     """
     if not watched:
         words = "not measured: no books are watched"
         return Criterion("spread", None, None, rules.spread_bps, "bps", words)
-    missing = [symbol for symbol, mean in spreads if mean is None]
-    if missing or not spreads:
-        words = f"no book of {', '.join(missing[:3]) or 'any symbol'} yet"
+    symbol, fewest = min(spreads.items(), key=lambda one: len(one[1]), default=("any symbol", ()))
+    if len(fewest) < SPREADS:
+        words = (
+            f"{symbol} {len(fewest)} of {SPREADS} spreads" if fewest else f"no book of {symbol} yet"
+        )
         return Criterion("spread", False, None, rules.spread_bps, "bps", words)
-    symbol, widest = max(((name, mean or 0.0) for name, mean in spreads), key=lambda one: one[1])
+    means = {name: mean_spread(seen) for name, seen in spreads.items()}
+    symbol, widest = max(means.items(), key=lambda one: one[1])
     words = f"{symbol} {widest:.2f} bps"
     return Criterion("spread", widest < rules.spread_bps, widest, rules.spread_bps, "bps", words)
+
+
+def mean_spread(seen: Sequence[float]) -> float:
+    """Return the mean of some spreads, one at least, basis points."""
+    return sum(seen) / len(seen)

@@ -31,6 +31,7 @@ from data.start_criteria import (
     Rules,
     bars_criterion,
     connection_criteria,
+    mean_spread,
     spread_criterion,
     unmet,
 )
@@ -174,17 +175,16 @@ class LiveIngest:
         """Return the criteria as they are now."""
         now = self.now()
         heard = self.reception.heard(now) if self.watched else None
-        spreads = [(symbol, self.spread(symbol)) for symbol in self._spreads]
         return [
             bars_criterion(list(self.kept.values()), now, self.rules),
             *connection_criteria(heard, self.rules),
-            spread_criterion(spreads, self.rules, watched=bool(self.watched)),
+            spread_criterion(self._spreads, self.rules, watched=bool(self.watched)),
         ]
 
     def spread(self, symbol: str) -> float | None:
         """Return the mean of the last hundred spreads, or of as many as there are, basis points."""
         seen = self._spreads[symbol]
-        return sum(seen) / len(seen) if seen else None
+        return mean_spread(seen) if seen else None
 
     @property
     def problem(self) -> str:

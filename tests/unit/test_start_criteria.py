@@ -9,6 +9,7 @@ import pytest
 from data.reception import Heard
 from data.resample import resample
 from data.start_criteria import (
+    SPREADS,
     Rules,
     bars_criterion,
     connection_criteria,
@@ -18,7 +19,7 @@ from data.start_criteria import (
 from data.timeframes import TIMEFRAMES, Timeframes
 from sim.worlds import DEMO_START_MS, RandomWalk
 
-BTC, MINUTE = "BTC/USDT", 60_000
+BTC, ETH, MINUTE = "BTC/USDT", "ETH/USDT", 60_000
 BASE = RandomWalk(3, timeframe="1m").bars(DEMO_START_MS, 24 * 60)
 NOW = DEMO_START_MS + 24 * 60 * MINUTE + 3_000
 RULES = Rules(bars=24)
@@ -97,18 +98,26 @@ def test_messages_say_for_how_long_they_were_counted_and_whose_are_lost() -> Non
 
 
 @pytest.mark.parametrize(
-    ("spreads", "met"),
+    ("spreads", "met", "said"),
     [
-        ([(BTC, 19.99)], True), ([(BTC, 20.0)], False), ([(BTC, 1.0), ("ETH/USDT", 30.0)], False),
-        ([(BTC, None)], False), ([], False),
+        ({BTC: [19.99] * SPREADS}, True, "BTC/USDT 19.99 bps"),
+        ({BTC: [20.0] * SPREADS}, False, "BTC/USDT 20.00 bps"),
+        ({BTC: [1.0] * SPREADS, ETH: [1.0, 59.0] * (SPREADS // 2)}, False, "ETH/USDT 30.00 bps"),
+        ({BTC: [1.0]}, False, "BTC/USDT 1 of 100 spreads"),
+        ({BTC: [1.0] * SPREADS, ETH: [1.0] * 37}, False, "ETH/USDT 37 of 100 spreads"),
+        ({BTC: [1.0] * SPREADS, ETH: []}, False, "no book of ETH/USDT yet"),
+        ({}, False, "no book of any symbol yet"),
     ],
-)  # fmt: skip
-def test_spread(spreads: list[tuple[str, float | None]], met: bool) -> None:
-    assert spread_criterion(spreads, RULES, watched=True).met is met
+)
+def test_spread_is_the_mean_of_as_many_as_are_asked_for(
+    spreads: dict[str, list[float]], met: bool, said: str
+) -> None:
+    found = spread_criterion(spreads, RULES, watched=True)
+    assert (found.met, found.said) == (met, said)
     assert spread_criterion(spreads, RULES, watched=False).met is None
 
 
 def test_what_is_not_measured_stops_nothing() -> None:
-    silent = [*connection_criteria(None, RULES), spread_criterion([], RULES, watched=False)]
+    silent = [*connection_criteria(None, RULES), spread_criterion({}, RULES, watched=False)]
     assert unmet(silent) == []
     assert all(one.said.startswith("not measured") for one in silent)

@@ -14,7 +14,7 @@ from domain.canonical import plain
 from domain.market import Market, market_of
 from domain.ports import Clock
 from domain.times import iso, timeframe_ms
-from serving.live_feed import Place, live_ingest, watcher
+from serving.live_feed import Place, backup_of, live_ingest, watchers
 from serving.local_exchange import exchange_time
 from serving.settings import Settings
 from serving.venue_time import told_clock
@@ -46,7 +46,8 @@ def listen(settings: Settings, symbols: Sequence[str], wall: Clock, say: Say) ->
     told = exchange_time(settings, wall) if simulated else None
     clock, speed = (wall, 1.0) if told is None else (told_clock(told), told.speed or 1.0)
     places: dict[Market, Place] = {
-        market: Place(data.exchange, market, data.exchange_url, clock) for market in markets
+        market: Place(data.exchange, market, data.exchange_url, clock, backup_of(settings, market))
+        for market in markets
     }
     for place in places.values():
         place.history.open()
@@ -57,7 +58,11 @@ def listen(settings: Settings, symbols: Sequence[str], wall: Clock, say: Say) ->
     ingest = live_ingest(
         places, symbols, list(books), settings, clock, speed, simulated=simulated
     )  # fmt: skip
-    runs = [watcher(place, books, ingest, settings) for place in places.values() if books]
+    runs = [
+        watch
+        for place in places.values() if books
+        for watch in watchers(place, books, ingest, settings)
+    ]  # fmt: skip
     began = time.monotonic()
     asyncio.run(_heard(ingest, [*runs, ingest.run], settings.feed.start_patience_min * 60.0, say))
     about = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 
@@ -20,7 +21,7 @@ from data.sources.history import History
 from data.sources.line import Patience
 from data.sources.listing import instrument_of
 from data.sources.live import LiveBars
-from data.sources.live_books import LiveBooks, book_streams
+from data.sources.live_books import LiveBooks, book_streams, trade_streams
 from data.sources.live_funding import LiveFunding
 from data.sources.live_ingest import LiveIngest, Wire, bar_streams
 from data.sources.live_market import LiveMarket
@@ -29,7 +30,7 @@ from data.sources.order_book import Snapshot
 from data.sources.overdue import Overdue
 from data.sources.waiting import backoff
 from data.start_criteria import Rules
-from domain.errors import DataRefused, ServiceUnreachable, UsageError
+from domain.errors import DataRefused, ServiceUnreachable, SettingError, UsageError
 from domain.market import (
     Bar,
     BarFrame,
@@ -54,9 +55,14 @@ from sim.worlds import DemoSource
 log = structlog.get_logger("feed")
 T = TypeVar("T")
 
-_STREAMS: Mapping[Market, str] = {
-    "spot": "wss://stream.binance.com:9443", "perp": "wss://fstream.binance.com",
-}  # fmt: skip
+# The main address and those that Binance documents beside it: of perpetuals there is none.
+_STREAMS: Mapping[Market, tuple[str, ...]] = {
+    "spot": ("wss://stream.binance.com:9443", "wss://stream.binance.com:443"),
+    "perp": ("wss://fstream.binance.com",),
+}
+Route = Literal["public", "market"]
+"""Where perpetuals tell of books, and where of all else; elsewhere the latter are silent."""
+_OWN = re.compile(r"\.binance\.(com|vision)(:\d+)?$")  # hosts of the exchange itself
 _BESIDE_S = 0.01  # between two looks whether somebody else asks
 _APART_MS = 300_000  # of an exchange's clock from ours, at most
 FINAL_MS = 1_000  # after its close a bar may still lack its last trades where it is asked for
@@ -72,12 +78,16 @@ class Place:
     ----------
     url : of another server of its protocol; None = the exchange's own.
     clock : market time, else the wall's: a bar is over when the exchange and this say so.
+    backup : where streams are heard when their own server fails, a WebSocket's address up to its
+        path; None = where the exchange says, and for another server nowhere.
     """
 
     def __init__(
-        self, exchange: str, market: Market, url: str | None, clock: Clock | None = None
-    ) -> None:
+        self, exchange: str, market: Market, url: str | None, clock: Clock | None = None,
+        backup: str | None = None,
+    ) -> None:  # fmt: skip
         self.market, self.url, self._clock = market, url, clock or SystemClock()
+        self._backup = backup
         self._exchange = connect(exchange, market, url)
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
@@ -133,16 +143,15 @@ class Place:
         """Return the order book as it is now, asked for once."""
         return await self._aside(self._now.book, symbol)
 
-    def streams(self, names: str, backup: str | None) -> list[str]:
+    def streams(self, names: str, route: Route) -> list[str]:
         """Return the addresses of a line that carries streams, the main one first."""
-        query = f"/stream?streams={names}"
-        if self.url is not None:
-            host = self.url.replace("http", "ws", 1)
-            return [f"{host}{_FSTREAM if self.market == 'perp' else ''}{query}"]
-        bases = [_STREAMS[self.market]]
-        if backup is not None and self.market == "spot":
-            bases.append(backup)
-        return [base + query for base in bases]
+        bases = _STREAMS[self.market] if self.url is None else (self.url.replace("http", "ws", 1),)
+        if self._backup is not None:
+            bases = (bases[0], self._backup)
+        path = ""
+        if self.market == "perp":
+            path = f"{'' if self.url is None else _FSTREAM}/{route}"
+        return [f"{base}{path}/stream?streams={names}" for base in bases]
 
     def _asking(self, tries: int) -> History:
         def say(text: str) -> None:
@@ -188,10 +197,12 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
     routes = {symbol: symbol_on(symbol, settings.execution.market) for symbol in symbols}
     wanted = sorted({*routes, *routes.values()})
     clock = clock_of(plan, settings)
+    own = plan.venue is not None  # the local exchange of this run, and nobody else has its market
     places = {
-        market: Place(data.exchange, market, plan.exchange_url, clock)
+        market: Place(data.exchange, market, plan.exchange_url, clock,
+                      None if own else backup_of(settings, market))
         for market in sorted({market_of(symbol) for symbol in wanted})
-    }
+    }  # fmt: skip
     for place in places.values():
         place.history.open()
         if plan.at_wall_time:
@@ -218,9 +229,10 @@ def live_feed(plan: RunPlan, settings: Settings) -> Feed:
         feeds=feeds,
         watchers=[
             *(
-                watcher(place, books, ingest, settings, plan.seed)
+                watch
                 for place in places.values()
                 if books
+                for watch in watchers(place, books, ingest, settings, plan.seed)
             ),
             ingest.run,
         ],
@@ -296,7 +308,7 @@ def live_ingest(
     feed, wires, markets = settings.feed, [], {market_of(symbol) for symbol in symbols}
     for place in (places[market] for market in sorted(markets)):
         names = _names(place, symbols)
-        wires.append(Wire(place.streams(bar_streams(list(names)), feed.backup_url), names))
+        wires.append(Wire(place.streams(bar_streams(list(names)), "market"), names))
 
     async def ask(symbol: str, timeframe: str, first_ms: int) -> BarFrame:
         return await places[market_of(symbol)].beside(symbol, timeframe, first_ms)
@@ -371,23 +383,22 @@ def _bars(
     place: Place, wanted: Sequence[str], settings: Settings, plan: RunPlan, now: Callable[[], int]
 ) -> LiveBars:
     timeframe, names = settings.data.timeframe, _names(place, wanted)
-    urls = place.streams(bar_streams(list(names), [timeframe]), settings.feed.backup_url)
+    urls = place.streams(bar_streams(list(names), [timeframe]), "market")
     last = dict.fromkeys(((symbol, timeframe) for symbol in names.values()), 0)
     borne, speed = patience(settings), plan.speed or 1.0
     overdue = Overdue(now, speed, _grace_ms(settings, speed), borne, plan.seed)
     return LiveBars(urls, names, [timeframe], place.missing, last, borne, plan.seed, now, overdue)
 
 
-def watcher(
+def watchers(
     place: Place,
     books: Mapping[str, BookHistory],
     ingest: LiveIngest,
     settings: Settings,
     seed: int = 0,
-) -> Callable[[], Awaitable[None]]:
+) -> list[Callable[[], Awaitable[None]]]:
     """Return what watches the books and trades of a place and tells those who want to know."""
-    names = _names(place, books)
-    urls = place.streams(book_streams(names, place.market), settings.feed.backup_url)
+    names, apart = _names(place, books), place.market == "perp"
 
     def see(symbol: str, event: BookSnapshot | Trade) -> None:
         if event.at > ingest.now() + _AHEAD_MS:
@@ -395,9 +406,32 @@ def watcher(
         books[symbol].see(event)
         ingest.see(symbol, event)
 
-    feed = LiveBooks(urls, names, place.book, see, patience(settings), seed, heard=ingest.hear)
-    ingest.others.append(feed.health)
-    return feed.run
+    feed = LiveBooks(
+        place.streams(book_streams(names, place.market), "public"), names, place.book, see,
+        patience(settings), seed, heard=ingest.hear,
+        trade_urls=place.streams(trade_streams(names), "market") if apart else (),
+    )  # fmt: skip
+    ingest.others += [feed.health, feed.trade_health]
+    return [feed.run, feed.run_trades] if apart else [feed.run]
+
+
+def backup_of(settings: Settings, market: Market) -> str | None:
+    """Return where a market's streams are heard when their own server fails, as settings say.
+
+    Raises
+    ------
+    SettingError : if it is the exchange's own, and the main one is another server's.
+    """
+    feed = settings.feed
+    name, backup = "backup_url", feed.backup_url
+    if market == "perp":
+        name, backup = "perp_backup_url", feed.perp_backup_url
+    if settings.data.exchange_url is not None and backup is not None and _OWN.search(backup):
+        raise SettingError(
+            f"feed.{name}", "must be of the market that EXCHANGE_URL has, and not of Binance's own",
+            backup, "Unset it, or EXCHANGE_URL: bars of two markets must not be mixed.",
+        )  # fmt: skip
+    return backup
 
 
 def _names(place: Place, wanted: Iterable[str]) -> dict[str, str]:

@@ -25,6 +25,8 @@ from domain.market import BookSnapshot, Market, Trade
 log = structlog.get_logger("feed")
 
 Event = BookSnapshot | Trade
+Told = tuple[str, Event]
+"""(unified symbol, event)."""
 Ask = Callable[[str], Awaitable[Snapshot]]
 """unified symbol → its book now, a thousand levels a side or all there are."""
 
@@ -35,14 +37,22 @@ _FAR = 10_000  # trades: numbers that fall by more are those of an exchange that
 
 
 def book_streams(names: Iterable[str], market: Market) -> str:
-    """Return what :class:`LiveBooks` listens to, as a combined line's address ends with it.
+    """Return what the line of books listens to, as a combined line's address ends with it.
 
     Parameters
     ----------
     names : the exchange's, ``BTCUSDT``.
     """
-    trades = "trade" if market == "spot" else "aggTrade"  # perpetuals document the latter only
-    return "/".join(f"{name.lower()}@{kind}" for name in names for kind in ("depth@100ms", trades))
+    return _streams(names, "depth@100ms", *(["trade"] if market == "spot" else []))
+
+
+def trade_streams(names: Iterable[str]) -> str:
+    """Return the same of perpetuals' trades, which are told at another address than their books."""
+    return _streams(names, "aggTrade")
+
+
+def _streams(names: Iterable[str], *kinds: str) -> str:
+    return "/".join(f"{name.lower()}@{kind}" for name in names for kind in kinds)
 
 
 @dataclass(slots=True)
@@ -98,6 +108,8 @@ class LiveBooks:
         are told once, as they are by then.
     levels : a side, of the books that are told.
     heard : told of every message as it comes, whether it is of use or not.
+    trade_urls : likewise of a line with :func:`trade_streams` in it, for :meth:`run_trades`; empty
+        where the line of books tells of trades as well.
     """
 
     urls: Sequence[str]
@@ -108,7 +120,9 @@ class LiveBooks:
     seed: int = 0
     levels: int = 20
     heard: Callable[[Diff | Print], object] = _nobody
+    trade_urls: Sequence[str] = ()
     health: BooksHealth = field(default_factory=BooksHealth)
+    trade_health: LineHealth = field(default_factory=LineHealth)
     _kept: dict[str, _Kept] = field(default_factory=dict, init=False)
     _failures: dict[str, int] = field(default_factory=dict, init=False)  # in a row
     _prints: dict[str, int] = field(default_factory=dict, init=False)  # number of the last
@@ -120,16 +134,24 @@ class LiveBooks:
             raise UsageError("feed", "needs an address, and a symbol", sorted(self.symbols))
 
     async def run(self) -> None:
-        """Listen for ever; cancel it to let go of the line.
+        """Listen to books for ever, and to trades on the same line; cancel it to let go of it.
 
         Raises
         ------
         UsageError : if an address is none.
         """
-        line: Line[Diff | Print] = Line(
-            self.urls, self._read, self.patience, self.seed, self.health
-        )
-        async with aclosing(line.through(self.follow)) as events:
+        await self._run(self.urls, self.seed, self.health, self.follow)
+
+    async def run_trades(self) -> None:
+        """Listen for ever to the line that tells of trades alone; see :meth:`run`."""
+        await self._run(self.trade_urls, self.seed + 1, self.trade_health, self._trades)
+
+    async def _run(
+        self, urls: Sequence[str], seed: int, health: LineHealth,
+        use: Callable[[AsyncGenerator[Diff | Print, None]], AsyncGenerator[Told, None]],
+    ) -> None:  # fmt: skip
+        line: Line[Diff | Print] = Line(urls, self._read, self.patience, seed, health)
+        async with aclosing(line.through(use)) as events:
             async for symbol, event in events:
                 self.see(symbol, event)
 
@@ -152,9 +174,7 @@ class LiveBooks:
         self.heard(said)
         return said
 
-    async def follow(
-        self, said: AsyncGenerator[Diff | Print, None]
-    ) -> AsyncGenerator[tuple[str, Event], None]:
+    async def follow(self, said: AsyncGenerator[Diff | Print, None]) -> AsyncGenerator[Told, None]:
         """Iterate over (symbol, event) of what one line says; all books are lost at its end."""
         rng = random.Random(self.seed)  # noqa: S311 - spreads questions only
         kept = {name: _Kept(OrderBook(name, self.levels)) for name in self.symbols.values()}
@@ -173,6 +193,13 @@ class LiveBooks:
                 each.book.lose("no line")
                 if each.asking is not None:
                     each.asking.cancel()
+
+    async def _trades(self, said: AsyncGenerator[Diff | Print, None]) -> AsyncGenerator[Told, None]:
+        self.trade_health.problem = ""
+        async for one in said:
+            event = self._print(one) if isinstance(one, Print) else None
+            if event is not None:
+                yield one.symbol, event
 
     def _print(self, said: Print) -> Trade | None:
         last = self._prints.get(said.symbol, said.number - 1)

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from serving.settings.group import Group, Positive
 
+_ADDRESS = r"^wss?://[^\s/]+$"
+
 
 class FeedSettings(Group):
     """Waits and addresses of a live feed; seconds are the wall's where nothing else is said."""
@@ -26,9 +28,14 @@ class FeedSettings(Group):
     )
     backup_url: str | None = Field(
         None,
-        pattern=r"^wss?://[^\s/]+$",
-        description="where streams are heard when their own server fails, e.g. "
-        "wss://stream.binance.com:443",
+        pattern=_ADDRESS,
+        description="where streams of spot are heard when their own server fails; null = at "
+        "wss://stream.binance.com:443, beside EXCHANGE_URL nowhere",
+    )
+    perp_backup_url: str | None = Field(
+        None,
+        pattern=_ADDRESS,
+        description="the same of perpetuals; null = nowhere: Binance documents one address alone",
     )
     books: bool = Field(True, description="whether order books and trades are watched")
     faults: Path | None = Field(

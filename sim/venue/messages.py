@@ -199,3 +199,6 @@ _KINDS: Mapping[str, Callable[[Stream, Markets, int], list[Body]]] = {
     "kline": _kline, "trade": _trade, "aggTrade": _agg_trade, "bookTicker": _book_ticker,
     "ticker": _ticker, "miniTicker": _mini_ticker, "depth": _depth, "markPrice": _mark_price,
 }  # fmt: skip
+
+KINDS = frozenset(_KINDS)
+"""Of streams."""

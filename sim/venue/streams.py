@@ -15,19 +15,31 @@ from domain.errors import DataRefused
 from domain.market import Market
 from sim.venue.lines import GOING_AWAY, Laid, Listener, converse, straight
 from sim.venue.market import Markets
-from sim.venue.messages import Stream, said, stream_of
+from sim.venue.messages import KINDS, Stream, said, stream_of
 
 _MOST_STREAMS = 1_024  # of one connection
-_PREFIXES: dict[Market, tuple[str, ...]] = {
-    "spot": ("",), "perp": ("/fstream", "/fstream/public", "/fstream/market"),
-}  # fmt: skip
+# Of perpetuals one address tells books, another all else; one that names neither tells books.
+# https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Important-WebSocket-Change-Notice
+_BOOKS = frozenset(("depth", "bookTicker", "trade"))
+_PREFIXES: dict[str, tuple[Market, frozenset[str]]] = {
+    "": ("spot", KINDS),
+    "/fstream": ("perp", _BOOKS),
+    "/fstream/public": ("perp", _BOOKS),
+    "/fstream/market": ("perp", KINDS - _BOOKS),
+}
 
 
 class _Public(Listener):
-    """One connection and what it wants to hear."""
+    """One connection and what it wants to hear.
 
-    def __init__(self, market: Market, combined: bool) -> None:
+    Parameters
+    ----------
+    kinds : of streams that are told at its address.
+    """
+
+    def __init__(self, market: Market, kinds: frozenset[str], combined: bool) -> None:
         super().__init__(market, combined)
+        self.kinds = kinds
         self.streams: dict[str, Stream] = {}
 
     def names(self) -> list[str]:
@@ -50,12 +62,11 @@ class Streams:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of both markets."""
         found = []
-        served = [(market, prefix) for market, all_ in _PREFIXES.items() for prefix in all_]
-        for market, prefix in served:
+        for prefix, (market, kinds) in _PREFIXES.items():
             found += [
-                web.get(f"{prefix}/ws", self._single(market)),
-                web.get(f"{prefix}/ws/{{names:.+}}", self._single(market)),
-                web.get(f"{prefix}/stream", self._combined(market)),
+                web.get(f"{prefix}/ws", self._single(market, kinds)),
+                web.get(f"{prefix}/ws/{{names:.+}}", self._single(market, kinds)),
+                web.get(f"{prefix}/stream", self._combined(market, kinds)),
             ]
         return found
 
@@ -108,17 +119,17 @@ class Streams:
             return []
         return [json.dumps(body, separators=(",", ":")) for body in bodies]
 
-    def _single(self, market: Market) -> Any:
+    def _single(self, market: Market, kinds: frozenset[str]) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
             names = [name for name in request.match_info.get("names", "").split("/") if name]
-            return await self._serve(request, _Public(market, combined=False), names)
+            return await self._serve(request, _Public(market, kinds, combined=False), names)
 
         return handle
 
-    def _combined(self, market: Market) -> Any:
+    def _combined(self, market: Market, kinds: frozenset[str]) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:
             names = [name for name in request.query.get("streams", "").split("/") if name]
-            return await self._serve(request, _Public(market, combined=True), names)
+            return await self._serve(request, _Public(market, kinds, combined=True), names)
 
         return handle
 
@@ -133,10 +144,11 @@ class Streams:
         )  # fmt: skip
 
     def _subscribe(self, listener: _Public, names: Iterable[str]) -> None:
-        # a name that is no stream is silent, as on the exchange
+        # a name that is no stream, or is told elsewhere, is silent, as on the exchange
         for name in names:
             stream = stream_of(name, listener.market, self._markets)
-            if stream is not None and len(listener.streams) < _MOST_STREAMS:
+            told = stream is not None and stream.kind in listener.kinds
+            if stream is not None and told and len(listener.streams) < _MOST_STREAMS:
                 listener.streams[name] = stream
 
     def _answer(self, listener: _Public, text: str) -> Any:

@@ -13,7 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from data.sources.book_messages import Print, said_of, snapshot_of
 from data.sources.line import Patience
-from data.sources.live_books import Event, LiveBooks, book_streams
+from data.sources.live_books import Event, LiveBooks, book_streams, trade_streams
 from data.sources.order_book import Diff, Snapshot
 from domain.errors import DataRefused, ServiceUnreachable
 from domain.market import BookSnapshot, Market, Trade
@@ -38,7 +38,10 @@ class Venue:
         self.listing = self.made.listing(market, "BTCUSDT")
         self.streams = [
             stream_of(name, market, self.made)
-            for name in book_streams(["BTCUSDT"], market).split("/")
+            for name in [
+                *book_streams(["BTCUSDT"], market).split("/"),
+                *([] if market == "spot" else [trade_streams(["BTCUSDT"])]),
+            ]
         ]
         # weights are counted by a time that runs, or it would soon refuse to answer
         self.app = application(self.made, lambda: self.wall_ms * 1_000)

@@ -14,7 +14,7 @@ from data.flow import BookWatch
 from data.sources.exchange import Caller, connect
 from data.sources.history import History
 from data.sources.line import Patience
-from data.sources.live_books import Ask, Event, LiveBooks, book_streams
+from data.sources.live_books import Ask, Event, LiveBooks, book_streams, trade_streams
 from data.sources.order_book import Snapshot
 from domain.errors import DataRefused, UsageError
 from domain.market import BookSnapshot, Market, Trade
@@ -27,7 +27,6 @@ NAMES: dict[Market, dict[str, str]] = {
     "spot": {"BTCUSDT": BTC, "ETHUSDT": ETH},
     "perp": {"BTCUSDT": f"{BTC}:USDT", "ETHUSDT": f"{ETH}:USDT"},
 }
-PREFIX: dict[Market, str] = {"spot": "", "perp": "/fstream"}
 QUICK = Patience(silence=1.5, first_wait=0.02, longest_wait=0.1)
 
 
@@ -42,9 +41,15 @@ def rest(url: str, market: Market) -> Ask:
     return ask
 
 
-def line(url: str, market: Market) -> str:
-    streams = book_streams(NAMES[market], market)
-    return f"{url.replace('http', 'ws')}{PREFIX[market]}/stream?streams={streams}"
+def lines(url: str, market: Market) -> list[str]:
+    """Return the address of books, and that of trades where they are told at another one."""
+    base, names = url.replace("http", "ws"), NAMES[market]
+    books = book_streams(names, market)
+    if market == "spot":
+        return [f"{base}/stream?streams={books}"]
+    trades = trade_streams(names)
+    return [f"{base}/fstream/public/stream?streams={books}",
+            f"{base}/fstream/market/stream?streams={trades}"]  # fmt: skip
 
 
 def heard(
@@ -56,19 +61,27 @@ def heard(
     """
 
     async def run(url: str) -> tuple[list[tuple[str, Event]], LiveBooks]:
-        port, events, enough = free_port(), list[tuple[str, Event]](), asyncio.Event()
+        events, enough = list[tuple[str, Event]](), asyncio.Event()
 
         def see(symbol: str, event: Event) -> None:
             events.append((symbol, event))
             if len(events) >= n and feed.health.resyncs >= resyncs:
                 enough.set()
 
-        own = line(url, market)
-        urls = [own if relay is None else f"ws://127.0.0.1:{port}"]
-        feed = LiveBooks(urls, NAMES[market], rest(url, market), see, QUICK)
-        tasks = [asyncio.create_task(feed.run())]
+        own, tasks = lines(url, market), list[asyncio.Task[None]]()
+        heard_at = own
         if relay is not None:
-            tasks.append(asyncio.create_task(between(own, relay, port)))
+            ports = [free_port() for _ in own]
+            heard_at = [f"ws://127.0.0.1:{port}" for port in ports]
+            tasks += [
+                asyncio.create_task(between(one, relay, port))
+                for one, port in zip(own, ports, strict=True)
+            ]
+        feed = LiveBooks(
+            heard_at[:1], NAMES[market], rest(url, market), see, QUICK, trade_urls=heard_at[1:]
+        )
+        runs = [feed.run, *([feed.run_trades] if feed.trade_urls else [])]
+        tasks += [asyncio.create_task(run()) for run in runs]
         try:
             async with asyncio.timeout(60):
                 await enough.wait()
@@ -219,7 +232,7 @@ def heard_with(made: Markets, around: Callable[[Ask], Ask]) -> tuple[list[Event]
             elif not there and len(events) == 10:
                 assert "no snapshot" in feed.health.problem or "no book" in feed.health.problem
 
-        feed = LiveBooks([line(url, "spot")], NAMES["spot"], around(rest(url, "spot")), see, QUICK)
+        feed = LiveBooks(lines(url, "spot"), NAMES["spot"], around(rest(url, "spot")), see, QUICK)
         task = asyncio.create_task(feed.run())
         async with asyncio.timeout(30):
             await enough.wait()
@@ -254,7 +267,7 @@ def test_what_the_reader_raises_is_not_taken_for_the_line_s(made: Markets) -> No
         raise DataRefused("reader", f"wants nothing of {symbol}", event.at)
 
     async def run(url: str) -> None:
-        feed = LiveBooks([line(url, "spot")], NAMES["spot"], rest(url, "spot"), see, QUICK)
+        feed = LiveBooks(lines(url, "spot"), NAMES["spot"], rest(url, "spot"), see, QUICK)
         async with asyncio.timeout(10):
             await feed.run()
 

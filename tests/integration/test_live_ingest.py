@@ -26,7 +26,7 @@ from domain.times import timeframe_ms
 from domain.trading import ModeChange, Order, RiskMode
 from serving.cli import run as conclave
 from serving.commands.common import settings_from
-from serving.live_feed import Place, live_ingest, watcher
+from serving.live_feed import Place, live_ingest, watchers
 from serving.settings import Settings
 from sim.venue.market import Markets
 from tests.live_stage import Stage, holes, lived
@@ -77,7 +77,7 @@ async def relayed(url: str, spoil: Spoil) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/stream", stream)
-    app.router.add_get("/fstream/stream", stream)
+    app.router.add_get("/fstream/{route}/stream", stream)
     app.router.add_get("/{path:.*}", rest)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -106,7 +106,7 @@ def heard(
             {"spot": place}, SYMBOLS, list(SYMBOLS), chosen, made.clock, made.clock.speed,
             simulated=True,
         )  # fmt: skip
-        runs = [watcher(place, books, ingest, chosen), ingest.run]
+        runs = [*watchers(place, books, ingest, chosen), ingest.run]
         tasks = [asyncio.create_task(run()) for run in runs]  # type: ignore[arg-type]
         try:
             async with asyncio.timeout(60):

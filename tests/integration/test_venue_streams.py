@@ -129,9 +129,23 @@ def test_streams_of_one_moment_tell_one_price(url: str) -> None:
         assert len(body["bids"]) == len(body["asks"]) == 5
     for body in by_stream["btcusdt@ticker"]:
         assert float(body["l"]) <= float(body["c"]) <= float(body["h"])
-    perps = listen(url, "/fstream/ws/btcusdt@markPrice", 2)
+    perps = listen(url, "/fstream/market/ws/btcusdt@markPrice", 2)
     assert perps[0]["e"] == "markPriceUpdate"
     assert perps[0]["T"] > perps[0]["E"]
+
+
+@pytest.mark.parametrize(
+    ("route", "told"),
+    [("public", {"depth", "bookTicker", "trade"}), ("market", {"kline_1m", "aggTrade", "ticker"}),
+     ("", {"depth", "bookTicker", "trade"})],
+)  # fmt: skip
+def test_perpetuals_tell_books_at_one_address_and_all_else_at_another(
+    url: str, route: str, told: set[str]
+) -> None:
+    kinds = ("depth", "bookTicker", "trade", "kline_1m", "aggTrade", "ticker")
+    names = "/".join(f"btcusdt@{kind}" for kind in kinds)
+    said = listen(url, f"/fstream{route and '/'}{route}/stream?streams={names}", 30)
+    assert {body["stream"].split("@")[1] for body in said} == told
 
 
 def test_subscriptions_come_and_go_on_one_connection(url: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from data.sources.book_messages import Print
 from data.sources.line import Patience
-from data.sources.live_books import Event, LiveBooks, book_streams
+from data.sources.live_books import Event, LiveBooks, book_streams, trade_streams
 from data.sources.order_book import Diff, Level, Snapshot
 from domain.market import BookSnapshot, Trade
 
@@ -94,6 +94,6 @@ def test_trades_are_told_once_and_those_that_nobody_told_of_are_counted() -> Non
 
 def test_streams_are_those_that_the_markets_document() -> None:
     assert book_streams(["BTCUSDT"], "spot") == "btcusdt@depth@100ms/btcusdt@trade"
-    assert book_streams(["BTCUSDT", "ETHUSDT"], "perp") == (
-        "btcusdt@depth@100ms/btcusdt@aggTrade/ethusdt@depth@100ms/ethusdt@aggTrade"
-    )
+    both = ["BTCUSDT", "ETHUSDT"]
+    assert book_streams(both, "perp") == "btcusdt@depth@100ms/ethusdt@depth@100ms"
+    assert trade_streams(both) == "btcusdt@aggTrade/ethusdt@aggTrade"

@@ -11,7 +11,7 @@ import pytest
 
 from data.books import read_books
 from data.sources.exchange import connect
-from data.sources.live_books import LiveBooks, book_streams
+from data.sources.live_books import LiveBooks, book_streams, trade_streams
 from domain.market import BookSnapshot, Trade, market_of
 from serving.live_feed import Place
 from sim.venue.market import Markets, VenueClock
@@ -44,15 +44,20 @@ def heard(made: Recording, seconds: float) -> Heard:
             if event.at >= until:
                 enough.set()
 
-        urls = place.streams(book_streams(names, market), None)
-        feed = LiveBooks(urls, names, place.book, see)
-        running = asyncio.create_task(feed.run())
+        apart = market == "perp"
+        feed = LiveBooks(
+            place.streams(book_streams(names, market), "public"), names, place.book, see,
+            trade_urls=place.streams(trade_streams(names), "market") if apart else (),
+        )  # fmt: skip
+        runs = [feed.run, feed.run_trades] if apart else [feed.run]
+        running = [asyncio.create_task(run()) for run in runs]
         try:
             async with asyncio.timeout(60 + 5 * seconds / SPEED):
                 await enough.wait()
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
         assert (feed.health.gaps, feed.health.garbage) == (0, 0)
 
     with venue(made=markets) as url:

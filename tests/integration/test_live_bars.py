@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from data.sources.exchange import Caller, connect
 from data.sources.history import History
-from data.sources.live import Backfill, LiveBars, Patience
+from data.sources.live import Backfill, Health, LiveBars, Patience
 from data.sources.overdue import Overdue
 from domain.errors import ServiceUnreachable, UsageError
 from domain.market import Bar
@@ -27,7 +28,8 @@ from tests.venue_server import BTC, ETH, markets, venue
 SPEED = 600.0  # a minute each tenth of a second
 STREAMS = "/stream?streams=btcusdt@kline_1m/ethusdt@kline_1m"
 NAMES = {"BTCUSDT": BTC, "ETHUSDT": ETH}
-QUICK = Patience(silence=1.5, first_wait=0.05, longest_wait=0.2)
+CALM = Patience(silence=30.0, first_wait=0.05, longest_wait=0.2)
+QUICK = replace(CALM, silence=1.5)  # so long a busy machine may be silent as well
 
 
 def rest(url: str) -> Backfill:
@@ -46,9 +48,10 @@ def rest(url: str) -> Backfill:
 
 
 def heard(
-    made: Markets, n: int, relay: Relay | None = None, before: int = 5, broken_first: bool = False
-) -> tuple[list[Bar], LiveBars]:
-    """Return the first n bars, and the feed that brought them."""
+    made: Markets, n: int, relay: Relay | None = None, before: int = 5, broken_first: bool = False,
+    patience: Patience = CALM, until: Callable[[Health], bool] = lambda _: True,
+) -> tuple[list[Bar], LiveBars]:  # fmt: skip
+    """Return the first n bars, or more until something happened, and the feed that brought them."""
     start = made.clock.now() // 60_000 * 60_000 - (before + 1) * 60_000
 
     async def run(url: str) -> tuple[list[Bar], LiveBars]:
@@ -58,15 +61,15 @@ def heard(
         if broken_first:
             urls.insert(0, f"ws://127.0.0.1:{free_port()}")
         feed = LiveBars(
-            urls, NAMES, ["1m"], rest(url), {(BTC, "1m"): start, (ETH, "1m"): start}, QUICK
+            urls, NAMES, ["1m"], rest(url), {(BTC, "1m"): start, (ETH, "1m"): start}, patience
         )
         spoiler = None if relay is None else asyncio.create_task(between(own, relay, port))
         bars: list[Bar] = []
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 async for bar in feed.bars():
                     bars.append(bar)
-                    if len(bars) == n:
+                    if len(bars) >= n and until(feed.health):
                         break
         finally:
             if spoiler is not None:
@@ -92,7 +95,7 @@ def made() -> Markets:
 
 
 def test_bars_begin_with_what_was_missed_and_go_on_live(made: Markets) -> None:
-    _, feed = heard(made, 60)
+    _, feed = heard(made, 60, until=lambda health: health.messages > 60)
     assert feed.health.filled >= 10
     assert feed.health.connects == 1
     assert feed.health.problem == ""
@@ -107,7 +110,7 @@ def test_lines_that_are_cut_lose_nothing_and_repeat_nothing(made: Markets) -> No
         return left[number] < 80
 
     left: dict[int, int] = {}
-    _, feed = heard(made, 80, relay)
+    _, feed = heard(made, 80, relay, until=lambda health: health.reconnects >= 2)
     assert feed.health.reconnects >= 2
 
 
@@ -115,14 +118,17 @@ def test_a_line_that_says_nothing_is_given_up_and_what_it_kept_back_is_asked_for
     made: Markets,
 ) -> None:
     async def relay(number: int, listener: ServerConnection, message: str) -> bool:
-        if number == 1 and made.clock.now() > quiet_from:
-            return True
-        await listener.send(message)
+        passed[number] = passed.get(number, 0) + 1
+        if number > 1 or passed[number] <= 50:
+            await listener.send(message)
         return True
 
-    quiet_from = made.clock.now() + 4 * 60_000
-    _, feed = heard(made, 60, relay)
-    assert feed.health.silences == 1
+    passed: dict[int, int] = {}
+    _, feed = heard(
+        made, 60, relay, patience=QUICK,
+        until=lambda health: health.silences >= 1 and health.filled > 10,
+    )  # fmt: skip
+    assert feed.health.silences >= 1
     assert feed.health.filled > 10
 
 
@@ -139,7 +145,9 @@ def test_messages_that_are_dropped_doubled_or_nonsense_change_no_bar(made: Marke
         return True
 
     seen: list[str] = []
-    _, feed = heard(made, 60, relay)
+    _, feed = heard(
+        made, 60, relay, until=lambda health: health.garbage > 50 and health.repeated > 10
+    )
     assert feed.health.garbage > 50
     assert feed.health.repeated > 10
 
@@ -263,7 +271,7 @@ def test_bars_that_rest_tells_late_are_waited_for_and_those_it_never_tells_are_c
         port = free_port()
         async with serve(say, "127.0.0.1", port):
             feed = LiveBars([f"ws://127.0.0.1:{port}"], {"BTCUSDT": BTC}, ["1m"],
-                            backfill, {(BTC, "1m"): opened}, QUICK)  # fmt: skip
+                            backfill, {(BTC, "1m"): opened}, CALM)  # fmt: skip
             found: list[int] = []
             async with asyncio.timeout(30):
                 async for one in feed.bars():

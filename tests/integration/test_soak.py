@@ -14,6 +14,8 @@ from sim.venue.faults.schedule import schedule_of
 from tests.live_stage import Stage, holes, lived
 from tests.venue_server import BTC
 
+pytestmark = pytest.mark.timeout(600)
+
 PERP = f"{BTC}:USDT"
 TROUBLE = {
     "random": {"every_s": 0.8, "longest_s": 1.2, "seed": 7, "classes": ["stream", "rest"]},

@@ -24,12 +24,14 @@ class Scene:
     Attributes
     ----------
     now : what drives its market alone, ms, where it stands still.
+    ahead : of the wall's time, in which its faults begin and end, ms.
     """
 
     url: str
     made: Markets
     accounts: Trading
     now: list[int]
+    ahead: list[int]
 
     def fault(self, kind: str, **values: Any) -> dict[str, Any]:
         """Ask for a fault."""
@@ -63,9 +65,9 @@ class Scene:
 @contextmanager
 def scene(speed: float = 0.0, schedule: Schedule | None = None) -> Iterator[Scene]:
     """Serve a venue with an account; at speed 0 its market is driven by ``Scene.now``."""
-    now = [0]
+    now, ahead = [0], [0]
     made = markets(now=wall, speed=speed) if speed else markets(now=lambda: now[0], speed=1.0)
     accounts = trading(made, keys=(key_for(), key_for("other")))
-    faults = Faults(wall, made.clock.now, schedule)
+    faults = Faults(lambda: wall() + ahead[0], made.clock.now, schedule)
     with venue(made=made, accounts=accounts, struck=faults) as url:
-        yield Scene(url, made, accounts, now)
+        yield Scene(url, made, accounts, now, ahead)

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from sim.venue.tape import STEP_MS
 from tests.fault_scenes import Scene, scene
 
 TRADES = "/ws/btcusdt@trade"
@@ -36,13 +37,21 @@ def listen(venue: Scene, path: str, act: Client, **options: Any) -> Any:
     async def run() -> Any:
         address = venue.url.replace("http", "ws") + path
         async with connect(address, max_queue=None, **options) as socket:
-            return await asyncio.wait_for(act(socket), 15)
+            return await asyncio.wait_for(act(socket), 60)
 
     return asyncio.run(run())
 
 
 async def heard(socket: ClientConnection, n: int) -> list[Any]:
     return [json.loads(await asyncio.wait_for(socket.recv(), 10)) for _ in range(n)]
+
+
+async def heard_until(socket: ClientConnection, enough: Callable[[list[Any]], object]) -> list[Any]:
+    """Hear what was on its way when a fault was asked for, however much, and what followed."""
+    said: list[Any] = []
+    while not enough(said):
+        said += await heard(socket, 1)
+    return said
 
 
 async def asked(venue: Scene, kind: str, **values: Any) -> dict[str, Any]:
@@ -94,37 +103,44 @@ def test_new_connections_are_refused_and_standing_ones_stay(
 
 @pytest.mark.parametrize("pings", [True, False])
 def test_a_silent_line_stands_and_answers_pings_or_not(venue: Scene, pings: bool) -> None:
-    async def act(socket: ClientConnection) -> tuple[bool, int]:
-        before = (await heard(socket, 1))[0]["t"]
-        await asked(venue, "silence", pings=pings, for_s=0.6)
-        with suppress(TimeoutError):
-            while True:  # what was on its way
-                await asyncio.wait_for(socket.recv(), 0.15)
+    async def act(socket: ClientConnection) -> tuple[bool, list[int]]:
+        await heard(socket, 1)
+        await asked(venue, "silence", pings=pings, for_s=600)
         try:
-            await asyncio.wait_for(await socket.ping(), 0.15)
+            await asyncio.wait_for(await socket.ping(), 10.0 if pings else 0.5)
             answered = True
         except TimeoutError:
             answered = False
-        return answered, (await heard(socket, 1))[0]["t"] - before
+        while (await asyncio.to_thread(did, venue, "silence"))["strikes"] <= 20:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(venue.end)
+        said = await heard_until(socket, lambda said: any(missing(said)))
+        return answered, missing(said)
+
+    def missing(said: list[Any]) -> list[int]:
+        return [later["t"] - before["t"] - 1 for before, later in pairwise(said)]
 
     answered, missed = listen(venue, TRADES, act, ping_interval=None)
     assert answered == pings
-    assert missed > 20  # what was not said is lost
+    lost = did(venue, "silence")["strikes"]
+    assert lost > 20
+    assert sum(missed) == missed[-1] == lost  # what was not said is lost
 
 
 def test_messages_come_late_in_their_order(venue: Scene) -> None:
     async def act(socket: ClientConnection) -> list[int]:
         await heard(socket, 1)
-        await asked(venue, "delay", least_ms=200, most_ms=300, for_s=1)
-        late = []
-        for _ in range(150):
+        await asked(venue, "delay", least_ms=200, most_ms=300, for_s=600)
+        late: list[tuple[int, int]] = []
+        while len(late) < 150 or max(late)[0] < least:
             [body] = await heard(socket, 1)
             late.append((venue.made.clock.now() - body["T"], body["t"]))
         assert [number for _, number in late] == sorted(number for _, number in late)
         return [age for age, _ in late]
 
-    ages = listen(venue, TRADES, act)
-    assert max(ages) >= 200 * 240  # 200 ms of the wall, in market time
+    least = 200 * 240  # 200 ms of the wall, in market time
+    assert max(listen(venue, TRADES, act)) >= least
+    assert did(venue, "delay")["strikes"] > 0
 
 
 @pytest.mark.long
@@ -132,7 +148,9 @@ def test_messages_are_lost_doubled_and_change_places_in_their_share(venue: Scene
     def numbers(kind: str, **values: Any) -> Any:
         async def act(socket: ClientConnection) -> list[int]:
             await asked(venue, kind, share=0.3, **values)
-            return [body["t"] for body in await heard(socket, 100)]
+            last = venue.made.clock.now() // STEP_MS  # up to this some were sent before the fault
+            said = await heard_until(socket, lambda said: said and said[-1]["t"] > last)
+            return [body["t"] for body in [*said[-1:], *await heard(socket, 99)]]
 
         found = np.array(listen(venue, TRADES, act))
         venue.end()
@@ -154,13 +172,16 @@ def test_the_numbers_of_a_book_skip(venue: Scene, prefix: str) -> None:
     async def act(socket: ClientConnection) -> list[Any]:
         before = await heard(socket, 4)
         await asked(venue, "gap", count=4, times=1)
-        return before + await heard(socket, 40)
+        after = await heard_until(socket, lambda said: any(n > 1 for n in steps_of(before + said)))
+        return before + after + await heard(socket, 20)
+
+    def steps_of(said: list[Any]) -> list[int]:
+        books = [body["data"] for body in said if body["data"]["e"] == "depthUpdate"]
+        return [later["U"] - before["u"] for before, later in pairwise(books)]
 
     said = listen(venue, f"{prefix}/stream?streams=btcusdt@depth@100ms/btcusdt@trade", act)
-    books = [body["data"] for body in said if body["data"]["e"] == "depthUpdate"]
     trades = [body["data"]["t"] for body in said if body["data"]["e"] == "trade"]
-    steps = [later["U"] - before["u"] for before, later in pairwise(books)]
-    assert sorted(steps)[-2:] == [1, 5]
+    assert sorted(steps_of(said))[-2:] == [1, 5]
     assert set(np.diff(trades)) == {1}  # of the books only
     assert did(venue, "gap")["strikes"] == 1
 
@@ -169,9 +190,16 @@ def test_the_numbers_of_a_book_skip(venue: Scene, prefix: str) -> None:
 def test_messages_arrive_broken(venue: Scene, what: str) -> None:
     async def act(socket: ClientConnection) -> list[str]:
         await asked(venue, "garbage", what=what, kilobytes=2_048)
-        return [str(await socket.recv()) for _ in range(10)]
+        while whole(text := str(await socket.recv())):  # sent before
+            pass
+        return [text, *[str(await socket.recv()) for _ in range(4)]]
 
-    texts = listen(venue, TRADES, act, max_size=1 << 23)[-5:]
+    def whole(text: str) -> bool:
+        with suppress(json.JSONDecodeError):
+            return isinstance(json.loads(text).get("t"), int)
+        return False
+
+    texts = listen(venue, TRADES, act, max_size=1 << 23)
     for text in texts:
         if what == "huge":
             assert len(text) > 2 << 20
@@ -197,14 +225,21 @@ def test_a_huge_message_ends_a_usual_client(venue: Scene) -> None:
 
 def test_stamps_of_a_wrong_clock_are_wrong_and_bars_are_not(venue: Scene) -> None:
     async def act(socket: ClientConnection) -> list[Any]:
-        await asked(venue, "skew", ms=3_600_000)
-        return (await heard(socket, 20))[-4:]
+        now = venue.made.clock.now()
+        await asked(venue, "skew", ms=hour)
+        said = await heard_until(socket, lambda said: said and said[-1]["data"]["E"] > now + hour)
+        return said[-1:] + await heard(socket, 5)
 
+    hour = 3_600_000
     said = listen(venue, "/stream?streams=btcusdt@trade/btcusdt@kline_1m", act)
-    for body in (each["data"] for each in said):
-        assert body["E"] - venue.made.clock.now() > 3_000_000
-        if body["e"] == "kline":
-            assert body["k"]["t"] <= venue.made.clock.now()
+    bodies = [each["data"] for each in said]
+    assert {body["e"] for body in bodies} == {"trade", "kline"}
+    for body in bodies:
+        at = body["E"] - hour  # of the print
+        if body["e"] == "trade":
+            assert (at, body["T"] - hour) == (body["t"] * STEP_MS, body["t"] * STEP_MS)
+        else:
+            assert body["k"]["t"] in (at // 60_000 * 60_000, at - 60_000)  # or that which is over
 
 
 @pytest.mark.long
@@ -215,12 +250,18 @@ def test_a_halt_stops_prints_and_bars_and_the_book_goes_on_without_a_gap(venue: 
         await heard(socket, 1)
         await asked(venue, "halt", symbol="BTCUSDT", market="spot", clock="market",
                     from_s=60, for_s=400)  # fmt: skip
-        return await heard(socket, 900)
+        return await heard_until(socket, lambda said: len(said) >= 900 and over(said[-1]["data"]))
+
+    def over(body: Any) -> bool:
+        return body["e"] == "trade" and body["s"] == "BTCUSDT" and body["T"] > halt()[1]
+
+    def halt() -> tuple[int, int]:
+        return venue.made.halts._of["spot", "BTCUSDT"][-1]
 
     names = "btcusdt@trade/btcusdt@kline_1m/btcusdt@depth@100ms/ethusdt@trade"
     said = [body["data"] for body in listen(venue, f"/stream?streams={names}", act)]
     told = did(venue, "halt")
-    [(start, end)] = venue.made.halts._of["spot", "BTCUSDT"][-1:]
+    start, end = halt()
     assert (end - start, told["strikes"]) == (400_000, 1)
     prints = [body["T"] for body in said if body["e"] == "trade" and body["s"] == "BTCUSDT"]
     assert not [at for at in prints if start <= at < end]

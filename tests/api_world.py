@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import FastAPI
 
 from agents.host import threaded
@@ -18,6 +19,7 @@ from serving.bootstrap.agents import live_agents
 from serving.bootstrap.desk import build_desk
 from serving.bootstrap.service import council_service
 from serving.http_server import http_server
+from serving.limits import Limiter
 from serving.plan import RunPlan
 from serving.processes import choose_port
 from serving.service import CouncilService
@@ -64,6 +66,11 @@ def api_of(plan: RunPlan, settings: Settings) -> FastAPI:
     """The API alone, with no desk."""
     agents = {name: threaded(agent) for name, agent in live_agents(settings).items()}
     return create_api(council_service(plan, settings, agents))
+
+
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass for what limits callers: a busy machine takes seconds for a few requests."""
+    monkeypatch.setattr("serving.surface.Limiter", lambda rates, _: Limiter(rates, lambda: 0.0))
 
 
 @asynccontextmanager

@@ -20,7 +20,16 @@ from serving.replies import HealthView, JournalRow, Signal
 from serving.requests import JournalRequest, TradeRequest
 from serving.tokens import TokenFile
 from storage.events import EventLog
-from tests.api_world import EXERCISE, PLAN, api_of, at_work, run, served, settings_in
+from tests.api_world import (
+    EXERCISE,
+    PLAN,
+    api_of,
+    at_work,
+    run,
+    served,
+    settings_in,
+    stand_still,
+)
 
 TOLD = TradeRequest(
     id="sheet-1", symbol="BTC/USDT", side="LONG", qty=Decimal("0.5"), entry=Decimal(100),
@@ -142,8 +151,10 @@ def test_client_when_the_api_refuses_then_it_is_the_projects_own_error_in_the_ap
 
 
 def test_client_when_told_to_come_again_then_repeatable_calls_do_after_so_long_and_others_never(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stand_still(monkeypatch)
+
     def asked(address: str, _: str) -> None:
         waited: list[float] = []
         with api.Client(address, sleep=waited.append) as ask:

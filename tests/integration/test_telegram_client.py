@@ -25,6 +25,8 @@ from tests.bot_api import TOKEN, BotApi, Fault, serve
 from tests.unit.test_telegram_markup import HOSTILE
 
 FAST = Rates(1000.0, 1000.0, 1000.0)
+PATIENCE_S = 20.0  # with answers that come
+HANGING_S = 2.0  # and with one that does not
 
 
 @pytest.fixture
@@ -33,7 +35,10 @@ def api() -> Iterator[BotApi]:
         yield running
 
 
-def run(url: str, work: Callable[[Line], Awaitable[Sent]], token: str = TOKEN) -> Sent:
+def run(
+    url: str, work: Callable[[Line], Awaitable[Sent]], token: str = TOKEN,
+    patience_s: float = PATIENCE_S,
+) -> Sent:  # fmt: skip
     """Do something on a connection whose pauses take no time."""
     set_defaults(PTB_TIMEDELTA="true")
 
@@ -41,9 +46,8 @@ def run(url: str, work: Callable[[Line], Awaitable[Sent]], token: str = TOKEN) -
         await asyncio.sleep(min(seconds, 0.01))
 
     async def play() -> Sent:
-        line = make_line(
-            token, url, Pace(FAST, time.monotonic, soon), timeout_s=0.4, environment_proxies=False
-        )
+        pace = Pace(FAST, time.monotonic, soon)
+        line = make_line(token, url, pace, timeout_s=patience_s, environment_proxies=False)
         try:
             return await work(line)
         finally:
@@ -123,7 +127,8 @@ def test_tg_send_when_the_server_fails_then_only_what_did_not_arrive_is_tried_ag
     api: BotApi, kind: str, times: int, outcome: str, tries: int
 ) -> None:
     api.faults.append(Fault(kind, times))
-    done = run(api.url, lambda line: tg_send(line, "42", "hello"))
+    patience_s = HANGING_S if kind == "hang" else PATIENCE_S
+    done = run(api.url, lambda line: tg_send(line, "42", "hello"), patience_s=patience_s)
     assert (done.outcome, sends(api)) == (outcome, tries)
     assert api.texts() == (["hello"] if outcome == "sent" else [])
 

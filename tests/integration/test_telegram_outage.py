@@ -51,7 +51,7 @@ def event(number: int) -> Event:
     return Event("risk", at, {"kind": "external", "why": f"number {number:04d}", "by": "test"})
 
 
-def line_to(url: str, timeout_s: float = 0.4, rates: Rates = FAST) -> Line:
+def line_to(url: str, timeout_s: float = 20.0, rates: Rates = FAST) -> Line:
     set_defaults(PTB_TIMEDELTA="true")
     pace = Pace(rates, time.monotonic, asyncio.sleep)
     return make_line(TOKEN, url, pace, timeout_s=timeout_s, environment_proxies=False)
@@ -167,7 +167,7 @@ def test_relay_when_the_answer_is_lost_then_the_repeat_says_so(
     engine: Engine, api: BotApi, kind: str
 ) -> None:
     log = EventLog(engine, WORLD)
-    relay = relay_on(engine, line_to(api.url))
+    relay = relay_on(engine, line_to(api.url, 2.0 if kind == "hang" else 20.0))
     api.faults.append(Fault(kind, times=1, taken=True))
     for number in range(3):
         log.append(event(number))

@@ -74,7 +74,7 @@ class Running:
         text = self.output.read_text()[-3000:]
         raise AssertionError(f"no {what} within {seconds} s; output:\n{text}")
 
-    def ready(self, seconds: float = 120.0) -> Running:
+    def ready(self, seconds: float = 300.0) -> Running:
         """Wait until a signal can be asked for."""
 
         def live() -> bool:

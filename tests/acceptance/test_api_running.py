@@ -14,7 +14,7 @@ from serving.auth import Unauthorized
 from tests.acceptance.running import Running, conclave, start
 from tests.command_line import perp
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 FLAGS = ["--local", "--speed", "600", "--set", "WARM_UP_DAYS=1"]
 LIGHT = {"CONCLAVE_MODELS__AGENTS": "climatology,technical"}
 

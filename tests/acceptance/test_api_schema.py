@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.acceptance.running import NO_LIMITS, Running, conclave, start
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a library, at import
@@ -133,7 +133,6 @@ def sound_afterwards(running: Running) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.timeout(300)
 def test_document_when_some_examples_are_sent_then_every_answer_is_as_it_says(
     system: Running,
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.acceptance.running import NO_LIMITS, Running, conclave, start
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 JSON = {"content-type": "application/json"}
 LIMIT = 64 * 1024

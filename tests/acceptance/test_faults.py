@@ -14,7 +14,7 @@ from benchmarks.serving import SYMBOL, closes
 from storage.verify import verify_chain
 from tests.acceptance.running import Running
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from storage.proposals import Proposals
 from tests.acceptance.running import Running, conclave, start
 from tests.command_line import perp
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 ONE = {"CONCLAVE_MODELS__AGENTS": "climatology"}
 WORDS = "Followed the averages, as always; nothing learned here."

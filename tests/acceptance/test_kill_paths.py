@@ -17,7 +17,7 @@ from storage.engine import open_database, sqlite_url
 from storage.inbox import Inbox
 from tests.acceptance.running import Running, conclave, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LOCKED_SECONDS = 12.0  # longer than anybody waits for the database
 FLAT_SECONDS = 90.0

@@ -15,7 +15,7 @@ import pytest
 from tests.acceptance.running import Running, conclave
 from tests.model_files import FIRST, SECOND, damage, made, wider
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def risk(system: Running) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def verified(var_dir: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_system_when_the_main_process_is_killed_then_ready_again_within_a_minute(
     tmp_path: Path,
 ) -> None:

@@ -19,7 +19,7 @@ from sim.worlds import DEMO_START_MS, DemoMarket
 from tests.acceptance.running import ROOT, Running, start
 from tests.relay import free_port
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 MEMBERS = {"CONCLAVE_MODELS__AGENTS": "climatology,microstructure,risk,technical"}
 STEP, DAY = 300_000, 86_400_000
@@ -88,7 +88,7 @@ def test_up_when_another_venue_runs_then_its_market_is_traded_at_its_own_time(
 
     with venue.open("--speed", "300", "--start", iso(begins)):  # the same market, from its start
         again = begun(var_dir, venue.url)
-        assert again.process.wait(60) == 4
+        assert again.process.wait(180) == 4
     assert "must have come as far as the ledger" in again.output.read_text()
 
     with venue.open(*flags):  # as its account was left

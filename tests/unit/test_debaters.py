@@ -37,7 +37,7 @@ def debater(provider, clock=lambda: 0.0, budget=4_000):
     )
 
 
-def answered(preset, url, deadline=5.0, **changes):
+def answered(preset, url, deadline=30.0, **changes):
     """One opinion, or None, and the debater that gave it."""
 
     async def go():
@@ -121,12 +121,12 @@ def test_debater_when_the_reply_is_oversized_then_it_is_not_read_to_its_end():
 
 
 def test_debater_when_the_model_is_slow_then_nobody_waits_past_the_deadline():
-    with serving(openai(json.dumps(ANSWER)), wait=1.5) as (url, _):
+    with serving(openai(json.dumps(ANSWER)), wait=30.0) as (url, _):
         began = time.monotonic()
         found, asked = answered("grok", url, deadline=0.2)
         took = time.monotonic() - began
     assert (found, asked.silent) == (None, "deadline")
-    assert took < 1.2
+    assert took < 15.0
 
 
 @pytest.mark.parametrize(

@@ -101,4 +101,5 @@ def environment(url: str, key: Key, var_dir: Path) -> Mapping[str, str]:
         "VAR_DIR": str(var_dir), "LIVE_MODE": "true", "PAPER_MODE": "false", "EXCHANGE_URL": url,
         "EXCHANGE_API_KEY": key.key, "EXCHANGE_API_SECRET": key.secret,
         "CONCLAVE_LIVE__REHEARSAL_ORDERS": "10",
+        "CONCLAVE_LIVE__CLOCK_SKEW_MS": "5000",  # a busy machine answers late
     }  # fmt: skip

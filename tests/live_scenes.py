@@ -174,7 +174,7 @@ def order_at(
     )  # fmt: skip
 
 
-def wait_for(told: Callable[[], object], seconds: float = 8.0) -> None:
+def wait_for(told: Callable[[], object], seconds: float = 30.0) -> None:
     until = time.monotonic() + seconds
     while not told():
         assert time.monotonic() < until

@@ -26,7 +26,7 @@ import structlog
 from serving.cli import run
 from tests.acceptance.running import ROOT, Running, conclave, start
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 NAME = "BTCUSDT-binance-spot-5m"
 HEADER = "ts,open,high,low,close,volume\n"
@@ -663,6 +663,7 @@ def test_output_when_the_terminal_is_plain_or_full_then_no_traceback(tmp_path: P
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_up_when_signalled_at_any_moment_then_exit_130_within_30_s_and_the_ledger_verifies(
     tmp_path: Path,
 ) -> None:
@@ -680,19 +681,19 @@ def test_up_when_signalled_at_any_moment_then_exit_130_within_30_s_and_the_ledge
     def ended(moment: str) -> tuple[Running, int, float]:
         running = start(tmp_path / moment, ["--local", "--set", "WARM_UP_DAYS=60"])
         try:
-            running.until(60, lambda: begun(running, moment), moment)
+            running.until(120, lambda: begun(running, moment), moment)
             at = time.monotonic()
             return running, running.stop(moments[moment]), time.monotonic() - at
         finally:
             running.process.kill()
 
-    with ThreadPoolExecutor(3) as pool:
-        for running, code, seconds in pool.map(ended, moments):
-            assert code == 130, running.output.read_text()
-            assert seconds < 30
-            assert "Traceback" not in running.output.read_text()
-            assert running.processes() == []
-            assert conclave(running.var_dir, "ledger", "verify").returncode == 0
+    for moment in moments:  # one after another: each has the machine for itself
+        running, code, seconds = ended(moment)
+        assert code == 130, running.output.read_text()
+        assert seconds < 30
+        assert "Traceback" not in running.output.read_text()
+        assert running.processes() == []
+        assert conclave(running.var_dir, "ledger", "verify").returncode == 0
 
 
 @pytest.mark.parametrize(

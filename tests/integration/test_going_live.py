@@ -180,7 +180,7 @@ def test_live_enable_when_paper_has_not_shown_enough_then_it_names_it(
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "key", "ahead_ms"),
-    [("no withdrawals", DRAWS, 0), ("may trade", READS, 0), ("clock", key_for(), 3_000)],
+    [("no withdrawals", DRAWS, 0), ("may trade", READS, 0), ("clock", key_for(), 9_000)],
 )
 def test_live_enable_when_key_or_clock_are_wrong_then_it_names_it(
     candidate: Candidate, name: str, key: Key, ahead_ms: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from domain.errors import NotFound, ServiceUnreachable, UsageError
 from serving.bootstrap.jobs import job_worker
 from serving.bootstrap.storage import open_storage
 from serving.job_kinds import ARGS, command_of, file_in
-from serving.jobs import MOST_QUEUED, cancelled, job_of, queued
+from serving.jobs import JOBS_LEASE, MOST_QUEUED, cancelled, job_of, queued
 from serving.processes import alive
 from serving.settings import Settings
+from serving.system import SystemClock
 from storage.jobs import Job, Jobs
+from storage.leases import Lease
 from tests.api_world import settings_in
 from tests.command_line import perp
 
@@ -46,7 +48,7 @@ def asked(jobs: Jobs, settings: Settings, kind: str, args: Mapping[str, Any]) ->
     return queued(jobs, settings.data.raw_dir, kind, args, "anna", NOW)
 
 
-def ended(jobs: Jobs, job: Job, seconds: float = 30.0) -> Job:
+def ended(jobs: Jobs, job: Job, seconds: float = 120.0) -> Job:
     until = time.monotonic() + seconds
     while (now := jobs.get(job.id)).state in ("queued", "running"):
         assert time.monotonic() < until, now
@@ -88,20 +90,24 @@ def test_job_when_cancelled_while_it_runs_then_its_processes_end_and_the_next_on
     try:
         while jobs.get(long.id).state == "queued":
             time.sleep(0.02)
-        time.sleep(1.0)
+        _until(_children)
+        time.sleep(1.0)  # for it to be at work
         children = _children()
         assert children
         jobs.set_state(long.id, "cancelled", NOW + 1)
-        for _ in range(200):
-            if not any(map(alive, children)):
-                break
-            time.sleep(0.05)
-        assert not any(map(alive, children))
+        _until(lambda: not any(map(alive, children)))
         assert ended(jobs, long).state == "cancelled"
         assert ended(jobs, asked(jobs, settings, "backtest", BACKTEST)).state == "done"
     finally:
         leave.set()
         worker.join(30)
+
+
+def _until(seen: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def _children() -> list[int]:
@@ -134,8 +140,9 @@ def test_worker_when_there_is_one_already_then_a_second_is_refused(
     leave = threading.Event()
     first = threading.Thread(target=job_worker(settings, leave.is_set).run)
     first.start()
-    time.sleep(0.5)
     try:
+        lease = Lease(open_storage(settings), JOBS_LEASE, "who looks", 1, SystemClock())
+        _until(lease.holder)
         with pytest.raises(ServiceUnreachable, match="have a worker already"):
             job_worker(settings, lambda: False).run(once=True)
     finally:

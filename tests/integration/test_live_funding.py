@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_stamps_since_the_last_bar_are_asked_for_at_once_and_later_ones_as_they_
             assert funding.published(PERP, first - 2 * INTERVAL_MS) is None  # it had been charged
             running = asyncio.create_task(funding.run())
             last = first + 2 * INTERVAL_MS
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while funding.published(PERP, last) is None:
                     await asyncio.sleep(0.02)
             running.cancel()
@@ -110,7 +111,7 @@ def test_a_venue_that_does_not_answer_is_asked_again() -> None:
             await funding.catch_up({PERP: stamp - 1}, patience_s=0.5)  # no bar waits for ever
             assert funding.published(PERP, stamp) is None
             running = asyncio.create_task(funding.run())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while funding.published(PERP, stamp) is None:
                     assert not running.done()
                     await asyncio.sleep(0.02)
@@ -125,9 +126,14 @@ def test_a_venue_that_does_not_answer_is_asked_again() -> None:
         assert len(asked) == 3
 
 
+def begun_before(tmp_path: Path, stamp: int, **more: Any) -> Stage:
+    """A market half a minute of the wall before a stamp: time to start, and to decide in time."""
+    return Stage(tmp_path / "var", speed=40.0, start=stamp - 20 * MINUTE, **more)
+
+
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path / "var", start=STAMP - 50 * MINUTE)
+    made = begun_before(tmp_path, STAMP)
     made.open()
     yield made
     made.close()
@@ -146,7 +152,7 @@ def test_desk_when_a_contract_is_settled_every_four_hours_then_it_pays_then(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stamp = STAMP + INTERVAL_MS // 2
-    stage = Stage(tmp_path / "var", start=stamp - 50 * MINUTE, funding_hours=4)
+    stage = begun_before(tmp_path, stamp, funding_hours=4)
     stage.open()
     try:
         pays(stage, stamp, capsys)
@@ -156,7 +162,10 @@ def test_desk_when_a_contract_is_settled_every_four_hours_then_it_pays_then(
 
 def pays(stage: Stage, stamp: int, capsys: pytest.CaptureFixture[str], *more: str) -> None:
     """Live over a stamp: what the venue published is on the ledger, paid, and paid again."""
-    lived(stage.desk("exercise", *HELD, *more), 1_000, until_ms=stamp + 2 * MINUTE)
+    lived(
+        stage.desk("exercise", *HELD, *more), 1_000, until_ms=stamp + 2 * MINUTE,
+        also=lambda: stage.rows(Posting, book="funding"),
+    )  # fmt: skip
     rate = their_rate(stage.markets, stamp)
     assert rate != BASE_RATE
     assert stage.rows(SettledFunding) == [SettledFunding(PERP, stamp, rate)]
@@ -191,7 +200,7 @@ def test_hours_that_change_meanwhile_are_told(
         await funding.catch_up({PERP: day - 1})
         running = asyncio.create_task(funding.run())
         now[0] = day + 16 * hour + 1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while funding.published(PERP, day + 16 * hour) is None:
                 await asyncio.sleep(0.01)
         running.cancel()

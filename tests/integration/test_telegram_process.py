@@ -91,10 +91,11 @@ def test_notifier_when_killed_before_the_answer_then_that_message_alone_comes_ag
 ) -> None:
     first = scene.notifier()
     api.until(lambda: any("at work" in text for text in api.texts()), 60, "start")
-    scene.tell(range(40))
-    api.until(lambda: len(scene.numbers()) >= 15, 30, "half of them")
+    scene.tell(range(15))
+    api.until(lambda: len(scene.numbers()) >= 15, 30, "some of them")
     api.faults.append(Fault("hang", times=1, taken=True))  # it arrives, the answer does not
-    api.until(lambda: not api.faults[0].times, 10, "message without an answer")
+    scene.tell(range(15, 40))
+    api.until(lambda: not api.faults[0].times, 30, "message without an answer")
     first.send_signal(signal.SIGKILL)
     first.wait(10)
     lost = scene.numbers()[-1]

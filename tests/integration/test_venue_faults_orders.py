@@ -187,15 +187,23 @@ def hear(venue: Scene, market: Market, act: Any) -> Any:
     async def run() -> Any:
         address = venue.url.replace("http", "ws") + path + key
         async with ws_connect(address) as socket:
-            return await asyncio.wait_for(act(socket, made), 15)
+            return await asyncio.wait_for(act(socket, made), 60)
 
     return asyncio.run(run())
 
 
-async def events(socket: ClientConnection, wait: float = 0.3) -> list[Any]:
-    found = []
+def fills_of(said: list[Any]) -> list[Any]:
+    """Return the reports of fills among events."""
+    reports = [body["o"] if isinstance(body.get("o"), dict) else body for body in said]
+    return [report for report in reports if report.get("x") == "TRADE"]
+
+
+async def events(socket: ClientConnection, fills: int) -> list[Any]:
+    """Hear so many fills, and whatever comes until there is a lull."""
+    found: list[Any] = []
     try:
         while True:
+            wait = 0.3 if len(fills_of(found)) >= fills else 10.0
             found.append(json.loads(await asyncio.wait_for(socket.recv(), wait)))
     except TimeoutError:
         return found
@@ -207,12 +215,10 @@ def test_a_fill_is_told_twice_and_happened_once(venue: Scene, market: Market) ->
 
     async def act(socket: ClientConnection, made: Any) -> tuple[list[Any], Any]:
         await asyncio.to_thread(buy, made, market)
-        return await events(socket), made
+        return await events(socket, 2), made
 
     said, made = hear(venue, market, act)
-    reports = [body.get("o", body) if market == "perp" else body for body in said
-               if body["e"] in ("executionReport", "ORDER_TRADE_UPDATE")]  # fmt: skip
-    fills = [body["t"] for body in reports if body["x"] == "TRADE"]
+    fills = [report["t"] for report in fills_of(said)]
     assert len(fills) == 2
     assert len(set(fills)) == 1
     rows = (made.privateGetMyTrades if market == "spot" else made.fapiPrivateGetUserTrades)(
@@ -240,7 +246,7 @@ def test_listen_keys_expire_and_new_ones_are_given(venue: Scene, market: Market)
 
     async def again(socket: ClientConnection, made: Any) -> list[Any]:
         await asyncio.to_thread(buy, made, market)
-        return await events(socket)
+        return await events(socket, 1)
 
     assert hear(venue, market, again)
 

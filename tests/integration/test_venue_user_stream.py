@@ -51,7 +51,7 @@ def pro(url: str, market: Market, scene: Scene) -> None:
         exchange.urls["api"] = moved(exchange.urls["api"], url)
         try:
             await exchange.load_markets()
-            await asyncio.wait_for(scene(exchange), 30)
+            await asyncio.wait_for(scene(exchange), 60)
         finally:
             await exchange.close()
 
@@ -61,7 +61,18 @@ def pro(url: str, market: Market, scene: Scene) -> None:
 async def heard(accounts: Trading, market: Market) -> None:
     while not accounts.users.listening(market, "main"):
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.2)  # the connection is there; every watcher waits on it
+
+
+async def waited_for(exchange: Any, *kinds: str) -> None:
+    """Wait until a watcher of each kind waits on a connection."""
+
+    def missing() -> set[str]:
+        lines = exchange.clients.values()
+        return {kind for kind in kinds if not any(kind in what for one in lines
+                                                  for what in one.futures)}  # fmt: skip
+
+    while missing():
+        await asyncio.sleep(0.01)
 
 
 async def until(watch: Callable[[], Awaitable[Any]], found: Callable[[Any], bool]) -> Any:
@@ -88,6 +99,7 @@ def test_ccxt_pro_watches_orders_fills_and_balances(
             until(exchange.watch_balance, lambda told: told["USDT"]["total"] < 100_000)
         )
         await heard(accounts, market)
+        await waited_for(exchange, "orders", "myTrades", "balance")
         given = await exchange.create_order(symbol, "limit", "buy", 0.01, price)
         assert given["status"] == "open"
         now[0] += 3 * 3_600_000
@@ -106,13 +118,14 @@ def test_ccxt_pro_watches_positions(url: str, accounts: Trading) -> None:
         assert await exchange.watch_positions([PERP]) == []  # the snapshot
         told = asyncio.create_task(exchange.watch_positions([PERP]))
         await heard(accounts, "perp")
+        await waited_for(exchange, "positions")
         await exchange.create_order(PERP, "market", "sell", 0.02)
         [held] = await told
         assert (held["side"], held["contracts"]) == ("short", 0.02)
         stops = asyncio.create_task(
             until(lambda: exchange.watch_orders(PERP), lambda all_: all_[-1]["triggerPrice"])
         )
-        await asyncio.sleep(0.2)
+        await waited_for(exchange, "orders")
         last = (await exchange.fetch_ticker(PERP))["last"]
         params = {"stopLossPrice": last + 5_000, "reduceOnly": True}
         given = await exchange.create_order(PERP, "market", "buy", 0.02, params=params)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -21,10 +22,19 @@ def bar(symbol: str, minute: int) -> Bar:
     return Bar(symbol, "1m", minute * MINUTE, 100.0, 101.0, 99.0, 100.5, 1.0)
 
 
-class Script:
-    """A feed that says what is written: bars, waits in seconds, and errors."""
+@dataclass(frozen=True)
+class Gone:
+    """A wait until so many closes have gone out."""
 
-    def __init__(self, symbol: str, *said: int | float | Exception) -> None:
+    n: int
+
+
+class Script:
+    """A feed that says what is written: bars, waits in seconds or for closes, and errors."""
+
+    found: Sequence[Instant] = ()  # closes that have gone out
+
+    def __init__(self, symbol: str, *said: int | float | Gone | Exception) -> None:
         self.symbols = {symbol.replace("/", ""): symbol}
         self.symbol, self.said = symbol, list(said)
         self.last: dict[Any, int] = {}
@@ -36,6 +46,9 @@ class Script:
                 raise one
             if isinstance(one, float):
                 await asyncio.sleep(one)
+            elif isinstance(one, Gone):
+                while len(self.found) < one.n:
+                    await asyncio.sleep(0.005)
             else:
                 yield bar(self.symbol, one)
         await asyncio.Event().wait()
@@ -52,8 +65,10 @@ def told(
 
     async def run() -> list[Instant]:
         found: list[Instant] = []
+        for feed in feeds:
+            feed.found = found
         after = dict.fromkeys(routes, -MINUTE)
-        async with asyncio.timeout(10), aclosing(market.instants(after)) as coming:
+        async with asyncio.timeout(60), aclosing(market.instants(after)) as coming:
             async for instant in coming:
                 found.append(instant)
                 if len(found) == n:
@@ -74,7 +89,7 @@ def minutes(found: Sequence[Instant]) -> list[tuple[list[int], list[int]]]:
 def test_closes_when_both_markets_tell_in_any_order_then_they_go_out_together() -> None:
     found, market = told(
         Script(SPOT, 0, 0.02, 1, 2), Script(PERP, 0.01, 0, 1, 0.03, 2),
-        routes={SPOT: PERP}, n=3,
+        routes={SPOT: PERP}, n=3, patience=5.0,
     )  # fmt: skip
     assert minutes(found) == [([0], [0]), ([1], [1]), ([2], [2])]
     assert market.late == 0
@@ -82,7 +97,8 @@ def test_closes_when_both_markets_tell_in_any_order_then_they_go_out_together() 
 
 def test_closes_when_the_executing_market_is_away_then_they_go_out_and_its_bars_follow() -> None:
     found, market = told(
-        Script(SPOT, 0, 1, 0.8, 2), Script(PERP, 0, 0.5, 1, 0.35, 2), routes={SPOT: PERP}, n=4,
+        Script(SPOT, 0, 1, Gone(3), 2), Script(PERP, 0, Gone(2), 1, Gone(3), 2),
+        routes={SPOT: PERP}, n=4,
     )  # fmt: skip
     assert minutes(found) == [([0], [0]), ([1], []), ([], [1]), ([2], [2])]
     assert market.late == 1
@@ -98,7 +114,7 @@ def test_closes_when_the_forecast_market_is_away_then_what_it_is_executed_in_wai
 
 def test_closes_when_one_pair_is_away_then_the_other_waits_no_longer_than_the_patience() -> None:
     found, _ = told(
-        Script(SPOT, 0, 1), Script(OTHER, 0, 0.6, 1), routes={SPOT: SPOT, OTHER: OTHER}, n=3,
+        Script(SPOT, 0, 1), Script(OTHER, 0, Gone(2), 1), routes={SPOT: SPOT, OTHER: OTHER}, n=3,
     )  # fmt: skip
     assert [[one.symbol for one in each.bars] for each in found] == [[SPOT, OTHER], [SPOT], [OTHER]]
 

@@ -41,6 +41,7 @@ class Stage:
     start: int = DEMO_START_MS + DAY  # market time at ``began``
     funding_hours: int = 8
     _up: ExitStack = field(default_factory=ExitStack)
+    _ledger: SqlLedger | None = None
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -76,8 +77,11 @@ class Stage:
         return build_desk(plan, settings_from(profile, None, sets))
 
     def ledger(self) -> SqlLedger:
-        settings = settings_from("exercise", None, [f"VAR_DIR={self.var_dir}"])
-        return SqlLedger(open_storage(settings), "demo-7")
+        """Return what reads the run's ledger, also while a desk writes it."""
+        if self._ledger is None:  # opening it takes a desk's time from it, which is in this process
+            settings = settings_from("exercise", None, [f"VAR_DIR={self.var_dir}"])
+            self._ledger = SqlLedger(open_storage(settings), "demo-7")
+        return self._ledger
 
     def rows(self, kind: type, **where: object) -> list:
         return [record for _, record in self.ledger().records(kind, **where)]

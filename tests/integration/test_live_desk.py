@@ -145,7 +145,7 @@ def test_desk_when_the_exchange_goes_away_then_no_bar_is_lost_and_late_ones_trad
         if decided >= 8 and not cuts:  # not each number is seen
             cuts.append(decided)
             stage.close()
-            time.sleep(2.0)  # ten bars
+            time.sleep(4.0)  # ten bars
             stage.open()
 
     lived(stage.desk("exercise", *EXERCISE), 30, cut)

@@ -457,8 +457,8 @@ class Desk:
             raise
         self._requests.obey_file()
         if self._moved - self._tended >= TENDING_SECONDS:
-            self._tended = self._moved
             self.loop.tend()
+            self._tended = time.monotonic()
         if self.control.serve(self._requests.now(), self._requests.later()):
             self._asked = self._moved
         self.upkeep.look(self.progress)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from domain.operations import RiskEvent
 from domain.times import HOUR_MS, iso
-from domain.trading import RiskMode
+from domain.trading import Order, RiskMode
 from execution.dispatch import RECONCILIATION
 from serving.going_live import LIVE_ACCOUNT, LiveRecord, configured
 from serving.killing import KILL_FILE, read_kill
@@ -107,7 +107,7 @@ def broken_since(
 
     Once an account has traded it is not asked: who holds a position must be able to close it.
     """
-    if Reader(engine, world).postings(limit=1, account=LIVE_ACCOUNT, book="capital").items:
+    if Reader(engine, world).page(Order, limit=1, account=LIVE_ACCOUNT).items:
         return ""
     unmet = (one for one in paper_conditions(engine, world, settings, record, now) if not one.ok)
     return "; ".join(f"{one.name}: {one.value}, must be {one.limit}" for one in unmet)

@@ -11,7 +11,7 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -33,6 +33,7 @@ Ask = Callable[[str], Awaitable[Snapshot]]
 _WAITING = 4_096  # diffs that are kept until the answer to a question for a book is there
 _BEFORE = 64  # of those from before it was asked: an answer may be a little older than its question
 _STEADY = 100  # diffs in a row after which a loss is the first again
+_QUIET_S = 300.0  # for which a market may be without a trade: pings tell that its line stands
 _FAR = 10_000  # trades: numbers that fall by more are those of an exchange that began anew
 
 
@@ -140,17 +141,19 @@ class LiveBooks:
         ------
         UsageError : if an address is none.
         """
-        await self._run(self.urls, self.seed, self.health, self.follow)
+        await self._run(self.urls, self.seed, self.health, self.follow, self.patience)
 
     async def run_trades(self) -> None:
         """Listen for ever to the line that tells of trades alone; see :meth:`run`."""
-        await self._run(self.trade_urls, self.seed + 1, self.trade_health, self._trades)
+        quiet = replace(self.patience, silence=max(self.patience.silence, _QUIET_S))
+        await self._run(self.trade_urls, self.seed + 1, self.trade_health, self._trades, quiet)
 
     async def _run(
         self, urls: Sequence[str], seed: int, health: LineHealth,
         use: Callable[[AsyncGenerator[Diff | Print, None]], AsyncGenerator[Told, None]],
+        patience: Patience,
     ) -> None:  # fmt: skip
-        line: Line[Diff | Print] = Line(urls, self._read, self.patience, seed, health)
+        line: Line[Diff | Print] = Line(urls, self._read, patience, seed, health)
         async with aclosing(line.through(use)) as events:
             async for symbol, event in events:
                 self.see(symbol, event)

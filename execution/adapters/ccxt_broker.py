@@ -193,10 +193,9 @@ class CcxtBroker:
         What the venue has taken costs no question; the next bar looks at it.
         """
         self._reopen()
-        with LaterIfUnreachable("tend"):
+        with LaterIfUnreachable("tend"):  # at the first question that nobody answers
             self._statement.hear()
-        for tracked in list(self._tracking.live.values()):
-            with LaterIfUnreachable("tend"):
+            for tracked in list(self._tracking.live.values()):
                 self._tend(tracked)
 
     def _tend(self, tracked: Tracked) -> None:
@@ -204,7 +203,8 @@ class CcxtBroker:
         if tracked.order.id not in self._tracking.live:
             return
         if tracked.withdrawn:
-            if doubt or (tracked.entry and self._holds(tracked.order)):
+            open_ = tracked.entry and tracked.filled < tracked.order.qty
+            if doubt or open_ or (tracked.entry and self._holds(tracked.order)):
                 self._withdraw(tracked)
             return
         if doubt and self._courier.too_old(tracked) > -self._waits.window:
@@ -258,7 +258,8 @@ class CcxtBroker:
 
     def _against_bounds(self, order: Order) -> Broken | None:
         for one in self._tracking.of(order.symbol):
-            if one.stage is Stage.DOUBT or one.kept:  # it would close what is entered now
+            may_fill = one.entry and one.filled < one.order.qty
+            if one.stage is Stage.DOUBT or one.kept or may_fill:  # kept: it would close it
                 rule = "nothing of the symbol may be in flight"
                 return Broken(Reason.IN_FLIGHT, rule, one.order.id)
         try:
@@ -382,6 +383,7 @@ class CcxtBroker:
     def _take_off(self, tracked: Tracked) -> None:
         if tracked.stage is Stage.TAKEN:
             self._courier.recall(tracked)
+            self._courier.find(tracked)  # what was not open to be recalled may have filled
         if tracked.filled > tracked.handed:  # its fills come
             tracked.withdrawn = True
         else:
@@ -402,7 +404,8 @@ class CcxtBroker:
                 else:
                     self._tracking.drop(tracked)
                 return
-            self._courier.recall(tracked)
+            if not tracked.unwinds:
+                self._courier.recall(tracked)
             self._courier.find(tracked)
             self._statement.pull(tracked.order.symbol)
             if tracked.entry and self._holds(tracked.order):
@@ -415,10 +418,10 @@ class CcxtBroker:
         order = entry.order
         for one in self._tracking.of(order.symbol):
             if unwound(one.order.id) == order.id:
-                if one.stage is not Stage.TAKEN:
+                report = self._courier.present(one) if one.stage is Stage.TAKEN else None
+                if report is None or report.open:
                     return
-                self._courier.recall(one)  # it had its chance; what it left goes on
-                self._courier.find(one)
+                self._courier.note(one, report)  # it is over; what it left open goes on
         held = self._statement.held(order.symbol)
         if not held:
             return

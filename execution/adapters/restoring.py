@@ -59,6 +59,8 @@ class Restoring:
         filled = self._tracking.live.get(fill.order_id)
         if filled is not None and filled.entry:  # it left when what was there before was over
             for old in self._tracking.of(fill.symbol):
+                if old is filled:  # what was sent after it has its time to come
+                    break
                 another = old.order.decision_id != filled.order.decision_id
                 if another and (old.withdrawn or old.bracket):
                     self._tracking.drop(old)
@@ -71,11 +73,12 @@ class Restoring:
                 continue
             if not tracked.entry:  # what closes may have been sent again
                 continue
-            brackets = [] if tracked.handed else self._tracking.brackets(tracked)
-            if refusal.code in _WITHDRAWN and not tracked.handed:
-                for one in (tracked, *brackets):
+            over = refusal.code == Reason.UNFILLED and tracked.handed  # the venue ended its rest
+            if refusal.code in _WITHDRAWN and not over:
+                for one in (tracked, *self._tracking.brackets(tracked)):
                     one.withdrawn = True  # it may have filled all the same
-            else:
-                self._tracking.forget(tracked)
-                for one in brackets:  # of a position that never was
+                continue
+            self._tracking.forget(tracked)
+            if not tracked.handed:
+                for one in self._tracking.brackets(tracked):  # of a position that never was
                     self._tracking.drop(one)

@@ -98,6 +98,9 @@ class Statement:
         ours = ZERO if position is None else position.qty
         for tracked in self._tracking.of(symbol):
             ours += (tracked.filled - tracked.handed) * tracked.order.side.sign
+        for fill in self._places[symbol].pending.values():  # of orders that are followed no more
+            if fill.order_id not in self._tracking.live:
+                ours += fill.qty * fill.side.sign
         return ours
 
     def begin(self, symbol: str, sent_at: int) -> None:
@@ -106,8 +109,11 @@ class Statement:
         Until the first fill that is where polling starts: of a start more than seven days ago
         Binance tells nothing (https://github.com/ccxt/ccxt/issues/21103).
         """
-        sent = [sent_at, *(one.order.created_at for one in self._tracking.of(symbol))]
-        self._places[symbol].since = min(sent) - MINUTE_MS
+        self._places[symbol].since = self._since(symbol, sent_at - MINUTE_MS)
+
+    def _since(self, symbol: str, else_ms: int) -> int:
+        sent = [one.order.created_at - MINUTE_MS for one in self._tracking.of(symbol)]
+        return min(sent, default=else_ms)
 
     def hear(self) -> None:
         """Take in the fills that the user's stream has told of.
@@ -140,7 +146,7 @@ class Statement:
             raise later
 
     def _poll(self, symbol: str, place: _Place) -> None:
-        after, since = place.cursor or None, place.since or 0
+        after, since = place.cursor or None, self._since(symbol, place.since or 0)
         for trade in self._gateway.trades(symbol, after=after, since=since):
             self._take(trade)
             place.cursor = max(place.cursor, trade.number)

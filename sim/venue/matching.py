@@ -33,8 +33,9 @@ RECENT_MS = 86_400_000  # market time for which a client order id stays taken
 
 @dataclass(slots=True)
 class _Print:
-    """What was traded at once: its price, quote units, and what is left of it, base units."""
+    """What was traded at once: when, its price, quote units, and what is left, base units."""
 
+    at: int
     price: Decimal
     left: Decimal
 
@@ -105,6 +106,8 @@ class Exchange:
         for one in printed:
             if not order.open:
                 return
+            if one.at <= order.placed_at:  # it was there before
+                continue
             if not order.waits:
                 one.left -= self._touch(account, order, listing, at, one)
             elif order.reached(one.price):
@@ -308,8 +311,8 @@ class Exchange:
 
 def _prints(markets: Markets, listing: Listing, at: int) -> list[_Print]:
     found = markets.printed(listing, at)
-    columns = zip(found.price.tolist(), found.qty.tolist(), strict=True)
-    return [_Print(dec(price), dec(qty)) for price, qty in columns]
+    columns = (each.tolist() for each in (found.at, found.price, found.qty))
+    return [_Print(when, dec(price), dec(qty)) for when, price, qty in zip(*columns, strict=True)]
 
 
 def _concerned(account: Account) -> bool:

@@ -77,7 +77,7 @@ def said(stream: Stream, markets: Markets, at_ms: int) -> list[Body]:
         return []
     if kind in _OF_PRINTS and not markets.traded(listing, at_ms):
         return []
-    if kind == "markPrice" and markets.before(listing, at_ms) // _MARKED_MS == at_ms // _MARKED_MS:
+    if kind == "markPrice" and (at_ms - markets.step_ms) // _MARKED_MS == at_ms // _MARKED_MS:
         return []
     return _KINDS[stream.kind](stream, markets, at_ms)
 

@@ -178,8 +178,10 @@ def _agg_trades(asked: Asked) -> Any:
         found = asked.markets.trades(listing, n, end)
     else:
         start = max(start, tape.start_ms)
-        found = asked.markets.prints(listing, start, min(end + 1, tape.forth(n, start)))
-        if number is not None:  # several prints may share an instant
+        # several prints may share an instant
+        until = tape.forth(n, start) if number is None else tape.when(number + n - 1) + 1
+        found = asked.markets.prints(listing, start, min(end + 1, until))
+        if number is not None:
             found = found.where(found.number >= number)
         found = found.where(np.s_[:n])
     return [

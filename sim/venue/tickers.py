@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.times import DAY_MS, HOUR_MS
+from domain.times import DAY_MS, HOUR_MS, MINUTE_MS
 from sim.venue.asked import Asked, text
 from sim.venue.market import Listing, Markets
 
@@ -54,9 +54,10 @@ def day(asked: Asked) -> Any:
 def day_of(markets: Markets, listing: Listing, now: int) -> dict[str, Any]:
     """Return the statistics of the last day, in whole hours, as of ``now`` (ms)."""
     tape, now = markets.tape(listing), markets.moment(listing, now)
-    first = max((now - DAY_MS) // HOUR_MS * HOUR_MS, tape.start_ms)
+    first = max((now - DAY_MS) // HOUR_MS * HOUR_MS, tape.first_open(HOUR_MS))
     bars = markets.bars(listing, "1h", first, 26, now)
     if not len(bars):  # of a market that began in this hour
+        first = tape.first_open(MINUTE_MS)
         bars = markets.bars(listing, "1m", first, 61, now)
     opened, last, volume = float(bars.open[0]), float(bars.close[-1]), float(bars.volume.sum())
     book = markets.book(listing, 1, now)

@@ -19,7 +19,7 @@ from data.sources.exchange import connect
 from domain.errors import CheckFailed
 from domain.operations import RiskEvent
 from domain.times import HOUR_MS
-from domain.trading import ModeChange, RiskMode
+from domain.trading import ModeChange, Order, OrderType, RiskMode, Side
 from execution import books
 from serving.bootstrap.storage import open_storage
 from serving.cli import run as conclave
@@ -272,7 +272,13 @@ def test_first_real_order_when_a_condition_holds_no_more_then_it_is_paper_until_
     write_kill(ready.var_dir, KillOrder("stop"))
     assert "risk mode" in broken()
     # once an account has traded, whoever holds a position must be able to close it
-    SqlLedger(engine, WORLD).append(books.opening("live", "USDT", Decimal(5_000), later))
+    ledger = SqlLedger(engine, WORLD)
+    ledger.append(books.opening("live", "USDT", Decimal(5_000), later))
+    assert "risk mode" in broken()
+    qty = Decimal("0.01")
+    ledger.append([
+        Order("o", "live", f"{BTC}:USDT", Side.BUY, qty, OrderType.MARKET, later, "d", "entry")
+    ])  # fmt: skip
     assert broken() == ""
 
 

@@ -16,10 +16,12 @@ from domain.errors import AmbiguousOutcome
 from domain.operations import RiskEvent
 from domain.trading import Fill, Order, OrderStatus, OrderType, Refusal, Side
 from execution import books
+from execution.adapters.booking import fill_id
 from execution.adapters.ccxt_broker import CcxtBroker
 from execution.adapters.gateway import Gateway
 from execution.adapters.guard import LastGuard
 from execution.adapters.tracked import Tracked
+from sim.venue.fates import Fate
 from sim.venue.refusals import Refused
 from storage.memory import MemoryLedger
 from tests.live_scenes import (
@@ -388,3 +390,77 @@ def test_a_first_fill_is_booked_however_long_ago_the_first_order_was(
     assert [row.order_id for row in broker.on_bar(here.next_bar()) if isinstance(row, Fill)] == [
         "f"
     ]
+
+
+def test_stop_that_fired_unheard_when_another_entry_leaves_then_both_have_what_is_theirs(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, _ = scene
+    broker = opened(here)
+    broker.submit(order_at(here, "e1"))
+    broker.on_bar(here.next_bar())
+    last = Decimal(str(broker._last[PERP].close)).quantize(Decimal("0.1"))
+    near = {"type": OrderType.STOP, "trigger": last - 20}
+    broker.submit(order_at(here, "s1", Side.SELL, "stop", **near))
+    assert resting(here) == ["s1"]
+    while held(here):  # until it fires
+        here.pass_to(here.at + 2_500)
+        here.accounts.exchange.now()
+    broker.submit(order_at(here, "x1", Side.SELL, "horizon"))
+    assert broker.submit(order_at(here, "e2", Side.SELL, decision="d2")) is None
+    broker.submit(stop_at(here, broker, "s2", Side.BUY, "d2"))
+    assert resting(here) == ["s2"]
+    rows = [broker.on_bar(here.next_bar()) for _ in range(2)]
+    told = [row.order_id for each in rows for row in each if isinstance(row, Fill)]
+    assert [name for name in told if name != "e1"] == ["s1", "e2"]
+    assert (held(here), resting(here)) == (Decimal("-0.010"), ["s2"])
+    assert broker.holdings().cash == here.account.perp.balances["USDT"]
+
+
+def test_entry_that_the_venue_has_and_has_not_filled_keeps_its_stop_and_lets_in_no_other(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, _ = scene
+    broker = opened(here)
+    here.accounts.exchange.fated = lambda account, order: Fate(after_ms=STEP + 60_000)
+    broker.submit(order_at(here, "e1"))
+    broker.submit(stop_at(here, broker, "s1", Side.SELL, "d1"))
+    broker.on_bar(here.next_bar())
+    assert held(here) == 0
+    refused = broker.submit(order_at(here, "e2", decision="d2"))
+    assert refused is not None
+    assert refused.code == Reason.IN_FLIGHT
+    here.accounts.exchange.fated = lambda account, order: Fate()
+    broker.on_bar(here.next_bar())
+    assert (held(here), resting(here)) == (Decimal("0.010"), ["s1"])
+
+
+def test_stop_of_a_newer_entry_stays_known_when_an_older_ones_fills_come_after_it(
+    scene: tuple[Stage, Late],
+) -> None:
+    here, _ = scene
+    broker = here.broker()
+    older, qty = order_at(here, "e1"), Decimal("0.010")
+    stop = order_at(
+        here, "s2", Side.BUY, "stop", type=OrderType.STOP, trigger=Decimal(200_000), decision="d2"
+    )
+    newer, stop = (
+        replace(order, created_at=here.at + STEP)
+        for order in (order_at(here, "e2", Side.SELL, decision="d2"), stop)
+    )
+    refused = Refusal(
+        "live", PERP, here.at, Reason.UNFILLED, "fills in the next bar", "300 s", "entry", "d1"
+    )
+
+    def filled(number: int, name: str, side: Side, intent: str) -> Fill:
+        zero, price = Decimal(0), Decimal(100_000)
+        return Fill(fill_id("live", "BTCUSDT", number), name, "live", PERP, side, qty, price,
+                    here.at, zero, zero, zero, price, maker=False, intent=intent)  # fmt: skip
+
+    broker.restore([
+        *books.opening("live", "USDT", CASH, here.at), older, refused, newer, stop,
+        filled(1, "e1", Side.BUY, "entry"), filled(2, "e1-x", Side.SELL, "risk"),
+        filled(3, "e2", Side.SELL, "entry"),
+    ])  # fmt: skip
+    assert list(broker._tracking.live) == ["s2"]
+    assert broker._holds(stop)

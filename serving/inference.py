@@ -10,7 +10,7 @@ from data.origin import SIMULATED, origin_of
 from data.store import BarStore
 from domain.errors import DataRefused
 from domain.market import parse_symbol
-from serving.bootstrap.bars import bar_store
+from serving.bar_folders import bar_store
 from serving.bootstrap.desk import build_desk_on
 from serving.feeds import Feed
 from serving.logs import start_logging

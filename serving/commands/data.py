@@ -12,7 +12,7 @@ from rich.table import Table
 from data.origin import SIMULATED, joined, note, origin_of, origin_of_file
 from domain.errors import DataRefused, UsageError
 from domain.times import parse_iso, timeframe_ms
-from serving.bootstrap.bars import bar_store
+from serving.bar_folders import bar_store
 from serving.commands.common import (
     Config,
     Json,

@@ -1,4 +1,4 @@
-"""The stored bars of a process."""
+"""The folders of bars that settings name, as one store."""
 
 from __future__ import annotations
 

@@ -203,8 +203,7 @@ class CcxtBroker:
         if tracked.order.id not in self._tracking.live:
             return
         if tracked.withdrawn:
-            open_ = tracked.entry and tracked.filled < tracked.order.qty
-            if doubt or open_ or (tracked.entry and self._holds(tracked.order)):
+            if doubt or tracked.may_fill or (tracked.entry and self._holds(tracked.order)):
                 self._withdraw(tracked)
             return
         if doubt and self._courier.too_old(tracked) > -self._waits.window:
@@ -258,8 +257,8 @@ class CcxtBroker:
 
     def _against_bounds(self, order: Order) -> Broken | None:
         for one in self._tracking.of(order.symbol):
-            may_fill = one.entry and one.filled < one.order.qty
-            if one.stage is Stage.DOUBT or one.kept or may_fill:  # kept: it would close it
+            # what is kept or in doubt would close what is entered now, or double it
+            if one.stage is Stage.DOUBT or one.kept or one.may_fill:
                 rule = "nothing of the symbol may be in flight"
                 return Broken(Reason.IN_FLIGHT, rule, one.order.id)
         try:
@@ -273,16 +272,25 @@ class CcxtBroker:
             for one in self._tracking.of(order.symbol):
                 if one.bracket and one.order.decision_id != order.decision_id:
                     self._take_off(one)
+            worth = self._worth(held)
         except ServiceUnreachable as error:
             rule = "stop and target of what was held before must be off"
             return Broken(Reason.NOT_PLACED, rule, error.message)
-        marks = {symbol: dec(bar.close) for symbol, bar in self._last.items()}
-        worth = {symbol: abs(qty) * marks.get(symbol, quote.mid) for symbol, qty in held.items()}
-        for one in self._tracking.live.values():  # what may still fill counts as well
-            if one.entry and one.filled < one.order.qty:
-                symbol, left = one.order.symbol, one.order.qty - one.filled
-                worth[symbol] = worth.get(symbol, ZERO) + left * marks.get(symbol, quote.mid)
-        return self._guard.check(order, quote.mid, marks.get(order.symbol), worth)
+        last = self._last.get(order.symbol)
+        return self._guard.check(order, quote.mid, None if last is None else dec(last.close), worth)
+
+    def _worth(self, held: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """Return the worth by symbol, quote units, of what is held and of what may still fill."""
+        sizes = {symbol: abs(qty) for symbol, qty in held.items()}
+        for one in self._tracking.live.values():
+            if one.may_fill:
+                symbol = one.order.symbol
+                sizes[symbol] = sizes.get(symbol, ZERO) + one.order.qty - one.filled
+        return {symbol: size * self._price(symbol) for symbol, size in sizes.items() if size}
+
+    def _price(self, symbol: str) -> Decimal:
+        bar = self._last.get(symbol)
+        return self._gateway.quote(symbol).mid if bar is None else dec(bar.close)
 
     def _to_reduce(self, order: Order) -> bool:
         return self._statement.held(order.symbol) * order.side.sign < 0

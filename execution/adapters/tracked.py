@@ -63,6 +63,11 @@ class Tracked:
         return not self.order.reduce_only
 
     @property
+    def may_fill(self) -> bool:
+        """Whether it is an entry of which more may still fill."""
+        return self.entry and self.filled < self.order.qty
+
+    @property
     def bracket(self) -> bool:
         """Whether it is a stop or a target, which rests until its position closes."""
         return self.order.reduce_only and not self.order.closes

@@ -363,10 +363,15 @@ def test_entries_in_doubt_count_for_the_account(scene: tuple[Stage, Late]) -> No
     )  # fmt: skip
     opened(here, broker)
     eth = broker._gateway.quote(ETH).mid
-    broker._last[ETH] = replace(broker._last[PERP], symbol=ETH, close=float(eth))
     late.lost.add("e")
     with pytest.raises(AmbiguousOutcome):
         broker.submit(order_at(here, "e"))  # about a thousand
+    # The price of each is its own, also where no bar of it was seen.
+    seen = broker._last.pop(PERP)
+    worth = broker._worth({PERP: Decimal(0), ETH: Decimal(1)})
+    assert float(worth[PERP]) == pytest.approx(0.01 * seen.close, rel=0.05)
+    assert float(worth[ETH]) == pytest.approx(float(eth), rel=0.05)
+    broker._last |= {PERP: seen, ETH: replace(seen, symbol=ETH, close=float(eth))}
     qty = (Decimal(900) / eth).quantize(Decimal("0.01"))
     refused = broker.submit(replace(order_at(here, "f", decision="d2", qty=qty), symbol=ETH))
     assert refused is not None

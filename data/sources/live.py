@@ -1,14 +1,22 @@
 """Closed bars from an exchange as they close: none lost, none twice, each series in order.
 
 The stream tells of bars as they close; whatever it has not told (before it was there, while it was
-away, a hole in what it said) is asked for by REST before anything later is handed on. So is a close
-that is overdue by the clock.
+away, a hole in what it said) is asked for by REST before anything later is handed on. A close that
+is overdue by the clock is asked for as well, while the line is heard.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -74,6 +82,7 @@ class LiveBars:
     now: Callable[[], int] | None = None
     overdue: Overdue | None = None
     health: Health = field(default_factory=Health)
+    _question: tuple[Series, asyncio.Future[Sequence[Bar]]] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         missing = set(self._series()) - set(self.last)
@@ -103,22 +112,38 @@ class LiveBars:
                 yield bar
         self.health.problem = ""
         async with aclosing(ticking(said, _LOOK_S)) as told:
-            async for closed in told:
-                coming = self._late() if closed is None else self._in_order(closed)
-                async for bar in coming:
-                    yield bar
+            try:
+                async for closed in told:
+                    coming = self._late() if closed is None else self._in_order(closed)
+                    async for bar in coming:
+                        yield bar
+            finally:
+                await self._give_up()
 
     async def _late(self) -> AsyncIterator[Bar]:
-        series = None if self.overdue is None else self.overdue.first(self.last)
-        if series is None:
-            return
-        log.info("close_overdue", series=" ".join(series), after=iso(self.last[series]))
-        try:
-            async for bar in self._missing(series, None):
+        """Look after closes that are overdue: what is told meanwhile waits for no answer."""
+        if self._question is None:
+            series = None if self.overdue is None else self.overdue.first(self.last)
+            if series is not None:
+                log.info("close_overdue", series=" ".join(series), after=iso(self.last[series]))
+                first = self.last[series] + timeframe_ms(series[1])
+                self._question = series, asyncio.ensure_future(self.backfill(*series, first))
+        elif self._question[1].done():
+            (series, answer), self._question = self._question, None
+            try:
+                bars = answer.result()
+            except (OSError, ConclaveError) as error:  # it is no trouble of the line's
+                bars = ()
+                log.warning("close_not_told", series=" ".join(series), why=str(error))
+            for bar in self._unknown(series, bars):
                 yield bar
-        except (OSError, ConclaveError) as error:  # it is no trouble of the line's
             self._asked(series)
-            log.warning("close_not_told", series=" ".join(series), why=str(error))
+
+    async def _give_up(self) -> None:
+        if self._question is not None:
+            answer, self._question = self._question[1], None
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
 
     async def _in_order(self, bar: Bar) -> AsyncIterator[Bar]:
         series, step = (bar.symbol, bar.timeframe), timeframe_ms(bar.timeframe)
@@ -144,14 +169,20 @@ class LiveBars:
         yield bar
 
     async def _missing(self, series: Series, before_ms: int | None) -> AsyncIterator[Bar]:
-        step = timeframe_ms(series[1])
-        for bar in await self.backfill(*series, self.last[series] + step):
+        bars = await self.backfill(*series, self.last[series] + timeframe_ms(series[1]))
+        for bar in self._unknown(series, bars, before_ms):
+            yield bar
+        if before_ms is None:
+            self._asked(series)
+
+    def _unknown(
+        self, series: Series, bars: Sequence[Bar], before_ms: int | None = None
+    ) -> Iterator[Bar]:
+        for bar in bars:
             if bar.open_ms > self.last[series] and (before_ms is None or bar.open_ms < before_ms):
                 self.last[series] = bar.open_ms
                 self.health.filled += 1
                 yield bar
-        if before_ms is None:
-            self._asked(series)
 
     def _asked(self, series: Series) -> None:
         if self.overdue is not None:

@@ -231,6 +231,44 @@ def test_a_close_that_rest_does_not_tell_either_costs_no_line_and_few_questions(
         assert later - before >= 0.1 * 2.0**n
 
 
+def test_a_close_that_rest_is_slow_to_tell_holds_up_no_other_symbol() -> None:
+    """Its answer comes when the other's close was told long ago, and is handed on all the same."""
+    made, patience = markets(speed=60.0), Patience(first_wait=0.1)
+    told = asyncio.Event()  # of the other
+
+    async def run(url: str) -> tuple[list[tuple[str, int]], int]:
+        last = made.clock.now() // 60_000 * 60_000 - 60_000
+        rested = rest(url)
+
+        async def backfill(symbol: str, timeframe: str, first: int) -> Sequence[Bar]:
+            if symbol == ETH and first > last:  # what is overdue, not what is asked for at once
+                await told.wait()
+            return await rested(symbol, timeframe, first)
+
+        feed = LiveBars(
+            [f"{url.replace('http', 'ws')}/stream?streams=btcusdt@kline_1m"], NAMES, ["1m"],
+            backfill, dict.fromkeys(((BTC, "1m"), (ETH, "1m")), last - 60_000), patience,
+            overdue=Overdue(made.clock.now, 60.0, 6_000, patience),
+        )  # fmt: skip
+        found: list[tuple[str, int]] = []
+        async with asyncio.timeout(30), contextlib.aclosing(feed.bars()) as bars:
+            async for bar in bars:
+                found.append((bar.symbol, (bar.open_ms - last) // 60_000))
+                if bar.symbol == BTC and bar.open_ms >= last + 120_000:
+                    told.set()
+                if bar.symbol == ETH and bar.open_ms > last:
+                    break
+        return found, feed.health.lost
+
+    with venue(made=made) as url:
+        found, lost = asyncio.run(run(url))
+    for symbol in (BTC, ETH):
+        mine = [n for name, n in found if name == symbol]
+        assert mine == list(range(len(mine)))
+    assert found.index((BTC, 2)) < found.index((ETH, 1))
+    assert lost == 0
+
+
 def test_the_backup_is_tried_where_the_main_address_is_gone(made: Markets) -> None:
     _, feed = heard(made, 16, broken_first=True)
     assert feed.health.connects == 1

@@ -14,7 +14,8 @@ from domain.canonical import plain
 from domain.market import Market, market_of
 from domain.ports import Clock
 from domain.times import iso, timeframe_ms
-from serving.live_feed import Place, backup_of, live_ingest, watchers
+from serving.exchange_servers import backup_of
+from serving.live_feed import Place, live_ingest, watchers
 from serving.local_exchange import exchange_time
 from serving.settings import Settings
 from serving.venue_time import told_clock

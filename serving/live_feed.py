@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -28,9 +27,10 @@ from data.sources.live_market import LiveMarket
 from data.sources.market_time import MarketTime
 from data.sources.order_book import Snapshot
 from data.sources.overdue import Overdue
+from data.sources.servers import Servers
 from data.sources.waiting import backoff
 from data.start_criteria import Rules
-from domain.errors import DataRefused, ServiceUnreachable, SettingError, UsageError
+from domain.errors import DataRefused, ServiceUnreachable, UsageError
 from domain.market import (
     Bar,
     BarFrame,
@@ -44,6 +44,7 @@ from domain.market import (
 from domain.ports import Clock
 from domain.times import DAY_MS, iso, timeframe_ms
 from execution.funding import base_rate
+from serving.exchange_servers import Route, backup_of, http_at, streams_at
 from serving.feeds import Feed
 from serving.local_exchange import exchange_time
 from serving.plan import RunPlan
@@ -55,20 +56,11 @@ from sim.worlds import DemoSource
 log = structlog.get_logger("feed")
 T = TypeVar("T")
 
-# The main address and those that Binance documents beside it: of perpetuals there is none.
-_STREAMS: Mapping[Market, tuple[str, ...]] = {
-    "spot": ("wss://stream.binance.com:9443", "wss://stream.binance.com:443"),
-    "perp": ("wss://fstream.binance.com",),
-}
-Route = Literal["public", "market"]
-"""Where perpetuals tell of books, and where of all else; elsewhere the latter are silent."""
-_OWN = re.compile(r"\.binance\.(com|vision)(:\d+)?$")  # hosts of the exchange itself
 _BESIDE_S = 0.01  # between two looks whether somebody else asks
 _APART_MS = 300_000  # of an exchange's clock from ours, at most
 FINAL_MS = 1_000  # after its close a bar may still lack its last trades where it is asked for
 _TOLD_TRIES = 4  # of its time, at the start
 _AHEAD_MS = 300_000  # a stamp so far in the future is none
-_FSTREAM = "/fstream"  # where another server has the streams of perpetuals
 
 
 class Place:
@@ -79,7 +71,8 @@ class Place:
     url : of another server of its protocol; None = the exchange's own.
     clock : market time, else the wall's: a bar is over when the exchange and this say so.
     backup : where streams are heard when their own server fails, a WebSocket's address up to its
-        path; None = where the exchange says, and for another server nowhere.
+        path; None = where the exchange says, and for another server nowhere. Beside another server
+        it is asked by HTTP as well.
     """
 
     def __init__(
@@ -89,6 +82,7 @@ class Place:
         self.market, self.url, self._clock = market, url, clock or SystemClock()
         self._backup = backup
         self._exchange = connect(exchange, market, url)
+        self.servers = Servers(self._exchange, http_at(exchange, market, url, backup))
         self.history = self._asking(TRIES)
         self._now = self._asking(1)  # a line has a patience of its own
         self._asked = 0  # questions of those who do not wait for others
@@ -145,19 +139,13 @@ class Place:
 
     def streams(self, names: str, route: Route) -> list[str]:
         """Return the addresses of a line that carries streams, the main one first."""
-        bases = _STREAMS[self.market] if self.url is None else (self.url.replace("http", "ws", 1),)
-        if self._backup is not None:
-            bases = (bases[0], self._backup)
-        path = ""
-        if self.market == "perp":
-            path = f"{'' if self.url is None else _FSTREAM}/{route}"
-        return [f"{base}{path}/stream?streams={names}" for base in bases]
+        return streams_at(self.market, self.url, self._backup, names, route)
 
     def _asking(self, tries: int) -> History:
         def say(text: str) -> None:
             log.warning("exchange_waits", why=text)
 
-        return History(Caller(self._exchange, self._wait, say, tries=tries))
+        return History(Caller(self._exchange, self._wait, say, tries=tries, servers=self.servers))
 
     def _wait(self, seconds: float) -> None:
         if self._left.wait(seconds):
@@ -321,6 +309,7 @@ def live_ingest(
     return LiveIngest(
         wires, ask, places[sorted(markets)[0]].time, clock, frozenset(watched), rules,
         feed.ingest_bars, patience(settings), speed,
+        servers=[place.servers for place in places.values()],
     )  # fmt: skip
 
 
@@ -413,25 +402,6 @@ def watchers(
     )  # fmt: skip
     ingest.others += [feed.health, feed.trade_health]
     return [feed.run, feed.run_trades] if apart else [feed.run]
-
-
-def backup_of(settings: Settings, market: Market) -> str | None:
-    """Return where a market's streams are heard when their own server fails, as settings say.
-
-    Raises
-    ------
-    SettingError : if it is the exchange's own, and the main one is another server's.
-    """
-    feed = settings.feed
-    name, backup = "backup_url", feed.backup_url
-    if market == "perp":
-        name, backup = "perp_backup_url", feed.perp_backup_url
-    if settings.data.exchange_url is not None and backup is not None and _OWN.search(backup):
-        raise SettingError(
-            f"feed.{name}", "must be of the market that EXCHANGE_URL has, and not of Binance's own",
-            backup, "Unset it, or EXCHANGE_URL: bars of two markets must not be mixed.",
-        )  # fmt: skip
-    return backup
 
 
 def _names(place: Place, wanted: Iterable[str]) -> dict[str, str]:

@@ -9,9 +9,11 @@ from sqlalchemy import Engine
 
 from data.sources.exchange import GARBLED, connect
 from data.sources.market_time import MarketTime, market_time
+from data.sources.servers import Servers
 from domain.errors import DataRefused, ServiceUnreachable
 from domain.ports import Clock
 from domain.times import iso, timeframe_ms
+from serving.exchange_servers import backup_of, http_at
 from serving.plan import RunPlan, VenueRun, told_world
 from serving.processes import choose_port
 from serving.settings import Settings
@@ -41,18 +43,25 @@ def exchange_time(settings: Settings, clock: Clock) -> MarketTime | None:
 
     Raises
     ------
-    ServiceUnreachable : if it does not answer within three seconds, or not with a time.
+    ServiceUnreachable : if no server of it answers within three seconds, or not with a time.
     """
     data = settings.data
     exchange = connect(data.exchange, "spot", data.exchange_url, PATIENCE_MS)
     exchange.enableRateLimit = False  # three questions, and what is waited for is not its answer
-    try:
-        return market_time(exchange, clock.now)
-    except ccxt.NotSupported:
-        return None  # which nobody needs
-    except (ccxt.BaseError, DataRefused, *GARBLED) as error:
-        why = type(error).__name__
-        raise ServiceUnreachable(data.exchange, "must tell its time", why) from error
+    backup = backup_of(settings, "spot")
+    addresses = http_at(data.exchange, "spot", data.exchange_url, backup)
+    servers = Servers(exchange, addresses)
+    for left in reversed(range(max(len(addresses), 1))):
+        try:
+            return market_time(exchange, clock.now)
+        except ccxt.NotSupported:
+            return None  # which nobody needs
+        except (ccxt.BaseError, DataRefused, *GARBLED) as error:
+            if not left:
+                why = type(error).__name__
+                raise ServiceUnreachable(data.exchange, "must tell its time", why) from error
+        servers.next()
+    raise AssertionError  # the last one tells or fails
 
 
 def at_local_exchange(plan: RunPlan, settings: Settings, reader: Reader, clock: Clock) -> RunPlan:

@@ -300,7 +300,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "inbox.at": (MS, "when it was asked, wall time"),
     "inbox.id": ("", "rising number"),
     "jobs.id": ("", "rising number"),
-    "service_health.received_bytes": ("bytes", "of the exchange's streams since the process began"),
+    "service_health.received_bytes": (
+        "bytes",
+        "of the exchange's streams and answers since the process began",
+    ),
     "service_health.reconnects": ("", "lines to the exchange after the first of each"),
     "seen_books.at": (MS, "nothing in it is later"),
     "seen_books.view": (

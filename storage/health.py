@@ -22,8 +22,8 @@ class ServiceHealth:
     service, status : which process, and what it is doing.
     lag_seconds : longest it did not look at its inbox since the row before.
     feed_age_seconds : wall time since the newest bar came; None before the first.
-    received_bytes, reconnects : of the exchange's streams since the process began; None where it
-        listens to none.
+    received_bytes, reconnects : of the exchange's streams (answers counted in the bytes) since the
+        process began; None where it listens to none.
     """
 
     service: str

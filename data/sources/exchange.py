@@ -8,10 +8,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import ccxt
 
+from data.sources.exchange_urls import moved
+from data.sources.servers import Servers
 from data.sources.waiting import backoff, retry_after
 from domain.errors import ConclaveError, DataRefused, ServiceUnreachable, SettingError, UsageError
 from domain.market import Market
@@ -68,26 +69,13 @@ def with_codes(exceptions: dict[str, Any], listed: str) -> dict[str, Any]:
     return {**exceptions, "exact": {**exceptions.get("exact", {}), **own}}
 
 
-def moved(value: Any, url: str) -> Any:
-    """Return addresses on the host of ``url``; of perpetuals' streams under ``/fstream``."""
-    if isinstance(value, dict):
-        return {name: moved(part, url) for name, part in value.items()}
-    parts, there = urlsplit(str(value)), urlsplit(url)
-    if not parts.netloc:
-        return value
-    scheme, path = there.scheme, parts.path
-    if parts.scheme in ("ws", "wss"):
-        scheme = "wss" if there.scheme == "https" else "ws"
-        path = f"/fstream{path}" if parts.netloc.startswith("fstream.") else path
-    return urlunsplit((scheme, there.netloc, path, parts.query, ""))
-
-
 class Caller:
     """Asks an exchange, and asks again where that may help.
 
     ============================================  =============================================
     too many requests, or banned (429, 418)       waits as long as the exchange says, else backs off
-    no answer, a late one, maintenance (5xx)      backs off: 1, 2, 4 … 60 s, each with jitter
+    no answer, a late one, maintenance (5xx)      backs off: 1, 2, 4 … 60 s, each with jitter;
+                                                  asks its next server then, where it has one
     an answer that makes no sense                 likewise
     an unknown symbol or a wrong question         is refused at once
     a key that is wrong or not allowed to         is refused at once
@@ -98,13 +86,15 @@ class Caller:
     ----------
     sleep : seconds. ``say`` : told of every wait, in words.
     tries : of a question that is not answered.
+    servers : of the exchange; None = it has one.
     """
 
     def __init__(
         self, exchange: Any, sleep: Callable[[float], None], say: Callable[[str], object] = str,
-        seed: int = 0, tries: int = TRIES,
+        seed: int = 0, tries: int = TRIES, servers: Servers | None = None,
     ) -> None:  # fmt: skip
         self.exchange, self._sleep, self._say, self._tries = exchange, sleep, say, tries
+        self._servers = Servers(exchange) if servers is None else servers
         self._rng = random.Random(seed)  # noqa: S311 - spreads requests, guards nothing
         self.requests = self.waits = 0
         self._not_before = 0.0  # monotonic
@@ -130,18 +120,25 @@ class Caller:
             except ccxt.OperationFailed as error:  # the network, or the exchange itself, 5xx
                 if _FINAL.search(str(error)):
                     raise self._final(error) from error
-                self._wait(attempt, f"no answer from {self._name}", None, error)
+                self._wait(attempt, f"no answer from {self._name}", None, error, self._next())
             except ccxt.BaseError as error:
                 raise self._final(error) from error
             except (DataRefused, *GARBLED) as error:
-                self._wait(attempt, f"no sense in the answer of {self._name}", None, error)
+                why = f"no sense in the answer of {self._name}"
+                self._wait(attempt, why, None, error, self._next())
         raise AssertionError  # the last wait raises
 
     @property
     def _name(self) -> str:
         return str(self.exchange.id)
 
-    def _wait(self, attempt: int, why: str, told: float | None, error: Exception) -> None:
+    def _next(self) -> str:
+        server = self._servers.next()
+        return "" if server is None else f" at {server}"
+
+    def _wait(
+        self, attempt: int, why: str, told: float | None, error: Exception, at: str = ""
+    ) -> None:
         if told is not None and self._tries == 1:
             self._not_before = time.monotonic() + told
         if attempt + 1 == self._tries:
@@ -154,7 +151,7 @@ class Caller:
         own = backoff(attempt + 1, FIRST_WAIT_S, LONGEST_WAIT_S, self._rng)
         seconds = own if told is None else told
         self.waits += 1
-        self._say(f"{why}: again in {seconds:.0f} s ({_short(error)})")
+        self._say(f"{why}: again{at} in {seconds:.0f} s ({_short(error)})")
         self._sleep(seconds)
 
     def _final(self, error: ccxt.BaseError) -> ConclaveError:

@@ -24,6 +24,7 @@ from data.sources.line import LineHealth, Patience
 from data.sources.live import LiveBars
 from data.sources.order_book import Diff
 from data.sources.overdue import Overdue
+from data.sources.servers import Servers
 from data.sources.waiting import backoff
 from data.start_criteria import (
     SPREADS,
@@ -86,6 +87,7 @@ class LiveIngest:
     keep : bars of each timeframe that are asked for at the start, and kept.
     others : health of the lines beside, counted as well: of books, of trades, of the
         desk's own bars.
+    servers : whose answers are counted among the bytes.
     offset_ms : the exchange's time less this machine's.
     """
 
@@ -100,6 +102,7 @@ class LiveIngest:
     speed: float = 1.0
     seed: int = 0
     others: list[LineHealth] = field(default_factory=list)
+    servers: Sequence[Servers] = ()
     offset_ms: int = 0
     kept: dict[str, Timeframes] = field(init=False)
     lines: list[LiveBars] = field(init=False)
@@ -198,7 +201,7 @@ class LiveIngest:
         lines: list[LineHealth] = [*health, *self.others]
         return {
             "messages": sum(one.messages for one in lines),
-            "bytes": sum(one.received for one in lines),
+            "bytes": sum(one.received for one in lines) + sum(one.received for one in self.servers),
             "garbage": sum(one.garbage for one in lines),
             "reconnects": sum(one.reconnects for one in lines),
             "longest_away_s": max((one.longest_away for one in lines), default=0.0),

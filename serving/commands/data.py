@@ -109,7 +109,9 @@ def fetch(
 
     from data.sources.exchange import Caller, connect
     from data.sources.history import History
+    from data.sources.servers import Servers
     from domain.addresses import without_user
+    from serving.exchange_servers import backup_of, http_at
     from serving.fetching import ALL, Fetcher, Wanted, markets_of
     from serving.settings.data import TIMEFRAMES
 
@@ -120,9 +122,11 @@ def fetch(
             raise UsageError("--timeframe", f"must be one of {' '.join(TIMEFRAMES)}", one)
     start = None if since is None else parse_iso(since, "--since")
     url = settings.data.exchange_url
+    exchange = connect(settings.data.exchange, place, url)
+    addresses = http_at(settings.data.exchange, place, url, backup_of(settings, place))
     caller = Caller(
-        connect(settings.data.exchange, place, url), time.sleep,
-        lambda text: err.print(text, style="yellow", markup=False),
+        exchange, time.sleep, lambda text: err.print(text, style="yellow", markup=False),
+        servers=Servers(exchange, addresses),
     )  # fmt: skip
     fetcher = Fetcher(
         History(caller),

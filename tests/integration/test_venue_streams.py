@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as ws_connect
 
-from data.sources.exchange import moved
+from data.sources.exchange_urls import moved
 from sim.venue.market import Markets
 from sim.venue.messages import stream_of
 from sim.venue.tape import STEP_MS

@@ -11,7 +11,7 @@ import aiohttp
 import ccxt.pro
 import pytest
 
-from data.sources.exchange import moved
+from data.sources.exchange_urls import moved
 from domain.market import Market
 from sim.venue.signing import Key
 from sim.venue.trading import Trading

@@ -22,7 +22,7 @@ from data.sources.history import PAGE, History
 from data.store import BarStore
 from data.timeframes import TIMEFRAMES
 from domain.canonical import canonical_json
-from domain.errors import DataRefused, UsageError
+from domain.errors import DataRefused, ServiceUnreachable, UsageError
 from domain.market import BarFrame, Market, market_of, parse_symbol, symbol_on
 from domain.times import iso, timeframe_ms
 from serving.settings import Settings
@@ -72,7 +72,8 @@ class Fetcher:
     def fetch(self, wanted: Wanted, steps: Steps) -> dict[str, Any]:
         """Fetch everything and return a report, JSON's types.
 
-        Settlements that the exchange does not tell are ``missing`` in it, in words.
+        Settlements that the exchange does not tell are ``missing`` in it, in words; it is ``away``
+        if it went away before it told them, and those of the symbols after it are not asked for.
 
         Raises
         ------
@@ -100,10 +101,8 @@ class Fetcher:
             for found in self._compared(symbol, wanted.timeframes)
         ]
         if wanted.funding:
-            report["funding"] = [
-                self._funding(symbol, wanted, now)
-                for symbol in wanted.symbols if market_of(symbol) == "perp"
-            ]  # fmt: skip
+            perps = [symbol for symbol in wanted.symbols if market_of(symbol) == "perp"]
+            report["funding"] = list(self._all_funding(perps, wanted, now))
         return report
 
     def _bars(
@@ -208,18 +207,27 @@ class Fetcher:
             yield {"symbol": symbol, "timeframe": timeframe, "compared": len(opens),
                    "different": int(apart.sum()), "first": first}  # fmt: skip
 
+    def _all_funding(
+        self, symbols: Sequence[str], wanted: Wanted, now: int
+    ) -> Iterator[dict[str, Any]]:
+        for symbol in symbols:
+            try:
+                yield self._funding(symbol, wanted, now)
+            except ServiceUnreachable as error:  # the bars are there, and are to be told of
+                yield _unsettled(symbol, error.message, away=True)
+                return  # it would be waited for again with every symbol
+
     def _funding(self, symbol: str, wanted: Wanted, now: int) -> dict[str, Any]:
         start = wanted.start_ms
         if start is None:
             start = now - max(timeframe_ms(one) for one in wanted.timeframes) * wanted.bars
-        report = {"symbol": symbol, "settlements": 0, "path": None, "missing": None}
         try:
             found = self.history.funding(symbol, start, now)
         except UsageError as error:  # the bars are there, and most of what is done needs no more
-            return report | {"missing": error.message}
+            return _unsettled(symbol, error.message)
         if not len(found.ts):
-            return report
-        return report | {"settlements": len(found.ts), "path": self._kept(found, now)}
+            return _unsettled(symbol)
+        return _unsettled(symbol) | {"settlements": len(found.ts), "path": self._kept(found, now)}
 
     def _kept(self, found: Funding, now: int) -> str:
         """Keep settlements as bars are kept: for good, with where they are from."""
@@ -240,6 +248,10 @@ class Fetcher:
 
     def _name(self, symbol: str, timeframe: str) -> str:
         return f"{_pair(symbol)}-{self.origin}-{market_of(symbol)}-{timeframe}"
+
+
+def _unsettled(symbol: str, why: str | None = None, *, away: bool = False) -> dict[str, Any]:
+    return {"symbol": symbol, "settlements": 0, "path": None, "missing": why, "away": away}
 
 
 def _pair(symbol: str) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from data.origin import SIMULATED, joined, note, origin_of, origin_of_file
-from domain.errors import DataRefused, UsageError
+from domain.errors import DataRefused, ServiceUnreachable, UsageError
 from domain.times import parse_iso, timeframe_ms
 from serving.bar_folders import bar_store
 from serving.commands.common import (
@@ -153,6 +153,12 @@ def fetch(
         if url is not None:
             _tell_simulated()
         _tell_fetched(report, start)
+    away = [row for row in report.get("funding", ()) if row["away"]]
+    if away:
+        raise ServiceUnreachable(
+            f"settlements of {away[0]['symbol']}", f"were not told; {away[0]['missing']}", None,
+            "The bars are stored. Run it again for the settlements; without them: --no-funding.",
+        )  # fmt: skip
     missing = [row["missing"] for row in report.get("funding", ()) if row["missing"]]
     if missing and funding:
         raise UsageError(

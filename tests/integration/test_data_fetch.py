@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from domain.times import iso
 from serving.fetching import ALL, Fetcher, Wanted, markets_of
 from serving.settings import Settings, load_settings
 from sim.progress import quiet
+from sim.venue.faults.running import Faults as Running
+from sim.venue.faults.schedule import schedule_of
 from sim.venue.market import Markets
 from sim.worlds import DEMO_START_MS, DemoMarket
 from tests.command_line import Cli
-from tests.venue_server import BTC, ETH, Faults, markets, venue
+from tests.venue_server import BTC, ETH, Faults, markets, venue, wall
 
 PERP = "BTC/USDT:USDT"
 
@@ -306,3 +309,24 @@ def test_fetch_by_the_command_line(tmp_path: Path, cli: Cli) -> None:
         code, _, told = cli("data", "fetch", "--market", "moon", *words)
         assert code == 2
         assert "spot or perp" in told
+
+
+def test_funding_when_the_exchange_goes_away_then_the_bars_are_told_of(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # two minutes of waiting
+    schedule = schedule_of(
+        {"faults": [{"fault": "error", "paths": "GET /fapi/v1/fundingRate"}]}, "faults"
+    )
+    made = markets()
+    with venue(made=made, struck=Running(wall, made.clock.now, schedule)) as url:
+        code, out, told = cli(
+            "data", "fetch", "--market", "perp", "--symbol", BTC, "--symbol", ETH, "--timeframe",
+            "1h", "--bars", "3", "--json", "--set", f"EXCHANGE_URL={url}",
+        )  # fmt: skip
+    assert code == ServiceUnreachable.exit_code
+    body = json.loads(out)
+    assert [row["stored"] for row in body["items"]] == [3, 3]
+    assert [(row["symbol"], row["away"]) for row in body["funding"]] == [(PERP, True)]
+    assert "settlements of BTC/USDT:USDT: were not told; binance" in " ".join(told.split())
+    assert "Run it again" in told

@@ -8,11 +8,15 @@ import signal
 import sys
 from pathlib import Path
 
+import structlog
+
 from domain.errors import ConclaveError
 from serving.plan import RunPlan, load_plan
 from serving.processes import die_with_parent
 from serving.settings import Settings
 from serving.system import SystemClock
+
+log = structlog.get_logger("venue")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,6 +62,8 @@ async def serve(plan: RunPlan, settings: Settings) -> None:
     if settings.feed.faults is not None:
         faults = Faults(wall, clock.now, read_schedule(settings.feed.faults))
     async with serving(markets, wall, port=plan.venue.port, faults=faults):
+        for error in () if faults is None else faults.in_vain():
+            log.warning("fault_in_vain", why=str(error))
         await leave.wait()
 
 

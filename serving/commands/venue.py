@@ -124,6 +124,8 @@ def venue(
             err.print("paper money of this venue only", style="dim")
             if trouble is not None:
                 err.print(f"faults: http://127.0.0.1:{found}/admin/faults", style="dim")
+                for error in trouble.in_vain():
+                    err.print(str(error), style="yellow", markup=False, soft_wrap=True)
             await (for_ever() if account is None else account.keep(ledger))
 
     try:

@@ -18,6 +18,7 @@ from sim.venue.tickers import day_of
 _NAME = re.compile(r"(?P<symbol>[a-z0-9]+)@(?P<kind>[A-Za-z]+)(?P<levels>\d+)?(?:_(?P<bar>\w+))?"
                    r"(?:@(?P<speed>\d+ms|1s|3s))?")  # fmt: skip
 _PARTIAL = (5, 10, 20)
+_BOOK_SPEEDS = ("@100ms", "@250ms", "@500ms", "@1000ms")
 _ALWAYS = ("kline", "markPrice")  # bars end by the clock, marks are of other exchanges
 _OF_BOOKS = ("depth", "bookTicker")
 _OF_PRINTS = ("trade", "aggTrade", "ticker", "miniTicker")
@@ -66,6 +67,19 @@ def stream_of(name: str, market: Market, markets: Markets) -> Stream | None:
     except NotFound:
         return None
     return Stream(name, market, listing, kind, bar, levels)
+
+
+def stream_names() -> Iterator[str]:
+    """Iterate over what may follow a symbol's ``@``, at the speeds that clients ask for."""
+    for kind in _KINDS:
+        if kind == "kline":
+            yield from (f"{kind}_{bar}" for bar in INTERVALS)
+        elif kind == "depth":
+            for levels in ("", *_PARTIAL):
+                yield from (f"{kind}{levels}{speed}" for speed in ("", *_BOOK_SPEEDS))
+        else:
+            yield kind
+    yield from ("markPrice@1s", "markPrice@3s")
 
 
 def said(stream: Stream, markets: Markets, at_ms: int) -> list[Body]:

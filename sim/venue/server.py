@@ -10,7 +10,7 @@ from aiohttp import web
 
 from domain.errors import ServiceUnreachable
 from sim.venue.faults.running import Faults
-from sim.venue.faults.wiring import attach
+from sim.venue.faults.wiring import attach, reach_of
 from sim.venue.market import Markets
 from sim.venue.positions import POSITIONS
 from sim.venue.rest import limits, routes, unknown
@@ -45,6 +45,8 @@ def application(
     app.add_routes(streams.routes())
     app.cleanup_ctx.append(streams.run)
     app.on_shutdown.append(streams.close)
+    if faults is not None:
+        faults.reach = reach_of(app, markets, trading)
     return app
 
 

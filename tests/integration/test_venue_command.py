@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def venue(*flags: str) -> Iterator[str]:
+def venue(*flags: str, stderr: Any = None) -> Iterator[str]:
     command = [sys.executable, "-m", "serving.cli", "venue", "--port", "0", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
@@ -37,8 +37,12 @@ def report(url: str) -> Any:
 @pytest.mark.long
 def test_a_schedule_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "faults.yml"
-    path.write_text("seed: 3\nfaults: [{fault: error, from_s: 0, for_s: 600, paths: '*/ping'}]\n")
-    with venue("--faults", str(path)) as url:
+    path.write_text(
+        "seed: 3\nfaults: [{fault: error, from_s: 0, for_s: 600, paths: '*/ping'},"
+        " {fault: drop, streams: '*@dpeth'}]\n"
+    )
+    said = tmp_path / "said"
+    with said.open("w") as stderr, venue("--faults", str(path), stderr=stderr) as url:
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"{url}/api/v3/ping", timeout=10)
         told = report(url)
@@ -47,6 +51,9 @@ def test_a_schedule_is_kept(tmp_path: Path) -> None:
         urllib.request.urlopen(asked, timeout=10).close()
         with pytest.raises(TimeoutError):  # and the end of the venue does not wait for it
             urllib.request.urlopen(f"{url}/api/v3/time", timeout=0.2)
+    told_then = said.read_text()
+    assert "faults[1].streams: fits nothing that this venue has (got '*@dpeth')" in told_then
+    assert "faults[0]" not in told_then
 
 
 @pytest.mark.long

@@ -210,6 +210,11 @@ def test_what_cannot_be_asked_for_is_refused_in_words(venue: Scene) -> None:
     for body, words in (
         ({"fault": "dropp"}, 'Did you mean "drop"?'), ({"fault": "drop", "share": 2}, "share"),
         ({}, "must say which fault"), (b"{", "must be sent as JSON"),
+        ({"fault": "drop", "streams": "*@dpeth*"}, "fits nothing that this venue has"),
+        ({"fault": "drop", "streams": "*@dpeth*"}, 'Did you mean "*@depth"?'),
+        ({"fault": "drop", "symbol": "BTC/USDT"}, 'Did you mean "BTCUSDT"?'),
+        ({"fault": "error", "paths": "GET /api/v3/kline"}, 'Did you mean "GET /api/v3/klines"?'),
+        ({"fault": "listen_key", "account": "mian"}, 'Did you mean "main"?'),
     ):  # fmt: skip
         status, told = venue.asked("POST", body=body)
         assert status == 422
@@ -217,6 +222,18 @@ def test_what_cannot_be_asked_for_is_refused_in_words(venue: Scene) -> None:
     for header, value in (("Host", "example.org"), ("Origin", "http://example.org")):
         status, told = venue.asked("GET", **{header: value})
         assert (status, told["error"]["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [{"streams": "*@depth*"}, {"streams": "btcusdt@kline_5m"}, {"streams": "user"},
+     {"streams": "*@depth@100ms"}, {"streams": "*@depth20@250ms"}, {"symbol": "btc*"},
+     {"streams": "*@markPrice@1s"}, {"paths": "/api/v3/depth"}, {"paths": "POST *rder"},
+     {"paths": "*klines"}, {"account": "m*"}, {"market": "perp"}],
+)  # fmt: skip
+def test_what_fits_something_is_taken(venue: Scene, target: dict[str, str]) -> None:
+    kind = "error" if "paths" in target else "drop"
+    assert venue.asked("POST", body={"fault": kind, **target})[0] == 201
 
 
 def test_without_leave_nobody_can_ask_for_faults() -> None:

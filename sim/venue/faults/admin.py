@@ -31,7 +31,11 @@ def routes(faults: Faults) -> list[web.RouteDef]:
             raise UsageError(
                 "fault", "must be sent as JSON", hint='Try {"fault": "drop"}'
             ) from None
-        found = faults.add(fault_of(body, "fault"))
+        fault = fault_of(body, "fault")
+        refusal = None if faults.reach is None else faults.reach.refusal(fault, "fault")
+        if refusal is not None:
+            raise refusal
+        found = faults.add(fault)
         faults.look()
         return web.json_response(faults.one(found), status=201)
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from domain.errors import UsageError
 from domain.times import iso
 from sim.venue.faults.kinds import KINDS
 from sim.venue.faults.model import Fault, Subject
+from sim.venue.faults.reach import Reach
 from sim.venue.faults.schedule import Schedule
 
 _KEPT_DONE = 10_000  # faults that are over
@@ -74,6 +76,7 @@ class Faults:
         self.running: list[Running] = []
         self.done: list[Running] = []
         self.counts: Counter[str] = Counter()
+        self.reach: Reach | None = None  # of the venue; None = not looked at
         self.starters: dict[str, Starter] = {}
         self.enders: dict[str, Starter] = {}
         self._heralds: dict[str, Starter] = {}
@@ -96,6 +99,14 @@ class Faults:
             herald(found)
         self._news.set()
         return found
+
+    def in_vain(self) -> list[UsageError]:
+        """Return what is wrong with faults of the schedule that can strike nothing here."""
+        if self.reach is None:
+            return []
+        told = (self.reach.refusal(fault, f"faults[{at}]")
+                for at, fault in enumerate(self.schedule.faults))  # fmt: skip
+        return [error for error in told if error is not None]
 
     def herald(self, kind: str, herald: Starter) -> None:
         """Let faults of a kind be told of when they are taken in, long before they begin."""

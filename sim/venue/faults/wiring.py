@@ -10,6 +10,7 @@ from domain.market import Market
 from sim.venue.faults import admin
 from sim.venue.faults.model import Subject
 from sim.venue.faults.orders import Troubled
+from sim.venue.faults.reach import Reach
 from sim.venue.faults.rest import middleware
 from sim.venue.faults.running import Faults, Running
 from sim.venue.faults.streams import Lines
@@ -43,6 +44,19 @@ def attach(
     app.add_routes(admin.routes(faults))
     app.cleanup_ctx.append(faults.run)
     app.on_shutdown.append(faults.leave)
+
+
+def reach_of(app: web.Application, markets: Markets, trading: Trading | None) -> Reach:
+    """Return what faults can strike of an application that has all its routes."""
+    paths = {
+        f"{route.method} {route.resource.canonical}"
+        for route in app.router.routes() if route.resource is not None
+    }  # fmt: skip
+    return Reach(
+        [(listing.market, listing.name) for listing in markets.listings.values()],
+        sorted(path for path in paths if admin.PATH not in path),
+        [] if trading is None else sorted(trading.exchange.ledger.accounts),
+    )
 
 
 def _halt(faults: Faults, markets: Markets) -> None:

@@ -34,9 +34,12 @@ class OrderType(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """What a broker says of an order: on the book; kept to be sent; filled or gone; never seen."""
+    """What a broker says of an order: on the book; filled, which the next bar will tell; kept to be
+    sent; over; never seen.
+    """
 
     WORKING = "working"
+    FILLED = "filled"
     HELD = "held"
     DONE = "done"
     UNKNOWN = "unknown"

@@ -250,6 +250,8 @@ class Controls(LoopState):
         code = Reason.KILLED if change.mode is RiskMode.KILLED else Reason.BREAKER
         if change.mode is not RiskMode.ACTIVE:
             for order in self._entries():
+                if reason is None and self._dispatch.is_filled(order):
+                    continue  # it is a position, and those stay
                 rule = "mode must be ACTIVE"
                 self._withdraw(records, order, change.at, code, rule, change.mode.value)
         return [] if reason is None else self._exits(reason, change.at)

@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from itertools import count
 from typing import Any
 
 import structlog
 
-from domain.decision import ExitReason, Reason
+from domain.decision import Reason
 from domain.errors import AmbiguousOutcome, ServiceUnreachable, UsageError
 from domain.market import Bar, Instrument
 from domain.trading import (
@@ -28,7 +27,6 @@ from domain.trading import (
     OrderType,
     Posting,
     Refusal,
-    Side,
 )
 from execution.account import Account
 from execution.adapters.answers import Verdict
@@ -37,8 +35,9 @@ from execution.adapters.gateway import Gateway
 from execution.adapters.guard import LastGuard
 from execution.adapters.restoring import Restoring
 from execution.adapters.statement import News, Statement
-from execution.adapters.tracked import Stage, Tracked, Tracking, unwind_id, unwound
+from execution.adapters.tracked import Stage, Tracked, Tracking
 from execution.adapters.waits import LaterIfUnreachable, Waits
+from execution.adapters.withdrawing import Withdrawing
 from execution.filters import Broken, broken_rule
 from execution.money import dec
 
@@ -46,6 +45,7 @@ log = structlog.get_logger("live")
 
 _ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,32}")  # the venue takes 36; the number of a part comes on
 _LEVERAGE = Decimal(1)
+_GIVEN_UP = 5  # refusals of a stop, a minute: then its position is closed
 
 
 class CcxtBroker:
@@ -56,9 +56,9 @@ class CcxtBroker:
     nothing is held; one that is withdrawn after it was filled is closed at once. An exit that the
     venue ends before it is filled goes on with the rest. A fill is handed out in the bar in which
     it happened. While the venue is left alone (:mod:`execution.adapters.breaker`), entries are
-    refused. An exit that could not leave, was not taken for a reason that passes, or certainly
-    never arrived, is kept, and sent with the next bar in which the venue answers, for as long as
-    there is something to close.
+    refused. An exit or a stop that could not leave, was refused, or certainly never arrived, is
+    kept and sent again after 2, 4, 8 … 60 s, for as long as there is something to close. Where a
+    stop is refused five times, its position is closed.
 
     Parameters
     ----------
@@ -84,6 +84,10 @@ class CcxtBroker:
         )  # fmt: skip
         self._last: dict[str, Bar] = {}
         self._untold: dict[str, Refusal] = {}  # of brackets and rests, for the next bar, by order
+        self._monotonic = monotonic
+        self._withdrawing = Withdrawing(
+            self._tracking, self._courier, self._statement, self._send_on, monotonic
+        )
         self._restoring = Restoring(self._tracking, self._statement, self._instruments)
 
     # Orders
@@ -107,7 +111,9 @@ class CcxtBroker:
         tracked = self._tracking.add(order)
         self._statement.account.fold(order)  # so that a position knows whose it is
         if tracked.bracket:
-            if self._to_reduce(order) and not self._is_idle(tracked):  # else it waits for its entry
+            if self._to_reduce(order) and not self._withdrawing.is_idle(
+                tracked
+            ):  # else it waits for its entry
                 self._send_on(tracked)
             return None
         self._statement.begin(order.symbol, order.created_at)
@@ -119,7 +125,7 @@ class CcxtBroker:
                 self._guard.sent()
         if refused is None:
             return None
-        if tracked.entry or refused.nothing_to_close:
+        if tracked.entry or (refused.nothing_to_close and not self._venue_holds(order)):
             self._tracking.forget(tracked)  # never placed: the same id may try again
             return _refusal(order, _as_broken(refused))
         self._tell_kept(tracked, refused)
@@ -143,6 +149,8 @@ class CcxtBroker:
         if tracked.stage is Stage.DOUBT:
             self._tracking.drop(tracked)
             return OrderStatus.UNKNOWN
+        if tracked.filled >= tracked.order.qty:
+            return OrderStatus.FILLED
         return OrderStatus.HELD if tracked.kept else OrderStatus.WORKING
 
     def cancel(self, order_id: str) -> None:
@@ -152,10 +160,12 @@ class CcxtBroker:
         if tracked is None:
             return
         tracked.withdrawn = True
-        if tracked.entry:
-            for bracket in self._tracking.brackets(tracked):
-                self.cancel(bracket.order.id)
-        self._withdraw(tracked)
+        brackets = self._tracking.brackets(tracked) if tracked.entry else []
+        for bracket in brackets:
+            bracket.withdrawn = True
+        for one in (tracked, *brackets):  # a stop leaves after what it protects
+            if one.order.id in self._tracking.live:
+                self._withdrawing.withdraw(one)
 
     def open_orders(self) -> list[Order]:
         """Return the working orders, oldest first; a filled one until its fills are handed out."""
@@ -188,30 +198,45 @@ class CcxtBroker:
         return said
 
     def tend(self) -> None:
-        """Look after what is in doubt, withdrawn, or waits for its entry, between two bars.
+        """Look after what is in doubt, withdrawn, or not at the venue yet, between two bars.
 
-        What the venue has taken costs no question; the next bar looks at it.
+        What was refused is tried again after 2, 4, 8 … 60 s. What the venue has taken costs no
+        question, but for an entry that has not filled yet; the next bar looks at it.
         """
         self._reopen()
-        with LaterIfUnreachable("tend"):  # at the first question that nobody answers
+        with LaterIfUnreachable("tend"):
             self._statement.hear()
-            for tracked in list(self._tracking.live.values()):
+        for tracked in self._closing_first():
+            with LaterIfUnreachable("tend"):
                 self._tend(tracked)
 
+    def _closing_first(self, symbol: str | None = None) -> Iterator[Tracked]:
+        """Iterate over what has no end yet; what closes does not wait for what protects."""
+        live = self._tracking.live
+        for tracked in sorted(live.values(), key=lambda one: not one.order.closes):
+            if tracked.order.id in live and symbol in (None, tracked.order.symbol):
+                yield tracked
+
     def _tend(self, tracked: Tracked) -> None:
-        doubt = tracked.stage is Stage.DOUBT
-        if tracked.order.id not in self._tracking.live:
-            return
+        doubt, due = tracked.stage is Stage.DOUBT, tracked.due(self._monotonic())
         if tracked.withdrawn:
-            if doubt or tracked.may_fill or (tracked.entry and self._holds(tracked.order)):
-                self._withdraw(tracked)
+            if due and not self._withdrawing.is_done(tracked):
+                self._withdrawing.withdraw(tracked)
             return
         if doubt and self._courier.too_old(tracked) > -self._waits.window:
             self._ask_after(tracked)
-        # What the venue refused waits for the next bar: it is not asked the same without end.
-        new = doubt or (tracked.bracket and not tracked.sent_at)
-        if new and tracked.stage is Stage.HELD and not self._is_idle(tracked):
+        if not due or self._gateway.left_alone():
+            return
+        if tracked.stage is Stage.HELD and not self._withdrawing.is_idle(tracked):
             self._send_held(tracked)
+        elif self._is_naked(tracked):
+            tracked.put_off(self._monotonic())
+            self._courier.find(tracked)
+
+    def _is_naked(self, tracked: Tracked) -> bool:
+        """Return whether an entry that was not filled yet, when last seen, will need its stop."""
+        unfilled = tracked.stage is Stage.TAKEN and tracked.may_fill and not tracked.filled
+        return unfilled and bool(self._tracking.brackets(tracked))
 
     def holdings(self) -> Holdings:
         """Return what the venue holds for us, less what was not handed out yet."""
@@ -244,7 +269,7 @@ class CcxtBroker:
             self._statement.pull()
         for tracked in list(self._tracking.live.values()):
             if tracked.withdrawn:
-                self._withdraw(tracked)
+                self._withdrawing.withdraw(tracked)
 
     # Before an order leaves
 
@@ -265,19 +290,34 @@ class CcxtBroker:
             held, quote = self._gateway.positions(), self._gateway.quote(order.symbol)
         except ServiceUnreachable as error:
             return Broken(Reason.NOT_PLACED, "the venue must answer before an entry", error.message)
-        if held[order.symbol]:
-            rule, value = "a position is entered only when flat", f"{held[order.symbol]:f} is held"
-            return Broken(Reason.UNFILLED, rule, value)
+        apart = self._not_flat(order.symbol, held[order.symbol])
+        if apart is not None:
+            return apart
         try:  # stop and target of what was held before would close what is entered now
             for one in self._tracking.of(order.symbol):
                 if one.bracket and one.order.decision_id != order.decision_id:
-                    self._take_off(one)
+                    self._withdrawing.take_off(one)
             worth = self._worth(held)
         except ServiceUnreachable as error:
             rule = "stop and target of what was held before must be off"
             return Broken(Reason.NOT_PLACED, rule, error.message)
         last = self._last.get(order.symbol)
         return self._guard.check(order, quote.mid, None if last is None else dec(last.close), worth)
+
+    def _not_flat(self, symbol: str, held: Decimal) -> Broken | None:
+        if held:
+            rule = "a position is entered only when flat"
+            return Broken(Reason.UNFILLED, rule, f"{held:f} is held")
+        if self._statement.held(symbol):  # a stop may have filled since it was asked last
+            try:
+                self._statement.pull(symbol)
+            except ServiceUnreachable as error:
+                rule = "what was filled must be known before an entry"
+                return Broken(Reason.NOT_PLACED, rule, error.message)
+        if ours := self._statement.held(symbol):  # its fill would be taken for that one's close
+            rule = "ledger and venue must agree that nothing is held"
+            return Broken(Reason.UNFILLED, rule, f"the ledger holds {ours:f}")
+        return None
 
     def _worth(self, held: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Return the worth by symbol, quote units, of what is held and of what may still fill."""
@@ -292,32 +332,45 @@ class CcxtBroker:
         bar = self._last.get(symbol)
         return self._gateway.quote(symbol).mid if bar is None else dec(bar.close)
 
+    def _venue_holds(self, order: Order) -> bool:
+        """Return whether there may be something to close, whatever was said of it."""
+        try:
+            return self._gateway.positions()[order.symbol] * order.side.sign < 0
+        except ServiceUnreachable:
+            return True
+
     def _to_reduce(self, order: Order) -> bool:
         return self._statement.held(order.symbol) * order.side.sign < 0
 
     # After it has left
 
     def _look_after(self, bar: Bar) -> Iterator[Refusal]:
-        for tracked in self._tracking.of(bar.symbol):
-            if tracked.order.id not in self._tracking.live:
-                continue
-            if tracked.withdrawn:
-                self._withdraw(tracked)
-                continue
-            if tracked.stage is Stage.DOUBT and not tracked.entry:  # whoever sent that asks
-                self._ask_after(tracked)
-            if tracked.stage is Stage.DOUBT:
-                continue
-            if self._is_idle(tracked):
-                self._take_off(tracked)
-            elif tracked.stage is Stage.HELD:
-                self._send_held(tracked)
-            elif tracked.filled <= tracked.handed:
-                yield from self._ended(tracked, bar)
+        for tracked in self._closing_first(bar.symbol):
+            with LaterIfUnreachable("on_bar"):
+                yield from self._look_at(tracked, bar)
+
+    def _look_at(self, tracked: Tracked, bar: Bar) -> Iterator[Refusal]:
+        if tracked.withdrawn:
+            self._withdrawing.withdraw(tracked)
+            return
+        if tracked.stage is Stage.DOUBT and not tracked.entry:  # whoever sent that asks
+            self._ask_after(tracked)
+        if tracked.stage is Stage.DOUBT:
+            return
+        if self._withdrawing.is_idle(tracked):
+            self._withdrawing.take_off(tracked)
+        elif tracked.stage is Stage.HELD:
+            self._send_held(tracked)
+        elif tracked.filled <= tracked.handed:
+            yield from self._ended(tracked, bar)
 
     def _send_held(self, tracked: Tracked) -> None:
-        if self._to_reduce(tracked.order):
-            self._send_on(tracked)
+        order = tracked.order
+        if self._to_reduce(order):
+            if order.type is OrderType.STOP and tracked.refusals >= _GIVEN_UP:
+                self._withdrawing.unwind(tracked)  # nothing is held without a stop for long
+            else:
+                self._send_on(tracked)
         elif tracked.kept:  # nothing is left to close
             self._tracking.drop(tracked)
 
@@ -360,91 +413,20 @@ class CcxtBroker:
         except AmbiguousOutcome as error:
             log.warning("in_flight", order=tracked.client_id, why=error.message)
             return
-        if refused is not None:
+        if refused is None:
+            tracked.went()
+        else:
             self._tell_kept(tracked, refused)
 
     def _tell_kept(self, tracked: Tracked, refused: Verdict) -> None:
         """Tell why what closes is not at the venue; whatever the reason, it is sent again."""
+        tracked.put_off(self._monotonic())
         if refused.kind == "unsent":
             log.warning("not_sent", order=tracked.client_id, why=refused.why)
         else:
+            tracked.refusals += 1
             log.error("refused", order=tracked.client_id, why=refused.why)
             self._untold.setdefault(tracked.order.id, _refusal(tracked.order, _as_broken(refused)))
-
-    def _is_idle(self, tracked: Tracked) -> bool:
-        """Return whether what a stop or target is to close is not there, and will not be."""
-        order = tracked.order
-        return tracked.bracket and not self._holds(order) and not any(
-            one.entry and not one.withdrawn and one.order.decision_id == order.decision_id
-            for one in self._tracking.of(order.symbol)
-        )  # fmt: skip
-
-    def _holds(self, order: Order) -> bool:
-        """Return whether the venue holds what an order's decision entered, and no other."""
-        symbol, position = order.symbol, self._statement.account.position(order.symbol)
-        untold = [o for o in self._tracking.of(symbol) if o.entry and o.filled > o.handed]
-        holder = None if position is None else position.decision_id
-        if untold:  # an entry leaves only where nothing is held, so the newest holds
-            holder = untold[-1].order.decision_id
-        return holder == order.decision_id and self._statement.held(symbol) != ZERO
-
-    def _take_off(self, tracked: Tracked) -> None:
-        if tracked.stage is Stage.TAKEN:
-            self._courier.recall(tracked)
-            self._courier.find(tracked)  # what was not open to be recalled may have filled
-        if tracked.filled > tracked.handed:  # its fills come
-            tracked.withdrawn = True
-        else:
-            self._tracking.drop(tracked)
-
-    def _withdraw(self, tracked: Tracked) -> None:
-        """Take an order off the venue, and close what it had filled; tried again at every bar."""
-        if tracked.stage is Stage.HELD:
-            self._tracking.drop(tracked)
-            return
-        with LaterIfUnreachable("cancel"):
-            left = self._courier.too_old(tracked)
-            if tracked.stage is Stage.DOUBT and not self._courier.find(tracked):
-                if left > 0:
-                    return
-                if tracked.unwinds:  # what it should close is still open
-                    self._tracking.forget(tracked)
-                else:
-                    self._tracking.drop(tracked)
-                return
-            if not tracked.unwinds:
-                self._courier.recall(tracked)
-            self._courier.find(tracked)
-            self._statement.pull(tracked.order.symbol)
-            if tracked.entry and self._holds(tracked.order):
-                self._unwind(tracked)
-                return  # until it is closed
-            if tracked.handed >= tracked.filled:
-                self._tracking.drop(tracked)
-
-    def _unwind(self, entry: Tracked) -> None:
-        order = entry.order
-        for one in self._tracking.of(order.symbol):
-            if unwound(one.order.id) == order.id:
-                report = self._courier.present(one) if one.stage is Stage.TAKEN else None
-                if report is None or report.open:
-                    return
-                self._courier.note(one, report)  # it is over; what it left open goes on
-        held = self._statement.held(order.symbol)
-        if not held:
-            return
-        numbers = (unwind_id(order.id, n) for n in count())
-        back = replace(
-            order, id=next(one for one in numbers if one not in self._tracking.mine),
-            side=Side.SELL if held > 0 else Side.BUY, qty=abs(held), type=OrderType.MARKET,
-            intent=ExitReason.RISK.value, price=None, trigger=None, reduce_only=True,
-        )  # fmt: skip
-        log.warning("entry_unwound", order=order.id, qty=f"{back.qty:f}")
-        tracked = self._tracking.add(back)
-        tracked.withdrawn = True  # the loop knows nothing of it
-        self._send_on(tracked)
-        if tracked.stage is Stage.HELD:
-            self._tracking.forget(tracked)
 
     def _instrument(self, symbol: str) -> Instrument:
         if symbol not in self._instruments:

@@ -23,6 +23,7 @@ from domain.market import Instrument, MarginTier
 from domain.trading import ZERO, Order, OrderType, Side
 from execution.adapters.answers import never_left, unreachable, words_of
 from execution.adapters.breaker import Breaker
+from execution.adapters.exchange_clock import set_clock
 
 log = structlog.get_logger("live")
 
@@ -183,7 +184,7 @@ class Gateway:
             told = self._client.create_order(
                 order.symbol, kind, order.side.value, str(qty), price, params
             )
-            return _report(told["info"])
+            return _report(told)
 
     def cancel(self, symbol: str, client_id: str, *, conditional: bool) -> None:
         """Cancel an order; one that is not open is left as it is.
@@ -207,14 +208,14 @@ class Gateway:
         """
         try:
             asked = _asked(client_id, conditional=conditional)
-            return self._ask(self._client.fetch_order, "", symbol, asked, read=_order)
+            return self._ask(self._client.fetch_order, "", symbol, asked, read=_report)
         except ccxt.OrderNotFound:
             return None
 
     def numbered(self, symbol: str, number: str) -> Report | None:
         """Return the same by the venue's number."""
         try:
-            return self._ask(self._client.fetch_order, number, symbol, read=_order)
+            return self._ask(self._client.fetch_order, number, symbol, read=_report)
         except ccxt.OrderNotFound:
             return None
 
@@ -419,6 +420,8 @@ class Gateway:
                 breaker.rest(self._monotonic(), asked, words_of(error))
             else:
                 breaker.answered()
+            if isinstance(error, ccxt.InvalidNonce):
+                set_clock(self._client)
             raise
         else:
             breaker.answered()
@@ -476,10 +479,6 @@ def _asked(client_id: str, *, conditional: bool) -> dict[str, Any]:
     return {"origClientOrderId": client_id}
 
 
-def _order(told: Any) -> Report:
-    return _report(told["info"])
-
-
 def _quote(row: Any) -> Quote:
     return Quote(Decimal(row["bidPrice"]), Decimal(row["askPrice"]))
 
@@ -488,7 +487,8 @@ def _flags(told: Any) -> dict[str, bool]:
     return {name: value for name, value in told.items() if isinstance(value, bool)}
 
 
-def _report(told: Mapping[str, Any]) -> Report:
+def _report(order: Any) -> Report:
+    told = order["info"]
     if "algoId" in told:
         child = str(told.get("actualOrderId") or "")
         is_open = told["algoStatus"] in _OPEN

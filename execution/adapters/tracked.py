@@ -12,6 +12,7 @@ from domain.trading import ZERO, Order
 
 UNWIND = "-x"  # what closes an entry that was withdrawn after it was filled; then -x1, -x2, …
 _UNWIND = re.compile(rf"{UNWIND}\d*")
+_LONGEST_S, _DOUBLINGS = 60.0, 6  # between two tries of what is refused
 _FORCED = ("autoclose-", "adl_autoclose")  # orders that the venue makes itself
 
 
@@ -38,6 +39,8 @@ class Tracked:
     reference, half_spread : of the book when it was sent, quote units; None = not known.
     withdrawn : by the loop, which must not be left with what it fills.
     conditional : whether the venue keeps its present part as a conditional order.
+    tries : in vain, in a row; ``refusals`` : of these. ``not_before`` : monotonic seconds until
+        which it is put off.
     """
 
     order: Order
@@ -51,6 +54,22 @@ class Tracked:
     half_spread: Decimal | None = None
     withdrawn: bool = False
     conditional: bool = False
+    tries: int = 0
+    refusals: int = 0
+    not_before: float = 0.0
+
+    def due(self, now: float) -> bool:
+        """Return whether it may be tried again, ``now`` in monotonic seconds."""
+        return now >= self.not_before
+
+    def put_off(self, now: float) -> None:
+        """Take note of a try in vain: the next one waits 2, 4, 8 … 60 s."""
+        self.tries += 1
+        self.not_before = now + min(_LONGEST_S, 2.0 ** min(self.tries, _DOUBLINGS))
+
+    def went(self) -> None:
+        """Take note that a try was not in vain."""
+        self.tries, self.refusals, self.not_before = 0, 0, 0.0
 
     @property
     def client_id(self) -> str:

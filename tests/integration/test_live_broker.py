@@ -70,7 +70,7 @@ def test_a_market_order_becomes_a_fill_and_the_ledgers_cash_is_the_exchanges(her
     order = order_at(here, "cv1")
     for _ in range(2):
         assert broker.submit(order) is None
-    assert broker.status("cv1") is OrderStatus.WORKING
+    assert broker.status("cv1") is OrderStatus.FILLED
     assert (broker.holdings().quantities[PERP], broker.holdings().cash) == (0, CASH)
     [fill] = broker.on_bar(here.next_bar())
     assert isinstance(fill, Fill)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +13,7 @@ from data.sources.listing import instrument_of
 from domain.decision import Reason
 from domain.errors import AmbiguousOutcome
 from domain.operations import RiskEvent
-from domain.trading import Fill, Order, OrderStatus, OrderType, Refusal, Side
+from domain.trading import Fill, OrderStatus, OrderType, Refusal, Side
 from execution import books
 from execution.adapters.booking import fill_id
 from execution.adapters.ccxt_broker import CcxtBroker
@@ -24,6 +23,7 @@ from execution.adapters.tracked import Tracked
 from sim.venue.fates import Fate
 from sim.venue.refusals import Refused
 from storage.memory import MemoryLedger
+from tests.live_acts import Late, at_a_late_venue, decided, held, opened, resting, stop_at
 from tests.live_scenes import (
     CASH,
     PERP,
@@ -34,7 +34,6 @@ from tests.live_scenes import (
     Turning,
     agreed,
     live_loop,
-    live_states,
     order_at,
     stage,
 )
@@ -42,82 +41,10 @@ from tests.live_scenes import (
 ETH = "ETH/USDT:USDT"
 
 
-@dataclass
-class Late:
-    """Loses the answers to orders, which arrive when a test says so.
-
-    Attributes
-    ----------
-    lost : client ids whose request is held back; ``*`` = the next one's, whatever its id.
-    quantities : that are taken of an order instead of its own, by client id.
-    """
-
-    lost: set[str] = field(default_factory=set)
-    held: list[Callable[[], Any]] = field(default_factory=list)
-    quantities: dict[str, str] = field(default_factory=dict)
-
-    async def __call__(self, request: Any, call: Any, take: Any) -> Any:
-        name = call.query.get("newClientOrderId") or call.query.get("clientAlgoId")
-        if request.method == "POST" and name in self.quantities:
-            call.query["quantity"] = self.quantities[name]
-        if request.method == "POST" and name and self.lost & {name, "*"}:
-            self.lost -= {name, "*"}
-            self.held.append(take)
-            raise Refused(503, -1007, "Timeout waiting for response from backend server.")
-        return take()
-
-    def arrive(self) -> None:
-        """Let the venue take what was held back."""
-        while self.held:
-            self.held.pop()()
-
-
-@contextmanager
-def at_a_late_venue() -> Iterator[tuple[Stage, Late]]:
-    late = Late()
-    with stage(passage=late) as here:
-        yield here, late
-
-
 @pytest.fixture
 def scene() -> Iterator[tuple[Stage, Late]]:
     with at_a_late_venue() as made:
         yield made
-
-
-def opened(here: Stage, broker: CcxtBroker | None = None) -> CcxtBroker:
-    broker = broker or here.broker()
-    broker.restore(books.opening("live", "USDT", CASH, here.at))
-    broker.on_bar(here.next_bar())
-    return broker
-
-
-def held(here: Stage) -> Decimal:
-    return here.account.perp.of("BTCUSDT").qty
-
-
-def resting(here: Stage) -> list[str]:
-    return [order.client_id for order in here.account.open_orders()]
-
-
-def stop_at(here: Stage, broker: CcxtBroker, name: str, side: Side, decision: str) -> Order:
-    """A stop far from the market."""
-    last = Decimal(str(broker._last[PERP].close)).quantize(Decimal("0.1"))
-    trigger = last - 3_000 if side is Side.SELL else last + 3_000
-    return order_at(
-        here, name, side, "stop", type=OrderType.STOP, trigger=trigger, decision=decision
-    )
-
-
-def decided(here: Stage, broker: CcxtBroker, ledger: MemoryLedger, turn: int = 0) -> Any:
-    """A loop that has entered at its first bar; ``turn`` 0 = without stop and target, 2 = both."""
-    loop = live_loop(ledger, Turning(), broker, here)
-    while (here.at // STEP + 1) % 4 != turn:
-        here.next_bar()
-    bar = here.next_bar()
-    loop.absorb(bar)
-    loop.decide(live_states([bar])[-1], [], {}, here.at)
-    return loop
 
 
 @pytest.mark.parametrize("between_bars", [True, False])
@@ -182,7 +109,7 @@ def test_an_entry_that_arrives_late_has_its_stop_before_the_next_bar(
     assert len(list(loop.portfolio(here.at).positions)) == 1 or not held(here)
     agreed(here, ledger)
     events = [row for _, row in ledger.records(RiskEvent) if row.kind == "in_flight"]
-    assert [row.subject.split(" ")[1] for row in events] in (["sent", "working"], ["sent", "done"])
+    assert [row.subject.split(" ")[1] for row in events] in (["sent", "filled"], ["sent", "done"])
 
 
 def test_a_stop_that_never_arrived_is_sent_again_before_the_next_bar(
@@ -346,7 +273,7 @@ def test_an_order_that_comes_while_it_is_asked_after_is_not_given_up(
     broker._courier.find = slow  # type: ignore[method-assign]
     with pytest.raises(AmbiguousOutcome):
         broker.status("e")
-    assert broker.status("e") is OrderStatus.WORKING
+    assert broker.status("e") is OrderStatus.FILLED
 
 
 def test_entries_in_doubt_count_for_the_account(scene: tuple[Stage, Late]) -> None:
@@ -468,4 +395,4 @@ def test_stop_of_a_newer_entry_stays_known_when_an_older_ones_fills_come_after_i
         filled(3, "e2", Side.SELL, "entry"),
     ])  # fmt: skip
     assert list(broker._tracking.live) == ["s2"]
-    assert broker._holds(stop)
+    assert broker._withdrawing.holds(stop)

@@ -2,117 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from domain.decision import Action, Decision
-from domain.market import Bar, MarketState
-from domain.operations import RiskEvent
-from domain.trading import Fill, ModeChange, Order, Refusal, RiskMode
-from execution.adapters.ccxt_broker import CcxtBroker
-from execution.loop import TradingLoop
-from sim.venue.refusals import Refused
-from storage.memory import MemoryLedger
-from tests.live_scenes import PERP, Silence, Stage, live_loop, live_states, stage
-
-
-class Once:
-    """Goes long on its first bar, if it has one left; the horizon of 3 bars closes."""
-
-    name = "once"
-
-    def __init__(self, entries: int) -> None:
-        self.entries = entries
-
-    def prepare_state(self, state: MarketState, opinions: Any, absent: Any) -> MarketState:
-        return state
-
-    def generate_signal(self, prepared: MarketState, now: int) -> Decision:
-        action = Action.LONG if self.entries else Action.NO_TRADE
-        self.entries = max(self.entries - 1, 0)
-        return Decision(
-            prepared.symbol, prepared.timeframe, prepared.as_of, now, 3, self.name, action, action,
-            (), "once", None, None, None, None, None, None, None, None, None,
-        )  # fmt: skip
-
-    def observe(self, rows: Sequence[tuple[int, Any]]) -> None: ...
-
-    def post_trade_update(self, trade: Any) -> None: ...
-
-
-@dataclass
-class Scene:
-    """A loop at the exchange, which may begin again on its ledger."""
-
-    here: Stage
-    silence: Silence
-    ledger: MemoryLedger = field(default_factory=MemoryLedger)
-    bars: list[Bar] = field(default_factory=list)
-    loop: TradingLoop = field(init=False)
-    broker: CcxtBroker = field(init=False)
-
-    def begin(self, entries: int = 0) -> None:
-        self.broker = self.here.broker()
-        self.loop = live_loop(self.ledger, Once(entries), self.broker, self.here)
-        self.loop.resume()
-
-    def absorb(self) -> MarketState:
-        self.bars.append(self.here.next_bar())
-        self.here.skew[0] += 300.0
-        state = live_states(self.bars)[-1]
-        self.loop.absorb(state.bars.bar(-1))
-        return state
-
-    def decide(self, state: MarketState) -> None:
-        self.loop.decide(state, [], {}, self.bars[-1].close_ms)
-
-    def play(self, bars: int) -> None:
-        for _ in range(bars):
-            self.decide(self.absorb())
-
-    def fall_silent(self, *, left_alone: bool = False) -> None:
-        self.silence.begin(self.broker)
-        while left_alone and not self.broker._gateway.left_alone():
-            self.broker.holdings()
-
-    def answer_again(self) -> None:
-        self.silence.end(self.here, self.broker)
-
-    @property
-    def held(self) -> bool:
-        return bool(self.here.account.perp.of("BTCUSDT").qty)
-
-    def events(self, kind: str) -> list[RiskEvent]:
-        return [event for _, event in self.ledger.records(RiskEvent) if event.kind == kind]
-
-    def exits(self, kind: type[Order] | type[Fill] | type[Refusal] = Order) -> list[str]:
-        return [row.intent for _, row in self.ledger.records(kind) if row.intent != "entry"]
-
-    def closed(self) -> None:
-        """Demand that it is flat, at the exchange and on the ledger, by one exit, and no halt."""
-        assert not self.held
-        assert not self.loop.portfolio(0).positions
-        assert len(self.exits(Fill)) == 1
-        assert self.events("reconciliation") == []
-        modes = [change.mode for _, change in self.ledger.records(ModeChange)]
-        assert RiskMode.HALTED not in modes
-
-
-@contextmanager
-def held_long() -> Iterator[Scene]:
-    """A position whose horizon is due at the close of the next bar."""
-    silence = Silence()
-    with stage(faults=silence) as here:
-        made = Scene(here, silence)
-        made.begin(entries=1)
-        made.play(3)
-        assert made.held
-        yield made
+from domain.trading import Refusal
+from tests.live_acts import TOO_MANY, held_long, refusing
+from tests.live_scenes import PERP
 
 
 def test_horizon_exit_when_its_request_was_lost_then_it_is_sent_again() -> None:
@@ -151,16 +48,6 @@ def test_exit_that_was_kept_when_the_process_begins_again_then_it_is_sent(kill: 
         assert made.exits() == ["kill" if kill else "horizon"]
 
 
-def refusing(status: int, code: int, text: str) -> Any:
-    async def passage(request: Any, call: Any, take: Any) -> Any:
-        if request.method == "POST":
-            raise Refused(status, code, text)
-        return take()
-
-    return passage
-
-
-TOO_MANY = refusing(429, -1015, "Too many new orders.")
 TOO_LATE = refusing(400, -1021, "Timestamp for this request is outside of the recvWindow.")
 HALTED = refusing(400, -1013, "Market is closed.")
 TOO_FAR = refusing(400, -4131, "The counterparty's best price does not meet the PERCENT_PRICE.")

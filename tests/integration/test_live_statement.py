@@ -176,7 +176,7 @@ def test_fill_when_the_venue_does_not_tell_whose_it_is_while_ours_is_in_doubt_th
     assert (held.cash, held.quantities) == (None, {})  # nothing that could differ
     assert "foreign_fill" not in [line["event"] for line in logs]
     client.fetch_order = straight
-    assert broker.status("cv1") is OrderStatus.WORKING
+    assert broker.status("cv1") is OrderStatus.FILLED
     [fill] = broker.on_bar(here.next_bar())
     assert isinstance(fill, Fill)
     assert fill.order_id == "cv1"

@@ -45,7 +45,7 @@ fi
 # build only (about 5 GB), which works as well.
 torch=$(sed -n 's/^torch==//p' constraints.txt)
 has_torch() { "$venv/bin/python" -c "from importlib.metadata import version as v; import sys; sys.exit(v('torch').split('+')[0] != '$torch')" 2>/dev/null; }
-if ! has_torch && ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+if ! has_torch && ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
   --no-deps --timeout 8 --retries 0 --index-url https://download.pytorch.org/whl/cpu \
   "torch==$torch" >/dev/null 2>&1; then
   say "set-up: PyTorch's CPU index does not answer, so torch comes from the plain index"
@@ -54,7 +54,9 @@ target=.
 [ "$extra" = runtime ] || target=".[$extra]"
 say "set-up: installing pinned packages (about 2.5 GB, once; a few minutes)"
 # shellcheck disable=SC2086 # PIP_ARGS is a list of words
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} \
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile ${PIP_ARGS:-} \
   -c constraints.txt -e "$target" ||
   die "pip could not install the packages (see above). Behind a mirror or proxy: make PIP_ARGS='--index-url …' …"
+# Compiled here by all cores, since pip would use one; what cannot be compiled is not ours to mend.
+"$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true
 touch "$stamp"

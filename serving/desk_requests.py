@@ -18,6 +18,7 @@ from execution.loop import TradingLoop
 from serving.asserting import Asserting
 from serving.control import Confirmation, Control
 from serving.journal_desk import JournalRules, closed, reflected
+from serving.killing import KillOrder
 from serving.market_clock import MarketClock
 from serving.risk_desk import happened, reported
 from serving.trade_desk import imported
@@ -53,6 +54,7 @@ class Requests:
     state: Callable[[MarketMemory, int], MarketState | None]
     news: Callable[[], None]
     confirmation: Confirmation = field(default_factory=Confirmation)
+    _obeyed: KillOrder | None = None  # the file's, as long as it is there
 
     def now(self) -> dict[str, Callable[[Body], Answer]]:
         """Return who answers at once, by kind of request."""
@@ -74,10 +76,13 @@ class Requests:
         return {"assertions": self._assert}
 
     def obey_file(self) -> None:
-        """Kill if the file says so."""
+        """Kill if the file says so; what is killed already is flattened, once by each content."""
         order = self.control.killed_by_file()
-        if order is not None and self.loop.mode is not RiskMode.KILLED:
+        if order is None:
+            self._obeyed = None
+        elif order != self._obeyed or self.loop.mode is not RiskMode.KILLED:
             self._kill({"by": "file", "why": order.why, "flatten": order.flatten})
+            self._obeyed = order
 
     def _kill(self, body: Body) -> Answer:
         flatten = bool(body.get("flatten", True))

@@ -198,6 +198,18 @@ class Ledger(Protocol):
         ...
 
 
+class Aside(Protocol):
+    """Keeps what the ledger cannot take at a moment that does not wait, until the next start."""
+
+    def put(self, records: Sequence[Any]) -> None:
+        """Add records; they are safe when this returns."""
+        ...
+
+    def settle(self, ledger: Ledger) -> None:
+        """Append to the ledger what was put aside, then forget it."""
+        ...
+
+
 class SnapshotStore(Protocol):
     """Saved folds, so that a restart takes seconds. Always recomputable from the ledger."""
 

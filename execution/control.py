@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from domain.decision import ExitReason, Reason
-from domain.errors import LedgerError, ServiceUnreachable, UsageError
+from domain.errors import LedgerError, UsageError
 from domain.market import Instrument
 from domain.operations import ExternalTrade, OperatorReport, Reflection, RiskEvent
 from domain.opinion import Outcome
-from domain.ports import Broker
+from domain.ports import Aside, Broker
 from domain.trading import ClosedTrade, ModeChange, Order, Refusal, RiskMode
 from execution.dispatch import Dispatch
 from execution.journal import JournalMode
@@ -33,6 +33,7 @@ class Controls(LoopState):
     broker : every order goes to it by way of a :class:`~execution.dispatch.Dispatch`.
     scribe : writes to the ledger.
     instruments : every execution symbol's filters.
+    aside : takes what was sent though it could not be written down; None = it is forgotten.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Controls(LoopState):
         limits: RiskLimits,
         sizing: SizingSettings,
         journal: JournalMode,
+        aside: Aside | None = None,
     ) -> None:
         super().__init__(settings, strategy, limits, sizing, journal)
-        self._broker, self._scribe = broker, scribe
+        self._broker, self._scribe, self._aside = broker, scribe, aside
         self._instruments = dict(instruments)
         self._desk = Desk(settings.account, strategy)
         self._dispatch = Dispatch(broker, settings.account)
@@ -181,19 +183,14 @@ class Controls(LoopState):
         records: list[Any] = []
         reason = {RiskMode.KILLED: ExitReason.KILL, RiskMode.HALTED: ExitReason.RISK}.get(mode)
         orders = self._shut(records, change, reason if flatten else None)
-        try:
-            self._write(records, orders)
-        except (LedgerError, ServiceUnreachable):
-            # Nothing can be written down now; what makes the account safer goes out all the same.
-            self._dispatch.send(orders)
-            raise
-        self._scribe.commit(self._dispatch.send(orders))
+        send = self._send if mode is RiskMode.ACTIVE else self._send_regardless
+        send(records, orders)
         return change
 
     def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
         """Close every position at the market and return the orders."""
         orders = self._exits(reason, at)
-        self._send([], orders)
+        self._send_regardless([], orders)
         return orders
 
     def close(self, reflection: Reflection, at: int) -> Order:
@@ -237,6 +234,24 @@ class Controls(LoopState):
         # On the ledger first: an order that was sent is always known.
         self._write(records, orders)
         self._scribe.commit(self._dispatch.send(orders))
+
+    def _send_regardless(self, records: list[Any], orders: Sequence[Order]) -> None:
+        """Send what makes the account safer even where it cannot be written down now."""
+        try:
+            self._write(records, orders)
+        except Exception as error:
+            self._put_aside(records, error)  # before they leave: a crash must not make them foreign
+            self._dispatch.send(orders)
+            raise
+        self._scribe.commit(self._dispatch.send(orders))
+
+    def _put_aside(self, records: Sequence[Any], error: Exception) -> None:
+        if self._aside is None:
+            return
+        try:
+            self._aside.put(records)
+        except (OSError, LedgerError) as worse:  # closing matters more than knowing of it
+            error.add_note(f"nor could it be put aside: {worse}")
 
     def _write(self, records: list[Any], orders: Sequence[Order]) -> None:
         for order in orders:

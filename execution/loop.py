@@ -17,7 +17,7 @@ from domain.decision import Consensus, Decision, ExitReason, Origin, Reason
 from domain.errors import UsageError
 from domain.market import Bar, Instrument, MarketState, SeenBook, SettledFunding
 from domain.opinion import Opinion, Outcome
-from domain.ports import Broker, Gate, Ledger, Strategy
+from domain.ports import Aside, Broker, Gate, Ledger, Strategy
 from domain.trading import (
     ClosedTrade,
     EquityMark,
@@ -65,6 +65,7 @@ class TradingLoop(Controls):
     limits, sizing : what risk allows, and how much.
     levels : stop and target of decisions that come without; None = there are none.
     journal : what is written about trades, and whether entries wait for it.
+    aside : takes what was sent though the ledger was away; it is written down on :meth:`resume`.
 
     Raises
     ------
@@ -84,12 +85,13 @@ class TradingLoop(Controls):
         gate: Gate | None = None,
         levels: LevelSettings | None = None,
         journal: JournalMode = "off",
+        aside: Aside | None = None,
     ) -> None:
         for symbol in settings.routes.values():
             if symbol not in instruments:
                 raise UsageError("routes", "must lead to an instrument", symbol)
         sizing = sizing or SizingSettings()
-        state = (settings, strategy.name, limits or RiskLimits(), sizing, journal)
+        state = (settings, strategy.name, limits or RiskLimits(), sizing, journal, aside)
         super().__init__(broker, Scribe(ledger, strategy, gate), instruments, *state)
         self._strategy, self._store = strategy, ledger
         self._planner = Planner(
@@ -408,6 +410,8 @@ class TradingLoop(Controls):
         """
         if self._scribe.head:
             raise UsageError("resume", "needs a loop that has not worked yet")
+        if self._aside is not None:
+            self._aside.settle(self._store)
         count = 0
         lesson: list[tuple[int, Any]] = []
         for seq, record in in_order(self._store):

@@ -20,7 +20,6 @@ from agents.contract import out_of_sample, trim
 from data.memory import MarketMemory
 from domain.canonical import plain
 from domain.decision import Decision
-from domain.errors import ServiceUnreachable
 from domain.market import Bar, BarFrame, Instant, MarketState
 from domain.opinion import Opinion
 from domain.ports import Agent, LiveSource, MarketSource, Needs
@@ -160,7 +159,7 @@ class Desk:
 
         Raises
         ------
-        ServiceUnreachable : if another desk is running, or took over.
+        LeaseLost : if another desk is running, or took over.
         """
         self.control.take_lease(plain(self.progress))
         self.refresher.start()
@@ -452,7 +451,7 @@ class Desk:
             self.control.keep_lease(plain(self.progress), now=news)
         except LeaseLost:
             raise
-        except ServiceUnreachable:  # the database is away: what makes the account safer goes out
+        except Exception:  # the database is away: what makes the account safer goes out
             self._requests.obey_file()
             raise
         self._requests.obey_file()

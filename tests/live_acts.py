@@ -11,6 +11,7 @@ from typing import Any
 from domain.decision import Action, Decision
 from domain.market import Bar, MarketState
 from domain.operations import RiskEvent
+from domain.ports import Aside
 from domain.trading import Fill, ModeChange, Order, OrderType, Refusal, RiskMode, Side
 from execution import books
 from execution.adapters.ccxt_broker import CcxtBroker
@@ -63,12 +64,13 @@ class Scene:
     silence: Silence
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     bars: list[Bar] = field(default_factory=list)
+    aside: Aside | None = None
     loop: TradingLoop = field(init=False)
     broker: CcxtBroker = field(init=False)
 
     def begin(self, entries: int = 0) -> None:
         self.broker = self.here.broker()
-        self.loop = live_loop(self.ledger, Once(entries), self.broker, self.here)
+        self.loop = live_loop(self.ledger, Once(entries), self.broker, self.here, self.aside)
         self.loop.resume()
 
     def absorb(self) -> MarketState:
@@ -114,11 +116,11 @@ class Scene:
 
 
 @contextmanager
-def held_long() -> Iterator[Scene]:
+def held_long(aside: Aside | None = None) -> Iterator[Scene]:
     """A position whose horizon is due at the close of the next bar."""
     silence = Silence()
     with stage(faults=silence) as here:
-        made = Scene(here, silence)
+        made = Scene(here, silence, aside=aside)
         made.begin(entries=1)
         made.play(3)
         assert made.held

@@ -15,7 +15,7 @@ from data.sources.listing import instrument_of
 from domain.decision import Action, Decision
 from domain.market import Bar, BarFrame, Instrument, MarketState
 from domain.operations import RiskEvent
-from domain.ports import Ledger
+from domain.ports import Aside, Ledger
 from domain.trading import Fill, ModeChange, Order, OrderType, Posting, Side
 from execution import books
 from execution.adapters.booking import read_id
@@ -181,12 +181,15 @@ def wait_for(told: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def live_loop(ledger: Ledger, strategy: Any, broker: CcxtBroker, stage: Stage) -> TradingLoop:
+def live_loop(
+    ledger: Ledger, strategy: Any, broker: CcxtBroker, stage: Stage, aside: Aside | None = None
+) -> TradingLoop:
     """A loop that trades 1 000 USDT at a time at the exchange."""
     return TradingLoop(
         strategy, broker, ledger, {PERP: stage.instrument()},
         LoopSettings({PERP: PERP}, account="live", initial_cash=CASH), limits=NO_LIMITS,
         sizing=SizingSettings(mode="fixed", fixed_notional=1_000.0, max_notional=2_000.0),
+        aside=aside,
     )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ from serving.telling import Teller
 from serving.upkeep import upkeep_of
 from sim.drift import shipped_reference
 from sim.opinions import widest
+from storage.aside import FileAside
 from storage.events import EventLog
 from storage.inbox import Inbox
 from storage.leases import Lease
@@ -96,6 +97,7 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         venue=replace(venue(settings), books=seen),
     )  # fmt: skip
     execution = executing(plan, settings, engine, market, wall, gateway, paper)
+    var_dir = settings.data.var_dir
     loop = TradingLoop(
         strategy,
         execution.broker,
@@ -117,8 +119,8 @@ def build_desk_on(plan: RunPlan, settings: Settings, feed: Feed) -> Desk:
         levels=levels(settings),
         gate=gate,
         journal=settings.journal.reflections,
+        aside=FileAside(var_dir / f"unwritten-{plan.world}.jsonl"),
     )  # fmt: skip
-    var_dir = settings.data.var_dir
     clock = SystemClock()
     fold = Fold(strategy, SqlSnapshots(engine, plan.world))
     market_clock = MarketClock(wall=feed.wall)

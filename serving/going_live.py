@@ -72,6 +72,12 @@ class LiveRecord:
         """Return all acts, oldest first."""
         return self._events.of_kind(KIND)
 
+    @property
+    def account(self) -> str:
+        """The account that live trading was last enabled for; empty if it never was."""
+        enabled = [event for event in self.acts() if event.body["act"] == "enabled"]
+        return str(enabled[-1].body["account"]) if enabled else ""
+
     def last(self, act: Act, account: str) -> Event | None:
         """Return the newest act of a kind for an account, as :func:`account_of` names it."""
         found = [
@@ -115,7 +121,7 @@ def configured(settings: Settings) -> bool:
 
 
 def execution_of(
-    source: str, settings: Settings, record: LiveRecord, now: int
+    source: str, settings: Settings, record: LiveRecord, now: int, *, holds: bool = False
 ) -> tuple[Execution, str]:
     """Return how a run executes, and why.
 
@@ -123,13 +129,19 @@ def execution_of(
     ----------
     source : of its market; only that of an exchange can be traded live.
     now : wall time, ms.
+    holds : whether the world's live account has something open: that is closed by a live broker,
+        which enters nothing while live trading is off.
     """
     if not configured(settings):
         return "paper", "LIVE_MODE is off"
     if source != "live":
         return "paper", f"the market is {source}, not an exchange's"
     standing = record.standing(settings, now)
-    return ("live" if standing.state == "on" else "paper"), standing.why
+    if standing.state == "on":
+        return "live", standing.why
+    if standing.state == "off" and holds and record.account == account_of(settings):
+        return "live", f"{standing.why}; it enters nothing, and looks after what is open"
+    return "paper", standing.why
 
 
 def account_in_use(plan: RunPlan) -> str:

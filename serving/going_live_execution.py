@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from domain.errors import SettingError
 from domain.market import Instrument
 from domain.ports import Broker, Clock
 from serving.broker_health import BrokerHealth
 from serving.going_live import LiveRecord, account_in_use
+from serving.going_live_open import open_by_ledger
 from serving.plan import RunPlan
 from serving.rules import CURRENCY, Market
 from serving.settings import Settings
@@ -84,7 +86,8 @@ def executing(
 
     Raises
     ------
-    SettingError, ServiceUnreachable : if the exchange's account cannot be traded as it is.
+    SettingError, ServiceUnreachable : if the exchange's account cannot be traded as it is, or has
+        something open that the market lacks.
     """
     account = account_in_use(plan)
     ensure_account(engine, plan.world, account, CURRENCY, plan.execution)
@@ -92,11 +95,18 @@ def executing(
         return Executing(paper(), account, Decimal(str(settings.execution.initial_cash)))
     from serving.going_live_venue import live_broker
 
+    missing = [s for s in open_by_ledger(engine, plan.world) if s not in market.instruments]
+    if missing:
+        raise SettingError(
+            "SYMBOLS", "must name all that the live account has open, or nobody closes it",
+            ", ".join(missing), "Add it, and take it away again once it is closed.",
+        )  # fmt: skip
     record = LiveRecord(engine, plan.world)
+    began = record.standing(settings, clock.now())  # what was enabled since waits for a start
 
     def allowed() -> str:
-        standing = record.standing(settings, clock.now())
-        return "" if standing.state == "on" else standing.why
+        now = record.standing(settings, clock.now())
+        return next((one.why for one in (began, now) if one.state != "on"), "")
 
     live = live_broker(gateway, settings, market.instruments, allowed)
     capital = Reader(engine, plan.world).postings(limit=1, account=account, book="capital").items

@@ -6,7 +6,7 @@ Keys come from the settings, which have them from the environment alone, and go 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -37,8 +37,12 @@ _STREAM = "wss://fstream.binance.com"
 _FSTREAM = "/fstream"  # where another server has the streams of perpetuals
 
 
-def gateway_of(settings: Settings) -> Gateway:
+def gateway_of(settings: Settings, more: Iterable[str] = ()) -> Gateway:
     """Return the connection to the account that settings name; asks nothing yet.
+
+    Parameters
+    ----------
+    more : symbols to look at beside those that are traded.
 
     Raises
     ------
@@ -56,7 +60,8 @@ def gateway_of(settings: Settings) -> Gateway:
     client = signing_client(
         data.exchange, data.exchange_url, live.exchange_api_key, live.exchange_api_secret
     )
-    return Gateway(client, [symbol_on(symbol, "perp") for symbol in data.symbols], CURRENCY)
+    traded = [symbol_on(symbol, "perp") for symbol in data.symbols]
+    return Gateway(client, dict.fromkeys([*traded, *more]), CURRENCY)
 
 
 def signing_client(exchange: str, url: str | None, key: SecretStr, secret: SecretStr) -> Any:

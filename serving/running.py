@@ -30,6 +30,7 @@ from serving.going_live import (
     configured,
     execution_of,
 )
+from serving.going_live_open import open_by_ledger, refuse_to_leave
 from serving.local_exchange import answers, at_local_exchange, at_told_exchange
 from serving.logs import start_logging
 from serving.plan import RunPlan
@@ -76,6 +77,7 @@ def start(wish: Wish) -> int:
     plan = _at_exchange(plan, resolved, engine)
     execution, because = _execution(plan, settings, engine)
     plan = replace(plan, execution=execution)
+    refuse_to_leave(engine, plan, settings, lambda text: err.print(text, markup=False))
     if configured(settings):
         why = f"{why}; execution {execution}: {because}"
     path = plan.save(settings.data.var_dir)
@@ -123,7 +125,8 @@ def start(wish: Wish) -> int:
 def _execution(plan: RunPlan, settings: Settings, engine: Engine) -> tuple[Execution, str]:
     """Return how a run executes, and why."""
     record, now = LiveRecord(engine, plan.world), SystemClock().now()
-    execution, because = execution_of(plan.source, settings, record, now)
+    holds = bool(open_by_ledger(engine, plan.world))
+    execution, because = execution_of(plan.source, settings, record, now, holds=holds)
     if execution == "live":
         from serving.going_live_conditions import broken_since  # it asks for the whole scoreboard
 

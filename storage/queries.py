@@ -302,6 +302,19 @@ class Reader:
                 sums[place] = kinds.EXACT.add(sums.get(place, Decimal(0)), Decimal(amount))
         return [Balance(*place, sums[place]) for place in sorted(sums)]
 
+    def held(self, account: str) -> dict[str, Decimal]:
+        """Return the signed quantity of every symbol that an account holds, base units, exact."""
+        book = postings.c
+        query = select(book.asset, book.amount).where(
+            book.world == self._world, book.account == account, book.book == "position",
+            book.asset.contains("/"),  # on spot the cost of what is held is there too
+        )  # fmt: skip
+        sums: dict[str, Decimal] = {}
+        with read(self._engine) as connection:
+            for symbol, amount in connection.execute(query):
+                sums[symbol] = kinds.EXACT.add(sums.get(symbol, Decimal(0)), Decimal(amount))
+        return {symbol: qty for symbol, qty in sorted(sums.items()) if qty}
+
     def postings(
         self, *, limit: int = 100, before_seq: int | None = None, **where: Any
     ) -> Page[Posting]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from serving.commands.common import (
 from serving.feed_words import feed_line
 from serving.killing import REASON_CHARACTERS, KillOrder, clean_text, write_kill
 from serving.plan import RUN_FILE
+from serving.settings import Settings
 
 Why = Annotated[str, typer.Option("--why", help="written into the ledger")]
 
@@ -97,6 +99,20 @@ def kill(
             "kill", "must know where the run is, and no run was started there",
             str(settings.data.var_dir), "Say where it is: conclave kill --set VAR_DIR=…",
         )  # fmt: skip
+    _tell_left_alone(settings)
+
+
+def _tell_left_alone(settings: Settings) -> None:
+    """Name what live accounts have open that no kill of this run closes, if the ledger answers."""
+    from serving.bootstrap.storage import open_storage
+    from serving.going_live_open import left_alone, words
+
+    with suppress(ConclaveError):
+        plan = current_plan(settings)
+        for world, held in left_alone(open_storage(settings), plan).items():
+            left = f"the live account of world {world} has open {words(held)} by its ledger"
+            err.print(f"not closed by this: {left}; see conclave live disable", style="red",
+                      markup=False, soft_wrap=True)  # fmt: skip
 
 
 def arm(

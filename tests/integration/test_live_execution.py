@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from domain.errors import SettingError
 from domain.operations import RiskEvent
-from domain.trading import Fill, ModeChange, Order, Posting, Refusal
+from domain.trading import Fill, ModeChange, Order, OrderType, Posting, Refusal, RiskMode, Side
 from execution.adapters.booking import read_id
 from execution.books import balances
 from serving.bootstrap.desk import build_desk
@@ -18,7 +19,9 @@ from serving.bootstrap.service import reading_service
 from serving.bootstrap.storage import open_storage
 from serving.commands.common import settings_from
 from serving.desk import Desk
-from serving.going_live import LiveRecord, account_of
+from serving.going_live import LiveRecord, account_of, execution_of
+from serving.going_live_open import open_by_ledger
+from serving.killing import KillOrder, write_kill
 from serving.sessions import terms_of
 from sim.venue.refusals import Refused
 from sim.venue.trading import Trading
@@ -59,6 +62,17 @@ class LiveStage(Stage):
     def record(self) -> LiveRecord:
         return LiveRecord(open_storage(self.settings()), "demo-7")
 
+    def enable(self) -> None:
+        body = {"account": account_of(self.settings()), "ready_at": 1, "why": ""}
+        self.record().note("enabled", 1, "Ada", body)
+
+
+async def opening_only(request: Any, call: Any, take: Any) -> Any:
+    """What an exchange does that takes nothing which closes."""
+    if request.method == "POST" and call.query.get("reduceOnly") == "true":
+        raise Refused(429, -1015, "Too many new orders.")
+    return take()
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -75,7 +89,7 @@ def test_desk_when_live_then_its_ledger_is_the_exchanges_and_disable_lets_nothin
     here: LiveStage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record, settings = here.record(), here.settings()
-    record.note("enabled", 1, "Ada", {"account": account_of(settings), "ready_at": 1, "why": ""})
+    here.enable()
     desk = here.desk_that_is_live()
     begun = desk.progress.decided
 
@@ -120,24 +134,54 @@ def test_desk_when_live_then_its_ledger_is_the_exchanges_and_disable_lets_nothin
 def test_desk_when_it_leaves_with_an_exit_that_the_exchange_did_not_take_then_it_says_so(
     here: LiveStage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def opening_only(request: Any, call: Any, take: Any) -> Any:
-        if request.method == "POST" and call.query.get("reduceOnly") == "true":
-            raise Refused(429, -1015, "Too many new orders.")
-        return take()
-
     here.accounts.passage = opening_only
-    settings = here.settings()
-    body = {"account": account_of(settings), "ready_at": 1, "why": ""}
-    here.record().note("enabled", 1, "Ada", body)
+    here.enable()
     desk = here.desk_that_is_live("execution.on_shutdown=flatten")
     lived(desk, desk.progress.decided + 10)
     assert here.accounts.exchange.ledger.accounts["main"].perp.of("BTCUSDT").qty
     [left] = desk.loop.unsent()
     [kept] = [row for _, row in here.ledger().records(RiskEvent) if row.kind == "in_flight"]
     assert (kept.subject, kept.level) == (f"{left.id} kept", "warning")
-    told = [line for line in capsys.readouterr().out.splitlines() if "left_open" in line]
+    said = capsys.readouterr()  # on either, as a command before it has set
+    told = [line for line in (said.out + said.err).splitlines() if "left_open" in line]
     assert len(told) == 1
     assert left.id in told[0]
+
+
+@pytest.mark.slow
+def test_desk_when_live_was_disabled_with_a_position_then_the_next_start_closes_it_and_no_more(
+    here: LiveStage,
+) -> None:
+    here.enable()
+    straight, here.accounts.passage = here.accounts.passage, opening_only
+    desk = here.desk_that_is_live()
+    perp = here.accounts.exchange.ledger.accounts["main"].perp
+    lived(desk, desk.progress.decided + 1, also=lambda: perp.of("BTCUSDT").qty)
+    entries = len(here.rows(Order, intent="entry"))
+    here.record().note("disabled", 2, "Ada", {"why": "enough"})
+    here.accounts.passage = straight
+    engine = open_storage(here.settings())
+    assert open_by_ledger(engine, "demo-7")
+    asked = ("live", here.settings(), here.record(), 3)
+    assert execution_of(*asked, holds=True)[0] == "live"
+    write_kill(here.var_dir, KillOrder("enough"))
+    desk = here.desk_that_is_live()
+    lived(desk, desk.progress.decided + 3, also=lambda: not open_by_ledger(engine, "demo-7"))
+    assert not perp.of("BTCUSDT").qty
+    assert [row.mode for row in here.rows(ModeChange)] == [RiskMode.KILLED]
+    assert len(here.rows(Order, intent="entry")) == entries
+    assert not [row for row in here.rows(RiskEvent) if row.kind == "reconciliation"]
+
+
+@pytest.mark.long
+def test_desk_when_live_and_what_is_open_is_followed_no_more_then_it_does_not_start(
+    here: LiveStage,
+) -> None:
+    ledger, eth = here.ledger(), "ETH/USDT:USDT"
+    qty = Decimal("0.1")
+    ledger.append([Order("e", "live", eth, Side.BUY, qty, OrderType.MARKET, 1, "d", "entry")])
+    with pytest.raises(SettingError, match=f"all that the live account has open.*{eth}"):
+        here.desk_that_is_live()
 
 
 @pytest.mark.long
@@ -161,8 +205,6 @@ def test_desk_when_live_then_it_reckons_with_the_fees_of_its_account(here: LiveS
 def test_desk_when_live_and_the_key_may_withdraw_then_it_does_not_start(
     here: LiveStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from domain.errors import SettingError
-
     draws = key_for("main", withdraws=True)
     here.accounts.keys._keys[draws.key] = draws
     with pytest.raises(SettingError, match="no withdrawals"):

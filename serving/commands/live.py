@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import getpass
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from domain.canonical import plain
 from domain.errors import CheckFailed, ConclaveError, UsageError
 from domain.times import iso
 from serving.commands.common import (
@@ -26,11 +29,16 @@ from serving.commands.common import (
     settings_regardless,
 )
 from serving.killing import KillOrder, write_kill
+from serving.plan import RunPlan
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.going_live_open import Open, Told
 
 app = typer.Typer(help="Real orders: off until enabled, step by step.", no_args_is_help=True)
 
 REHEARSED_HERE = "the local exchange"
+_ON_PAPER = "the last run traded on paper"
 
 
 @app.command("status")
@@ -175,39 +183,97 @@ def disable(
     config: Config = None,
     sets: Set = None,
 ) -> None:
-    """Refuse real entries at once and close what is open; a running desk is killed.
+    """Refuse real entries at once and close what is open; a running desk is killed, or the next.
 
     Example: conclave live disable · conclave live disable --keep
     """
-    from serving.system import SystemClock
-
     settings, _ = settings_regardless(config, sets)
-    reason = why or "live disabled"
-    _record(settings).note("disabled", SystemClock().now(), _who(), {"why": reason, "keep": keep})
-    body: dict[str, Any] = {"state": "off", "positions": _stop(settings, reason, keep=keep)}
+    order = KillOrder(why or "live disabled", flatten=not keep)
+    _off(settings, order)
+    body: dict[str, Any] = {"state": "off", **_stop(settings, order)}
     if json:
         print_json(body)
     else:
-        out.print(f"disabled: real entries are refused; {body['positions']}", style="green")
+        out.print(f"disabled: real entries are refused; {body['positions']}", style="green",
+                  markup=False)  # fmt: skip
 
 
-def _stop(settings: Settings, reason: str, *, keep: bool) -> str:
-    """Kill a live desk that runs; return what becomes of positions, in words."""
+def _off(settings: Settings, order: KillOrder) -> None:
+    """Write down that nothing may be entered; where that cannot be, a live desk is killed."""
+    from serving.system import SystemClock
+
+    plan = current_plan(settings)
+    try:
+        body = {"why": order.why, "keep": not order.flatten}
+        _record(settings).note("disabled", SystemClock().now(), _who(), body)
+    except ConclaveError:  # the database is away
+        if plan.execution == "live":
+            path = write_kill(settings.data.var_dir, order)
+            err.print(f"not disabled, but wrote {path}: the desk is killed as soon as it sees it",
+                      style="red", markup=False)  # fmt: skip
+        raise
+
+
+def _stop(settings: Settings, order: KillOrder) -> dict[str, Any]:
+    """Kill a live desk, the one that runs or the next; return what becomes of positions."""
+    from serving.bootstrap.storage import open_storage
+    from serving.going_live_open import ask_exchange, left_alone, open_by_ledger
     from serving.offline import desk_runs
 
     plan = current_plan(settings)
-    if plan.execution != "live":
-        return "the last run traded on paper"
-    if not desk_runs(plan, settings):
-        return "no desk runs: what is open at the exchange stays, with its stops and targets"
-    order = KillOrder(reason, flatten=not keep)
+    live, runs = plan.execution == "live", desk_runs(plan, settings)
+    done = "positions are closed" if order.flatten else "positions keep their stops and targets"
+    if live and runs and _killed(plan, settings, order):
+        return {"positions": done}
+    file = str(write_kill(settings.data.var_dir, order)) if live and runs else None
+    engine = open_storage(settings)
+    own = open_by_ledger(engine, plan.world)
+    if own and not runs:  # a paper desk that runs would close its own
+        file = str(write_kill(settings.data.var_dir, order))
+    first = f"{done} as soon as the desk sees the file" if runs else "no desk runs"
+    ours = left_alone(engine, replace(plan, execution="live")) | ({plan.world: own} if own else {})
+    told = ask_exchange(settings, sorted({symbol for held in ours.values() for symbol in held}))
+    return {
+        "positions": "; ".join(_left(first if live else _ON_PAPER, ours, told, file, order)),
+        "ledger": {world: plain(held) for world, held in ours.items()},
+        "exchange": None if told.why else plain(told.held),
+        "file": file,
+    }
+
+
+def _killed(plan: RunPlan, settings: Settings, order: KillOrder) -> bool:
+    """Return whether the desk that runs has taken a kill."""
     try:
         with api(plan, settings, writes=True, timeout=5.0) as client:
-            call(client, "POST", "/v1/risk/kill", {"why": reason, "flatten": order.flatten})
-    except ConclaveError as error:  # the file works with everything else down
-        err.print(f"{error.message}; wrote {write_kill(settings.data.var_dir, order)} instead",
-                  markup=False, soft_wrap=True)  # fmt: skip
-    return "positions keep their stops and targets" if keep else "positions are closed"
+            call(client, "POST", "/v1/risk/kill", {"why": order.why, "flatten": order.flatten})
+    except ConclaveError as error:
+        err.print(error.message, markup=False, soft_wrap=True)
+        return False
+    return True
+
+
+def _left(
+    first: str, ours: Mapping[str, Open], told: Told, file: str | None, order: KillOrder
+) -> Iterator[str]:
+    """Iterate over what is said where no desk that trades live has taken the kill."""
+    from serving.going_live_open import words
+
+    yield first
+    for world, held in ours.items():
+        yield f"the live account of world {world} has open by its ledger: {words(held)}"
+    if not ours:
+        yield "nothing is open by the live account's ledger"
+    if told.why:
+        yield f"what the exchange holds is not known ({told.why})"
+    else:
+        yield f"the exchange holds {words(told.held) or 'nothing of it'}"
+    does = "closes it" if order.flatten else "looks after its stops and targets"
+    if ours:
+        yield f"conclave up --source live with LIVE_MODE=true and the symbols of then {does}"
+    if ours or told.held:
+        yield "or close it at the exchange"
+    if file is not None:
+        yield f"wrote {file}, which every desk obeys, also on paper: remove it once nothing is open"
 
 
 def _who() -> str:

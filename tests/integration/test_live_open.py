@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -15,10 +17,13 @@ from domain.errors import SettingError
 from domain.trading import Fill, Order, OrderType, Refusal, Side
 from execution import books
 from serving.bootstrap.storage import open_storage
+from serving.control import DESK_LEASE, LEASE_TTL_MS
 from serving.going_live import LIVE_ACCOUNT, account_of, execution_of
 from serving.going_live_open import left_alone, open_by_ledger, refuse_to_leave
 from serving.plan import load_plan
+from serving.system import SystemClock
 from storage.accounts import ensure_account
+from storage.leases import Lease
 from storage.ledger import SqlLedger
 from tests.integration.test_going_live import Candidate, holding
 from tests.live_record import BTC, WORLD, exchange
@@ -58,6 +63,20 @@ class Holder(Candidate):
                 Refusal(LIVE_ACCOUNT, PERP, at, Reason.NOT_PLACED, "it", "is", "entry", "d")
             )
         SqlLedger(self.engine, world).append(rows)
+
+    def desk_runs(self) -> None:
+        lease = Lease(self.engine, DESK_LEASE, "desk", LEASE_TTL_MS, SystemClock())
+        assert lease.acquire({"pid": os.getpid()})
+
+    @property
+    def file(self) -> Path:
+        return self.var_dir / "KILL"
+
+    def disables(self, *more: str) -> dict[str, Any]:
+        code, told = self.says("live", "disable", "--json", *more)
+        assert code == 0
+        body: dict[str, Any] = json.loads(told.splitlines()[0])
+        return body
 
 
 @pytest.fixture
@@ -142,6 +161,72 @@ def test_start_when_nobody_can_say_whether_it_is_held_then_it_is_told(holder: Ho
     holder.set(EXCHANGE_URL="http://127.0.0.1:9")
     holder.enabled()
     assert "the exchange: " in starts(holder)[0]
+
+
+# Disable
+
+
+def test_disable_when_no_desk_runs_and_something_is_open_then_the_next_desk_is_killed(
+    holder: Holder,
+) -> None:
+    holder.run(execution="live")
+    holder.entered()
+    holding(holder)
+    body = holder.disables("--why", "out")
+    assert holder.file.read_text() == "out\n"
+    assert body["ledger"] == {WORLD: {PERP: "0.010"}}
+    assert {symbol: Decimal(qty) for symbol, qty in body["exchange"].items()} == {PERP: QTY}
+    assert body["file"] == str(holder.file)
+    assert "conclave up --source live" in body["positions"]
+    assert "closes it" in body["positions"]
+    holder.disables("--keep")
+    assert holder.file.read_text().startswith("freeze")
+
+
+@pytest.mark.parametrize("execution", ["live", "paper"])
+def test_disable_when_nothing_is_open_then_no_later_run_is_killed(
+    holder: Holder, execution: str
+) -> None:
+    holder.run(execution=execution)
+    body = holder.disables()
+    assert (body["ledger"], body["exchange"], body["file"]) == ({}, {}, None)
+    assert not holder.file.exists()
+
+
+def test_disable_when_the_last_run_was_on_paper_then_what_is_open_is_told_all_the_same(
+    holder: Holder,
+) -> None:
+    holder.entered()
+    holder.desk_runs()
+    body = holder.disables()
+    assert f"0.010 {PERP}" in body["positions"]
+    assert not holder.file.exists()  # its desk would close what paper holds
+
+
+def test_disable_when_the_exchange_does_not_answer_then_it_says_so(holder: Holder) -> None:
+    holder.entered(OTHER)
+    holder.set(EXCHANGE_URL="http://127.0.0.1:9")
+    body = holder.disables()
+    assert body["ledger"] == {OTHER: {PERP: "0.010"}}
+    assert body["exchange"] is None
+    assert "is not known" in body["positions"]
+    holder.set(EXCHANGE_API_KEY=None, EXCHANGE_API_SECRET=None)
+    assert "EXCHANGE_API_KEY" in holder.disables()["positions"]
+
+
+@pytest.mark.parametrize("execution", ["live", "paper"])
+def test_disable_when_the_database_is_away_then_only_a_live_desk_is_killed(
+    holder: Holder, execution: str
+) -> None:
+    holder.run(execution=execution)
+    (holder.var_dir / "away.db").write_text("no database")
+    holder.set(DATABASE_URL=f"sqlite:///{holder.var_dir / 'away.db'}")
+    code, told = holder.says("live", "disable", "--why", "out")
+    assert (code, "is not a SQLite database" in told) == (1, True)
+    assert holder.file.exists() == (execution == "live")
+
+
+# Kill
 
 
 def test_kill_when_another_worlds_live_account_has_something_open_then_it_says_so(

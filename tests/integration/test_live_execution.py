@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.errors import SettingError
 from domain.operations import RiskEvent
@@ -137,15 +138,13 @@ def test_desk_when_it_leaves_with_an_exit_that_the_exchange_did_not_take_then_it
     here.accounts.passage = opening_only
     here.enable()
     desk = here.desk_that_is_live("execution.on_shutdown=flatten")
-    lived(desk, desk.progress.decided + 10)
+    with capture_logs() as logs:
+        lived(desk, desk.progress.decided + 10)
     assert here.accounts.exchange.ledger.accounts["main"].perp.of("BTCUSDT").qty
     [left] = desk.loop.unsent()
     [kept] = [row for _, row in here.ledger().records(RiskEvent) if row.kind == "in_flight"]
     assert (kept.subject, kept.level) == (f"{left.id} kept", "warning")
-    said = capsys.readouterr()  # on either, as a command before it has set
-    told = [line for line in (said.out + said.err).splitlines() if "left_open" in line]
-    assert len(told) == 1
-    assert left.id in told[0]
+    assert [line["order"] for line in logs if line["event"] == "left_open"] == [left.id]
 
 
 @pytest.mark.slow

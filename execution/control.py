@@ -188,9 +188,17 @@ class Controls(LoopState):
         return change
 
     def flatten(self, at: int, reason: ExitReason = ExitReason.MANUAL) -> list[Order]:
-        """Close every position at the market and return the orders."""
+        """Close every position at the market and return the orders.
+
+        So is what an entry has filled that no bar has told of: the broker closes it.
+        """
+        records: list[Any] = []
+        code = Reason.KILLED if self.mode is RiskMode.KILLED else Reason.BREAKER
+        for order in self._entries():
+            if self._dispatch.is_filled(order) is not False:
+                self._withdraw(records, order, at, code, "everything is closed", reason.value)
         orders = self._exits(reason, at)
-        self._send_regardless([], orders)
+        self._send_regardless(records, orders)
         return orders
 
     def close(self, reflection: Reflection, at: int) -> Order:

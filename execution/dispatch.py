@@ -51,9 +51,10 @@ class Dispatch:
         """Ask no more after an order that is withdrawn: the broker sees to that, if it fills."""
         self._in_flight.pop(order.id, None)
 
-    def is_filled(self, order: Order) -> bool:
-        """Return whether an order is known to be filled, though no bar has told of it."""
-        return self._status(order) is OrderStatus.FILLED
+    def is_filled(self, order: Order) -> bool | None:
+        """Return whether an order is filled, though no bar has told of it; None = nobody knows."""
+        status = self._status(order)
+        return None if status is None else status is OrderStatus.FILLED
 
     def unsent(self) -> list[Order]:
         """Return the exits that are not known to have reached the venue, oldest first."""

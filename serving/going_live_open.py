@@ -89,6 +89,7 @@ def refuse_to_leave(
     ------
     SettingError : if the run asks for live orders, and the exchange says that it is held.
     """
+    own = open_by_ledger(engine, plan.world)
     for world, held in left_alone(engine, plan).items():
         what = f"the live account of world {world} has open {words(held)}"
         hint = (
@@ -99,7 +100,10 @@ def refuse_to_leave(
         told = Told({}, "not asked")
         if mine and configured(settings) and plan.source == "live":
             told = ask_exchange(settings, held)
-        there = {symbol: qty for symbol, qty in told.held.items() if symbol in held}
+        there = {
+            symbol: rest for symbol, qty in told.held.items()
+            if symbol in held and (rest := qty - own.get(symbol, ZERO)) * (held[symbol] or rest) > 0
+        }  # fmt: skip
         if there:
             raise SettingError(what, f"no run may leave alone {words(there)}", None, hint)
         if told.why:

@@ -125,7 +125,7 @@ def start(wish: Wish) -> int:
 def _execution(plan: RunPlan, settings: Settings, engine: Engine) -> tuple[Execution, str]:
     """Return how a run executes, and why."""
     record, now = LiveRecord(engine, plan.world), SystemClock().now()
-    holds = bool(open_by_ledger(engine, plan.world))
+    holds = configured(settings) and bool(open_by_ledger(engine, plan.world))
     execution, because = execution_of(plan.source, settings, record, now, holds=holds)
     if execution == "live":
         from serving.going_live_conditions import broken_since  # it asks for the whole scoreboard

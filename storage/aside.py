@@ -12,9 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from domain.errors import LedgerError
+from domain.errors import DuplicateRecord, LedgerError
 from domain.ports import Ledger
 from storage import kinds
+
+_COMPARE = (
+    "It holds orders that were sent while the database was away: compare with the exchange, then "
+    "remove the file."
+)
 
 
 class FileAside:
@@ -57,9 +62,15 @@ class FileAside:
         LedgerError : if the file is damaged, or the ledger does not take it.
         ServiceUnreachable : if the ledger is away still.
         """
-        if self._path.exists():
+        if not self._path.exists():
+            return
+        try:
             ledger.append(list(self._records()))
-            self._path.unlink()
+        except DuplicateRecord as error:
+            raise LedgerError(
+                str(self._path), "must go with what the ledger holds", error.message, _COMPARE
+            ) from error
+        self._path.unlink()
 
     def _records(self) -> Iterator[Any]:
         for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
@@ -69,8 +80,7 @@ class FileAside:
             except (ValueError, TypeError, LookupError, LedgerError) as error:
                 raise LedgerError(
                     str(self._path), f"line {number} cannot be read", line,
-                    "It holds orders that were sent while the database was away: compare with the "
-                    "exchange, then remove the file.",
+                    _COMPARE,
                 ) from error  # fmt: skip
 
 

@@ -149,6 +149,8 @@ class CcxtBroker:
         if tracked.stage is Stage.DOUBT:
             self._tracking.drop(tracked)
             return OrderStatus.UNKNOWN
+        if tracked.stage is Stage.TAKEN and tracked.may_fill:
+            self._courier.find(tracked)
         if tracked.filled >= tracked.order.qty:
             return OrderStatus.FILLED
         return OrderStatus.HELD if tracked.kept else OrderStatus.WORKING
@@ -160,6 +162,7 @@ class CcxtBroker:
         if tracked is None:
             return
         tracked.withdrawn = True
+        tracked.asking.reset()
         brackets = self._tracking.brackets(tracked) if tracked.entry else []
         for bracket in brackets:
             bracket.withdrawn = True
@@ -218,20 +221,29 @@ class CcxtBroker:
                 yield tracked
 
     def _tend(self, tracked: Tracked) -> None:
-        doubt, due = tracked.stage is Stage.DOUBT, tracked.due(self._monotonic())
+        now, doubt = self._monotonic(), tracked.stage is Stage.DOUBT
         if tracked.withdrawn:
-            if due and not self._withdrawing.is_done(tracked):
+            if tracked.asking.due(now) and not self._withdrawing.is_done(tracked):
+                before = self._statement.held(tracked.order.symbol)
                 self._withdrawing.withdraw(tracked)
+                if self._statement.held(tracked.order.symbol) == before:
+                    self._asked_in_vain(tracked)
             return
-        if doubt and self._courier.too_old(tracked) > -self._waits.window:
-            self._ask_after(tracked)
-        if not due or self._gateway.left_alone():
+        if doubt and tracked.asking.due(now):
+            left = self._ask_after(tracked)
+            if left <= 0 and tracked.stage is Stage.DOUBT:
+                tracked.asking.leave()  # an entry that certainly never arrived: a bar tells of it
+        if self._gateway.left_alone():
             return
         if tracked.stage is Stage.HELD and not self._withdrawing.is_idle(tracked):
             self._send_held(tracked)
-        elif self._is_naked(tracked):
-            tracked.put_off(self._monotonic())
+        elif self._is_naked(tracked) and tracked.asking.due(now):
             self._courier.find(tracked)
+            self._asked_in_vain(tracked)
+
+    def _asked_in_vain(self, tracked: Tracked) -> None:
+        if not self._gateway.left_alone():  # else that is waited for, and no longer
+            tracked.asking.put_off(self._monotonic())
 
     def _is_naked(self, tracked: Tracked) -> bool:
         """Return whether an entry that was not filled yet, when last seen, will need its stop."""
@@ -367,6 +379,8 @@ class CcxtBroker:
     def _send_held(self, tracked: Tracked) -> None:
         order = tracked.order
         if self._to_reduce(order):
+            if not tracked.sending.due(self._monotonic()):
+                return
             if order.type is OrderType.STOP and tracked.refusals >= _GIVEN_UP:
                 self._withdrawing.unwind(tracked)  # nothing is held without a stop for long
             else:
@@ -383,7 +397,7 @@ class CcxtBroker:
         if self._courier.find(tracked):
             return 0.0
         if left <= 0 and not tracked.entry:
-            tracked.stage = Stage.HELD
+            tracked.stage, tracked.refusals = Stage.HELD, tracked.refusals + 1
         return max(left, 0.0)
 
     def _ended(self, tracked: Tracked, bar: Bar) -> Iterator[Refusal]:
@@ -413,14 +427,13 @@ class CcxtBroker:
         except AmbiguousOutcome as error:
             log.warning("in_flight", order=tracked.client_id, why=error.message)
             return
-        if refused is None:
-            tracked.went()
-        else:
+        if refused is not None:
             self._tell_kept(tracked, refused)
 
     def _tell_kept(self, tracked: Tracked, refused: Verdict) -> None:
         """Tell why what closes is not at the venue; whatever the reason, it is sent again."""
-        tracked.put_off(self._monotonic())
+        if not self._gateway.left_alone():  # else that is waited for, and no longer
+            tracked.sending.put_off(self._monotonic())
         if refused.kind == "unsent":
             log.warning("not_sent", order=tracked.client_id, why=refused.why)
         else:

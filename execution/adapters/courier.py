@@ -111,7 +111,9 @@ class Courier:
 
     def note(self, tracked: Tracked, report: Report) -> None:
         """Take in what the venue says of the present part."""
-        tracked.stage = Stage.TAKEN
+        if tracked.stage is not Stage.TAKEN:
+            tracked.stage, tracked.refusals = Stage.TAKEN, 0
+            tracked.sending.reset()
         filled = report.filled
         if not tracked.conditional:
             self._tracking.owns(report.number, tracked.order)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from math import inf
 
 from domain.decision import ExitReason
 from domain.trading import ZERO, Order
@@ -25,6 +26,36 @@ class Stage(StrEnum):
 
 
 @dataclass(slots=True)
+class Retry:
+    """When something may be tried again: 2, 4, 8 … 60 s after a try in vain.
+
+    Attributes
+    ----------
+    tries : in vain, in a row. ``not_before`` : monotonic seconds.
+    """
+
+    tries: int = 0
+    not_before: float = 0.0
+
+    def due(self, now: float) -> bool:
+        """Return whether it may be tried, ``now`` in monotonic seconds."""
+        return now >= self.not_before
+
+    def put_off(self, now: float) -> None:
+        """Take note of a try in vain."""
+        self.tries += 1
+        self.not_before = now + min(_LONGEST_S, 2.0 ** min(self.tries, _DOUBLINGS))
+
+    def leave(self) -> None:
+        """Try no more."""
+        self.not_before = inf
+
+    def reset(self) -> None:
+        """Take note of a try that was not in vain."""
+        self.tries, self.not_before = 0, 0.0
+
+
+@dataclass(slots=True)
 class Tracked:
     """An order and what became of it so far; quantities in base units.
 
@@ -39,8 +70,8 @@ class Tracked:
     reference, half_spread : of the book when it was sent, quote units; None = not known.
     withdrawn : by the loop, which must not be left with what it fills.
     conditional : whether the venue keeps its present part as a conditional order.
-    tries : in vain, in a row; ``refusals`` : of these. ``not_before`` : monotonic seconds until
-        which it is put off.
+    sending, asking : when it may be sent again, and asked after or withdrawn again.
+    refusals : of the present part in a row, or that it never arrived.
     """
 
     order: Order
@@ -54,22 +85,9 @@ class Tracked:
     half_spread: Decimal | None = None
     withdrawn: bool = False
     conditional: bool = False
-    tries: int = 0
+    sending: Retry = field(default_factory=Retry)
+    asking: Retry = field(default_factory=Retry)
     refusals: int = 0
-    not_before: float = 0.0
-
-    def due(self, now: float) -> bool:
-        """Return whether it may be tried again, ``now`` in monotonic seconds."""
-        return now >= self.not_before
-
-    def put_off(self, now: float) -> None:
-        """Take note of a try in vain: the next one waits 2, 4, 8 … 60 s."""
-        self.tries += 1
-        self.not_before = now + min(_LONGEST_S, 2.0 ** min(self.tries, _DOUBLINGS))
-
-    def went(self) -> None:
-        """Take note that a try was not in vain."""
-        self.tries, self.refusals, self.not_before = 0, 0, 0.0
 
     @property
     def client_id(self) -> str:

@@ -55,9 +55,10 @@ class Withdrawing:
         """Return whether nothing is left to be done between two bars about what is withdrawn."""
         if tracked.stage is Stage.DOUBT or tracked.may_fill:
             return False
-        if tracked.entry:
-            return not self.holds(tracked.order)
-        return not (tracked.bracket and not self.holds(tracked.order))
+        if not tracked.bracket:
+            return not (tracked.entry and self.holds(tracked.order))
+        told_by_a_bar = tracked.filled > tracked.handed
+        return told_by_a_bar or self.holds(tracked.order)
 
     def take_off(self, tracked: Tracked) -> None:
         """Take off a stop or target whose position is closed.
@@ -120,7 +121,7 @@ class Withdrawing:
                     return
                 self._courier.note(one, report)  # it is over; what it left open goes on
         held = self._statement.held(order.symbol)
-        if not held or not tracked.due(self._monotonic()):
+        if not held or not tracked.sending.due(self._monotonic()):
             return
         numbers = (unwind_id(order.id, n) for n in count())
         back = replace(
@@ -133,5 +134,5 @@ class Withdrawing:
         closing.withdrawn = True  # the loop knows nothing of it
         self._send(closing)
         if closing.stage is Stage.HELD:
-            tracked.put_off(self._monotonic())  # the next one has another id
+            tracked.sending.put_off(self._monotonic())  # the next one has another id
             self._tracking.forget(closing)

@@ -151,6 +151,15 @@ def test_start_when_the_symbols_are_others_and_the_exchange_holds_it_then_it_is_
         starts(holder)
 
 
+def test_start_when_the_run_holds_it_itself_then_it_may_begin_again(holder: Holder) -> None:
+    holder.enabled()
+    holder.entered()  # and was closed by hand at the exchange: its ledger says so for ever
+    assert starts(holder, execution="live") == []
+    holder.entered(OTHER)
+    holding(holder)
+    assert starts(holder, execution="live") == []
+
+
 def test_start_when_nobody_can_say_whether_it_is_held_then_it_is_told(holder: Holder) -> None:
     holder.entered()
     [told] = starts(holder)  # it was enabled for the key of nobody

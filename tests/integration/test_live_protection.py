@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -276,3 +277,152 @@ def test_entry_when_the_ledger_holds_what_the_exchange_does_not_then_none_leaves
             loop.resume()
             house(loop, here, 20)
         assert not held(here)
+
+
+@pytest.mark.parametrize("how", ["pause", "kill"])
+def test_flatten_when_an_entry_was_made_within_the_bar_then_that_is_closed_too(how: str) -> None:
+    with stage() as here:
+        loop = decided(here, here.broker(), MemoryLedger())
+        assert held(here)
+        if how == "pause":
+            loop.pause("me", "out", here.at + 1, flatten=True)
+        else:
+            loop.kill("me", "lunch", here.at + 1, flatten=False)
+            assert held(here)
+            loop.kill("me", "close all", here.at + 2)
+        house(loop, here, 4)
+        assert not held(here)
+        loop.absorb(here.next_bar())
+        assert not loop.portfolio(here.at).positions
+
+
+def test_kill_when_its_entry_was_asked_after_in_vain_then_it_closes_at_once() -> None:
+    with stage() as here:
+        broker = opened(here)
+        here.accounts.exchange.fated = lambda account, order: Fate(after_ms=1_000)
+        broker.submit(order_at(here, "e1"))
+        here.accounts.exchange.fated = lambda account, order: Fate()
+        broker.submit(stop_at(here, broker, "s1", Side.SELL, "d1"))
+        house(broker, here, 34)
+        here.pass_to(here.at + 5_000)
+        here.accounts.exchange.now()
+        assert held(here)
+        broker.cancel("e1")
+        house(broker, here, 2)
+        assert not held(here)
+
+
+def test_freeze_when_an_entry_filled_after_it_was_acknowledged_then_it_stays() -> None:
+    with stage() as here:
+        here.accounts.exchange.fated = lambda account, order: Fate(after_ms=1_000)
+        loop = decided(here, here.broker(), MemoryLedger())
+        here.accounts.exchange.fated = lambda account, order: Fate()
+        here.pass_to(here.at + 5_000)
+        here.accounts.exchange.now()
+        house(loop, here, 4)
+        assert held(here)
+        loop.kill("me", "lunch", here.at, flatten=False)
+        assert held(here)
+
+
+def test_stop_when_it_filled_after_the_close_of_its_bar_then_that_bar_costs_no_questions() -> None:
+    asked = 0
+
+    async def passage(request: Any, call: Any, take: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return take()
+
+    with stage(passage=passage) as here:
+        broker = opened(here)
+        broker.submit(order_at(here, "e2", decision="d2"))
+        broker.on_bar(here.next_bar())
+        bar = here.next_bar()
+        near = Decimal(str(bar.close)).quantize(Decimal("0.1")) - 5
+        broker.submit(replace(stop_at(here, broker, "s2", Side.SELL, "d2"), trigger=near))
+        for _ in range(280):  # the desk is some seconds behind the close
+            here.pass_to(here.at + 1_000)
+            here.accounts.exchange.now()
+            if not held(here):
+                break
+        assert not held(here)
+        broker.on_bar(bar)
+        asked = 0
+        house(broker, here, 240)
+        assert asked < 5
+        fills = [row for row in broker.on_bar(here.next_bar()) if isinstance(row, Fill)]
+        assert [fill.intent for fill in fills] == ["stop"]
+        assert broker.open_orders() == []
+
+
+def test_stop_when_it_never_arrives_then_nothing_is_held_without_one() -> None:
+    async def passage(request: Any, call: Any, take: Any) -> Any:
+        if request.method == "POST" and call.query.get("clientAlgoId"):
+            raise Refused(503, -1007, "Timeout waiting for response from backend server.")
+        return take()
+
+    with stage(passage=passage) as here:
+        broker = opened(here)
+        broker.submit(order_at(here, "e"))
+        broker.submit(stop_at(here, broker, "s", Side.SELL, "d1"))
+        house(broker, here, 20)
+        assert held(here)
+        house(broker, here, 60)
+        assert not held(here)
+
+
+def test_stop_when_bars_are_caught_up_with_then_it_is_not_given_up_for_that() -> None:
+    with stage() as here:
+        broker = opened(here)
+        broker.submit(order_at(here, "e"))
+        straight, here.accounts.passage = here.accounts.passage, TOO_MANY
+        broker.submit(stop_at(here, broker, "s", Side.SELL, "d1"))
+        for bar in [here.next_bar() for _ in range(6)]:
+            broker.on_bar(bar)
+        here.accounts.passage = straight
+        house(broker, here, 4)
+        assert (held(here), resting(here)) == (LONG, ["s"])
+
+
+def test_kill_when_the_exchange_is_away_for_longer_than_a_request_lives_then_it_is_sent_again() -> (
+    None
+):
+    with held_long() as made:
+        made.fall_silent()
+        made.loop.kill("me", "enough", made.here.at)  # it may or may not have arrived
+        house(made.loop, made.here, 20)
+        made.answer_again()
+        house(made.loop, made.here, 62)
+        assert not made.held
+
+
+def test_stop_when_nobody_could_say_for_longer_than_a_request_lives_then_it_is_sent_again() -> None:
+    lost = True
+
+    async def passage(request: Any, call: Any, take: Any) -> Any:
+        if lost and request.method == "POST" and call.query.get("clientAlgoId"):
+            raise Refused(503, -1007, "Timeout waiting for response from backend server.")
+        return take()
+
+    with stage(passage=passage) as here:
+        broker = opened(here)
+        broker.submit(order_at(here, "e"))
+        broker.submit(stop_at(here, broker, "s", Side.SELL, "d1"))
+        lost = False
+        here.skew[0] += 20.0  # two questions were waited for in vain
+        house(broker, here, 4)
+        assert (held(here), resting(here)) == (LONG, ["s"])
+
+
+def test_kill_when_the_exchange_answers_again_then_it_waits_no_longer_than_that_is_left_alone() -> (
+    None
+):
+    with held_long() as made:
+        made.fall_silent(left_alone=True)
+        made.loop.kill("me", "enough", made.here.at)
+        house(made.loop, made.here, 400)
+        made.answer_again()
+        made.broker.holdings()
+        assert not made.broker._gateway.left_alone()
+        house(made.loop, made.here, 4)
+        assert not made.held

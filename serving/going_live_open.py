@@ -89,8 +89,9 @@ def refuse_to_leave(
     ------
     SettingError : if the run asks for live orders, and the exchange says that it is held.
     """
-    own = open_by_ledger(engine, plan.world)
-    for world, held in left_alone(engine, plan).items():
+    left = left_alone(engine, plan)
+    own = open_by_ledger(engine, plan.world) if left else {}
+    for world, held in left.items():
         what = f"the live account of world {world} has open {words(held)}"
         hint = (
             "To have it looked after start with LIVE_MODE=true and the SYMBOLS, TIMEFRAME, "

@@ -111,9 +111,8 @@ class CcxtBroker:
         tracked = self._tracking.add(order)
         self._statement.account.fold(order)  # so that a position knows whose it is
         if tracked.bracket:
-            if self._to_reduce(order) and not self._withdrawing.is_idle(
-                tracked
-            ):  # else it waits for its entry
+            idle = self._withdrawing.is_idle(tracked)
+            if self._to_reduce(order) and not idle:  # else it waits for its entry
                 self._send_on(tracked)
             return None
         self._statement.begin(order.symbol, order.created_at)

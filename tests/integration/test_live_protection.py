@@ -123,17 +123,28 @@ def test_stop_when_it_is_refused_once_then_no_bar_is_waited_for() -> None:
         assert (held(here), resting(here)) == (LONG, ["s"])
 
 
+def acknowledged(here: Stage) -> CcxtBroker:
+    """A broker with an entry that is acknowledged and fills a second later, and its stop."""
+    broker = opened(here)
+    here.accounts.exchange.fated = lambda account, order: Fate(after_ms=1_000)
+    broker.submit(order_at(here, "e1"))
+    here.accounts.exchange.fated = lambda account, order: Fate()
+    broker.submit(stop_at(here, broker, "s1", Side.SELL, "d1"))
+    return broker
+
+
+def fills(here: Stage) -> None:
+    """Let what was acknowledged fill."""
+    here.pass_to(here.at + 5_000)
+    here.accounts.exchange.now()
+    assert held(here)
+
+
 def test_stop_when_its_entry_fills_after_it_was_acknowledged_then_no_bar_is_waited_for() -> None:
     with stage() as here:
-        broker = opened(here)
-        here.accounts.exchange.fated = lambda account, order: Fate(after_ms=1_000)
-        broker.submit(order_at(here, "e1"))
-        here.accounts.exchange.fated = lambda account, order: Fate()
-        broker.submit(stop_at(here, broker, "s1", Side.SELL, "d1"))
+        broker = acknowledged(here)
         house(broker, here, 2)
-        here.pass_to(here.at + 5_000)
-        here.accounts.exchange.now()
-        assert held(here)
+        fills(here)
         house(broker, here, 6)
         assert resting(here) == ["s1"]
 
@@ -165,15 +176,16 @@ def test_stop_when_it_is_refused_for_good_then_nothing_is_held_without_one() -> 
 
 
 def test_stop_when_nobody_answered_for_long_then_its_position_is_not_closed_for_that() -> None:
-    with held_long() as made:  # a scene whose exchange may fall silent
-        here = made.here
-        broker = opened(here)
-        made.silence.begin(broker)
-        while not broker._gateway.left_alone():
-            broker.holdings()
-        broker._tracking.add(stop := stop_at(here, broker, "s", Side.SELL, "d1"))
+    with held_long() as made:
+        here, broker = made.here, made.broker
+        position = made.loop.portfolio(0).positions[PERP]
+        made.fall_silent(left_alone=True)
+        broker.submit(stop_at(here, broker, "s", Side.SELL, position.decision_id))
         house(broker, here, 600)
-        assert broker._tracking.live[stop.id].refusals == 0
+        made.answer_again()
+        house(broker, here, 120)
+        assert made.held
+        assert resting(here) == ["s"]
 
 
 def test_kill_when_the_rest_is_refused_then_the_stop_has_not_been_taken_off_before() -> None:
@@ -298,15 +310,9 @@ def test_flatten_when_an_entry_was_made_within_the_bar_then_that_is_closed_too(h
 
 def test_kill_when_its_entry_was_asked_after_in_vain_then_it_closes_at_once() -> None:
     with stage() as here:
-        broker = opened(here)
-        here.accounts.exchange.fated = lambda account, order: Fate(after_ms=1_000)
-        broker.submit(order_at(here, "e1"))
-        here.accounts.exchange.fated = lambda account, order: Fate()
-        broker.submit(stop_at(here, broker, "s1", Side.SELL, "d1"))
+        broker = acknowledged(here)
         house(broker, here, 34)
-        here.pass_to(here.at + 5_000)
-        here.accounts.exchange.now()
-        assert held(here)
+        fills(here)
         broker.cancel("e1")
         house(broker, here, 2)
         assert not held(here)
